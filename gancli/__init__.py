@@ -1,0 +1,23 @@
+"""gancli: train generative image models from YAML configs and put them to use.
+
+    G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
+    x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gancli.checkpoint import load as load
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch is imported when it is needed: `gan --help` must answer at once.
+    if name == "load":
+        from gancli.checkpoint import load
+
+        return load
+    raise AttributeError(f"module 'gancli' has no attribute {name!r}")

@@ -1,0 +1,332 @@
+"""The command `gan`: from what was typed to a command, and from what went wrong to one sentence.
+
+Knows argv, the yaml files and Hydra, never torch: help, completion and usage errors answer at once.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+from gancli.config import CONFIGS, UsageError, choices, groups, header, keys, nearest
+
+# Hydra's own flags, which may stand anywhere; those that take a value are followed by it.
+FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--info", "-i"}
+FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn"}
+WIDTH = 100
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; gives the exit code. 0 done, 1 failed, 2 bad usage, 130 and 143 stopped after saving."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return run(argv)
+    except UsageError as error:
+        return fail(error, 2)
+    except BrokenPipeError:  # `gan list | head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"gan: stopped{f': {error}' if str(error) else ''}", file=sys.stderr)
+        return getattr(error, "exit_code", 130)
+    except Exception as error:
+        return fail(error, 1)
+
+
+def fail(error: Exception, code: int) -> int:
+    """One sentence on standard error; the traceback only where GAN_TRACEBACK=1 asks for it."""
+    if os.environ.get("GAN_TRACEBACK") == "1":
+        raise error
+    expected = isinstance(error, ValueError | OSError)
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'the disk'}: {error.strerror}"
+    hint = "" if expected else f" ({type(error).__name__}; GAN_TRACEBACK=1 shows where)"
+    print(f"gan: {text}{hint}", file=sys.stderr)
+    return code
+
+
+def run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if argv[0] == "--version":
+        from gancli import __version__
+
+        print(f"gan {__version__}")
+        return 0
+    if argv[0] == "--completion":
+        return print_completion(argv[1:])
+    if argv[0] == "--complete":
+        print("\n".join(complete(argv[1:])))
+        return 0
+    command, *rest = argv
+    if command not in commands():
+        raise UsageError(f"there is no command {command!r}{nearest(command, commands())}; gan --help lists them")
+    if any(word in ("-h", "--help") for word in rest):
+        print(help_of(command))
+        return 0
+    return train(rest) if command == "train" else simple(command, rest)
+
+
+def commands() -> list[str]:
+    """Every yaml at the top of configs/ is a command."""
+    order = ["train", "sample", "report", "list", "info", "data"]
+    found = {p.stem for p in CONFIGS.glob("*.yaml")}
+    return [c for c in order if c in found] + sorted(found - set(order))
+
+
+# --- commands other than train: key=value and paths, each value as it was typed ---------------------------------
+
+
+def simple(command: str, words: list[str]) -> int:
+    """Read configs/<command>.yaml, lay what was typed over it, call gancli.commands.<command>.main(**values)."""
+    import yaml
+
+    values: dict[str, Any] = {k: v for k, v in yaml.safe_load((CONFIGS / f"{command}.yaml").read_text()).items()}
+    # Bare words are paths and names: the first key takes all of them where it is a list, else the text keys in order.
+    first = next(iter(values))
+    texts = [key for key, default in values.items() if isinstance(default, str)]
+    bare: list[str] = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if word.startswith("-"):
+            raise UsageError(f"gan {command} takes no option {word}; gan {command} --help lists its keys")
+        if equals and key in values:
+            values[key] = read_value(key, text, values[key])
+        elif equals and key.replace("_", "a").isidentifier() and not Path(word).exists():
+            raise UsageError(f"gan {command} has no key {key!r}{nearest(key, values)}; gan {command} --help lists them")
+        else:
+            bare.append(word)
+    if bare and isinstance(values[first], list):
+        values[first] = bare
+    elif len(bare) > len(texts):
+        raise UsageError(f"gan {command} takes {' and '.join(texts)}, but {len(bare)} words were given: {' '.join(bare)}")
+    else:
+        values |= dict(zip(texts, bare))
+    result = importlib.import_module(f"gancli.commands.{command}").main(**values)
+    return int(result or 0)
+
+
+def read_value(key: str, text: str, default: Any) -> Any:
+    """A typed value as the kind of its default: texts and paths to the letter, the rest as yaml."""
+    import yaml
+
+    if isinstance(default, str):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if isinstance(default, list):
+        return value if isinstance(value, list) else [value]
+    # bool is an int to Python, but n=true is a slip.
+    if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise UsageError(f"{key} is {kind}, but {key}={text} was given; type {key}={str(default).lower()}")
+    return value
+
+
+# --- train: Hydra composes, sweeps and launches -------------------------------------------------------------------
+
+
+def train(words: list[str]) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from gancli.config import register_resolvers
+
+    flags, overrides = split_flags(words)
+    sweep = bool({"-m", "--multirun"} & set(flags))
+    overrides = [check_override(word, sweep) for word in overrides]
+    folder = None
+    if sweep:
+        named = [w for w in overrides if w.startswith("run.dir=")]
+        if not named:
+            named = [f"run.dir=outputs/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"]
+            overrides += named
+        folder = Path(named[-1].partition("=")[2].strip("'"))
+    register_resolvers()
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["gan train", *flags, *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the sentence is ours to write
+    try:
+        import hydra
+
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(error)) from error
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        if folder and folder.is_dir() and any(folder.glob("*/config.yaml")):
+            from gancli.commands import report
+
+            report.main([str(folder)])
+    return 0
+
+
+def job(cfg: Any) -> Any:
+    """What Hydra calls for every job, in this process or in another."""
+    from gancli.commands import train as command
+
+    return command.main(cfg)
+
+
+def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, which it wants first, and the overrides."""
+    flags, overrides = [], []
+    rest = iter(words)
+    for word in rest:
+        if word in FLAGS_WITH_VALUE:
+            value = next(rest, None)
+            if value is None:
+                raise UsageError(f"{word} needs a value, as in gan train --cfg job")
+            flags += [word, value]
+        elif word in FLAGS:
+            flags.append(word)
+        elif word.startswith("-"):
+            raise UsageError(f"gan train takes no option {word}{nearest(word, FLAGS | FLAGS_WITH_VALUE)}; gan train --help")
+        else:
+            overrides.append(word)
+    return flags, overrides
+
+
+def check_override(word: str, sweep: bool) -> str:
+    """The override as Hydra shall read it. UsageError for a choice that is not there, with the nearest."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        if word.startswith("~"):
+            return word
+        raise UsageError(f"{word!r} is not key=value{nearest(word, commands())}; as in gan train model=dcgan data=mnist")
+    group = key.lstrip("+~").partition("@")[0]
+    if group in groups():
+        for choice in value.strip("'\"").split(",") if sweep else [value]:
+            if choice not in choices(group) and choice != "null" and "(" not in choice:
+                known = ", ".join(c for c in choices(group) if not c.startswith("_"))
+                raise UsageError(f"there is no {group} {choice!r}{nearest(choice, choices(group))}; there are: {known}")
+    elif key in ("run.dir", "data.path", "data.root") and not value.startswith(("'", '"')) and not (sweep and "," in value):
+        # A path is never grammar: quoted, so that ( ) = ~ , {} and spaces are ordinary.
+        return f"{key}='" + value.replace("'", r"\'") + "'"
+    return word
+
+
+def explain(error: Exception) -> str:
+    """Hydra's message as one sentence, with the nearest key where one was misspelt."""
+    import re
+
+    text = str(error).strip()
+    cause = str(error.__cause__ or "")
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        name = unknown[1]
+        return f"there is no key {name!r}{nearest(name, [*groups(), *(k.name for k in train_keys())])}; gan train --help lists them"
+    if "ValidationError" in type(error).__name__ or "is not a valid" in text:
+        return f"{text.splitlines()[0]}; gan train --help says what each key takes"
+    if "multirun" in text.lower() or "Ambiguous value" in text:
+        return f"{text.splitlines()[0]}: for a sweep over several values add -m, as in gan train -m seed=0,1,2"
+    lines = [line.strip() for line in (text or cause).splitlines() if line.strip()]
+    return f"{' '.join(lines[:2])}; gan train --help shows how overrides are written"
+
+
+# --- help and completion: read off the yaml files -----------------------------------------------------------------
+
+
+def overview() -> str:
+    """What `gan --help` says."""
+    lines = ["gan: train generative image models from YAML configs and put them to use", ""]
+    lines += [f"  gan {c:<8} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
+    examples = """
+    Begin here:
+      gan train                                   digits with a DCGAN: no download, about a minute
+      gan train model=dcgan data=mnist trainer.minutes=5
+      gan sample ckpt=latest out=samples.png      images from the newest run
+      gan train -m model=dcgan,mlp seed=0,1,2     a sweep, with its leaderboard
+
+    gan COMMAND --help shows every key, its default and its meaning; gan list shows what can be chosen.
+    Tab completion: eval "$(gan --completion bash)" (or zsh, fish) in your shell's start-up file.
+    """
+    return "\n".join(lines) + "\n" + textwrap.dedent(examples).rstrip()
+
+
+def help_of(command: str) -> str:
+    """Examples, then every key with its default and meaning."""
+    lines = [header(command), "", "Keys:"]
+    if command != "train":
+        return "\n".join(lines + key_lines(keys(command)))
+    for group in ("model", "data", "trainer", "experiment", "sweep", "model/loss"):
+        known = ", ".join(choices(group))
+        lines += textwrap.wrap(f"  {group}={known}", WIDTH, subsequent_indent=" " * (len(group) + 3))
+    return "\n".join([*lines, "", *key_lines(train_keys())])
+
+
+def train_keys() -> list[Any]:
+    """The keys of a train command with the default model, data and trainer, and of every other data set."""
+    found = keys("train") + keys("trainer/default", "trainer.")
+    for name in ["digits", *choices("data")]:
+        found += keys(f"data/{name}", "data.")
+    for name in ["dcgan", *choices("model")]:
+        found += keys(f"model/{name}", "model.")
+    seen: set[str] = set()
+    return [k for k in found if not (k.name in seen or seen.add(k.name)) and ".source" not in k.name]  # type: ignore[func-returns-value]
+
+
+def key_lines(found: list[Any]) -> list[str]:
+    """`key=default  meaning`, those with a meaning."""
+    found = [k for k in found if k.meaning]
+    lines = []
+    for key in found:
+        left = f"  {key.name}={key.default.strip(chr(34))}"
+        if len(left) > 38:
+            lines.append(left)
+            left = ""
+        lines += textwrap.wrap(f"{left:<40}{key.meaning}", WIDTH, subsequent_indent=" " * 40, drop_whitespace=True, initial_indent="")\
+            if left else textwrap.wrap(key.meaning, WIDTH, initial_indent=" " * 40, subsequent_indent=" " * 40)
+    return lines
+
+
+SCRIPTS = {
+    "bash": """_gan() { local IFS=$'\\n'; COMPREPLY=($(gan --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)); \
+[[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace; \
+local w="${COMP_LINE:0:COMP_POINT}"; w="${w##* }"; local cut="${w%"${w##*[=:]}"}"; COMPREPLY=("${COMPREPLY[@]#"$cut"}"); }
+complete -o default -F _gan gan""",
+    "zsh": """_gan() { local -a found; found=(${(f)"$(gan --complete "$LBUFFER" 2>/dev/null)"}); \
+compadd -S '' -- $found; (( ${#found} )) || _files; }
+compdef _gan gan""",
+    "fish": """complete -c gan -f -a '(gan --complete (commandline -cp))'""",
+}
+
+
+def print_completion(words: list[str]) -> int:
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        raise UsageError('type one of gan --completion bash, zsh or fish; as in eval "$(gan --completion bash)"')
+    print(SCRIPTS[words[0]])
+    return 0
+
+
+def complete(words: list[str]) -> list[str]:
+    """What may follow the line typed so far, given whole: command words, keys, choices."""
+    typed = " ".join(words).split(" ")[1:]
+    if len(typed) <= 1:
+        return [c for c in commands() if c.startswith(typed[0] if typed else "")]
+    command, current = typed[0], typed[-1]
+    if command not in commands():
+        return []
+    key, equals, value = current.partition("=")
+    if command == "train":
+        if equals and key in groups():
+            done, comma, last = value.rpartition(",")
+            return [f"{key}={done}{comma}{c}" for c in choices(key) if c.startswith(last)]
+        names = [f"{g}=" for g in groups()] + [f"{k.name}=" for k in train_keys() if k.meaning]
+    else:
+        names = [f"{k.name}=" for k in keys(command)]
+    return [] if equals else [n for n in names if n.startswith(current)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""gan list: what can be chosen, read off configs/."""
+
+from gancli.config import UsageError, choices, header, nearest
+
+GROUPS = {
+    "models": "model",
+    "data": "data",
+    "trainers": "trainer",
+    "losses": "model/loss",
+    "experiments": "experiment",
+    "sweeps": "sweep",
+}
+
+
+def main(group: str) -> None:
+    """Print the names in a group, or in all, with the first line of each yaml."""
+    # The singular and the config's own name are what people type too.
+    words = {**GROUPS, **{name.rstrip("s"): name_of for name, name_of in GROUPS.items()}, **{g: g for g in GROUPS.values()}}
+    if group and group not in words:
+        raise UsageError(f"there is no group {group!r}{nearest(group, GROUPS)}; there are: {', '.join(GROUPS)}")
+    for folder in [words[group]] if group else GROUPS.values():
+        if not group:
+            print(f"{folder}=")
+        for choice in choices(folder):
+            print(f"  {choice:<18}{header(f'{folder}/{choice}').splitlines()[0]}")

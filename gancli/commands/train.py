@@ -1,0 +1,235 @@
+"""gan train: from a config to a run folder."""
+
+import contextlib
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from gancli import checkpoint, images
+from gancli.config import build, choose_device, seed_of
+from gancli.data.batches import Batches
+from gancli.data.image_set import ImageSet
+from gancli.ema import EMA
+from gancli.machine import describe
+from gancli.metrics.sliced import sliced_wasserstein
+from gancli.report.record import Record, append_row
+from gancli.sampling import Generator, noise
+from gancli.trainer import Budget, Stopped, StopRequest, Trainer
+
+# Of a run that is continued, only these may differ: everything else changes what is learned.
+FREE = ("run.", "device", "data.root", "data.source.root", "trainer.steps", "trainer.kimg", "trainer.minutes")
+FREE += ("trainer.log_every", "trainer.sample_", "trainer.checkpoint_every", "trainer.keep_every", "trainer.tensorboard")
+COMPARED = 1000  # images on either side of sliced_wasserstein
+POINTS = 1024  # in a scatter plot
+
+
+def main(cfg: DictConfig) -> float | None:
+    """One job, alone or of a sweep. Gives a sweeper what to minimise: the last sliced_wasserstein."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    swept = hydra.mode == RunMode.MULTIRUN
+    overrides = list(hydra.overrides.task)
+    name = f"job {hydra.job.num}  {' '.join(overrides)}" if swept else ""
+    try:
+        value = Run(cfg, folder, overrides, quiet=swept).train()
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # would end the whole sweep without a word
+            error = RuntimeError(f"the job called sys.exit({error.code})")
+        if isinstance(error, Exception):
+            leave_traces(folder, error, swept)
+            if swept:
+                print(f"{name}  failed: {error}", file=sys.stderr, flush=True)
+        raise error
+    if swept:
+        print(f"{name}  done: {folder}", file=sys.stderr, flush=True)
+    else:
+        print(folder)
+    return value
+
+
+def leave_traces(folder: Path, error: Exception, swept: bool) -> None:
+    """The traceback into the job's own log, the sentence where the leaderboard finds it; no empty folder behind."""
+    with contextlib.suppress(OSError):
+        if not swept and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            return
+        with (folder / "log.txt").open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        append_row(folder, {"event": "failed", "message": str(error)})
+
+
+class Run:
+    """One training: a config, what is built from it, and the folder it writes."""
+
+    def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
+        self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
+        for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
+            if cfg.trainer[name] < 1:
+                raise ValueError(f"trainer.{name} counts from 1, but {cfg.trainer[name]} was given; type trainer.{name}=100")
+        device = choose_device(cfg.device)
+        last = folder / "checkpoints" / "last.pt"
+        self.resumed = checkpoint.read(last, device) if last.exists() else None
+        self.data: ImageSet = build(cfg.data.source)
+        # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
+        cfg.data.update(size=self.data.size, channels=self.data.channels, classes=self.data.classes)
+        cfg.run.dir = str(folder)
+        self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        if self.resumed:
+            refuse_changes(self.resumed["config"], self.config, folder)
+        torch.manual_seed(seed_of(cfg.seed, "networks"))
+        self.trainer = Trainer(
+            build(cfg.model.game),
+            Batches(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
+            {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()},
+            Budget(self.options.steps, self.options.kimg, self.options.minutes),
+            device,
+            seed=cfg.seed,
+            schedule=build(cfg.model.schedule),
+            ema=lambda network: EMA(network, **self.options.ema),
+            clip=self.options.clip,
+            precision=self.options.precision,
+            channels_last=self.options.channels_last,
+        )
+        if self.resumed:
+            states = {player: network["state"] for player, network in self.resumed["networks"].items()}
+            self.trainer.load_state_dict({**self.resumed, "networks": states})
+        self._fix_preview(cfg, device)
+
+    def _fix_preview(self, cfg: DictConfig, device: torch.device) -> None:
+        """The noise, classes and real images of every grid: those of `gan sample seed=`, in class order."""
+        classes, G = cfg.model.classes, self.trainer.game.G
+        self.columns = classes if 1 < classes <= 16 else 8
+        self.rows = 1 if images.is_points(self.data.images) else self.options.sample_rows
+        n = POINTS if images.is_points(self.data.images) else self.rows * self.columns
+        z = noise(range(n), G.z_dim, cfg.seed).to(device)
+        c = torch.eye(classes, device=device)[torch.arange(n) % classes] if classes else torch.zeros(n, 0, device=device)
+        x = images.to_float(self.data.images[torch.arange(n) % len(self.data)]).to(device)
+        self.fixed = (z, c, x)
+        chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
+        self.real = images.to_float(self.data.images[chosen])
+
+    def train(self) -> float | None:
+        """Play the rounds that are left; log, picture and save as they come due."""
+        trainer, options = self.trainer, self.options
+        if trainer.progress >= 1:
+            more = f"trainer.steps={2 * trainer.step}"
+            print(f"{self.folder} is finished ({trainer.step:,} steps); for more, raise the budget: {more}", file=sys.stderr)
+            return None
+        OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
+        self.record = Record(self.folder, trainer.step, self.quiet, options.tensorboard)
+        self.introduce()
+        logged = pictured = saved = trainer.step
+        with StopRequest() as stop, contextlib.closing(self.record):
+            if not self.resumed:
+                self.picture()
+            for step in trainer.rounds():
+                if step % options.log_every == 0:
+                    logged = self.log()
+                if step % options.sample_every == 0:
+                    pictured = self.picture()
+                if step % options.checkpoint_every == 0 or stop.signum:
+                    saved = self.save()
+                if stop.signum:
+                    reason = Stopped(stop.signum)
+                    self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
+                    self.record.page(now=True)
+                    raise reason
+            if logged < trainer.step:
+                self.log()
+            if pictured < trainer.step:
+                self.picture()
+            if saved < trainer.step:
+                self.save()
+            self.record.history(self.rows)
+            self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
+            self.record.page(now=True)
+        return self.distance
+
+    def introduce(self) -> None:
+        """The first lines of the log: what is trained, on what, where."""
+        trainer, batch = self.trainer, self.config["data"]["batch_size"]
+        sizes = {player: sum(p.numel() for p in ps) for player, ps in trainer.parameters.items()}
+        self.record.event(
+            "resumed" if self.resumed else "started",
+            step=trainer.step,
+            time=time.strftime("%Y-%m-%dT%H:%M:%S"),
+            command=shlex.join(["gan", *sys.argv[1:]]),
+            overrides=self.overrides,
+            machine=describe(trainer.device),
+            device=str(trainer.device),
+            versions=checkpoint.versions(),
+            parameters=sizes,
+            images=len(self.data),
+            budget=str(trainer.budget),
+        )
+        names = f"{self.config['model']['name']} on {self.config['data']['name']}"
+        millions = ", ".join(f"{player} {count / 1e6:.2f} M" for player, count in sizes.items())
+        self.record.log(f"{names}: {len(self.data):,} images, batch {batch}; {millions} parameters; {trainer.budget}")
+        self.record.log(f"{describe(trainer.device)}; run folder {self.folder}")
+        for name, reason in self.data.skipped:
+            self.record.log(f"skipped {name}: {reason}")
+
+    def log(self) -> int:
+        trainer = self.trainer
+        rate = next(iter(trainer.optimizers.values())).param_groups[0]["lr"]
+        values = {**trainer.read(), "lr": rate}
+        self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values)
+        return trainer.step
+
+    @torch.no_grad()
+    def picture(self) -> int:
+        """A grid of the averaged generator's images, and how far they are from real ones."""
+        trainer = self.trainer
+        shown: Image.Image = images.grid(trainer.game.preview(trainer.ema.network, *self.fixed), self.columns)
+        self.record.grid(trainer.step, shown)
+        made = Generator(trainer.ema.network, **self.output).sample(len(self.real), seed=self.config["seed"])
+        self.distance = sliced_wasserstein(made, self.real)
+        self.record.metrics(trainer.step, {"sliced_wasserstein": self.distance})
+        return trainer.step
+
+    def save(self) -> int:
+        """checkpoints/last.pt, and now and then one that is kept."""
+        trainer, keep = self.trainer, self.options.keep_every
+        state = trainer.state_dict()
+        networks = {p: {"config": self.config["model"][p], "state": s} for p, s in state["networks"].items()}
+        content = {**state, "networks": networks, "config": self.config, "output": self.output}
+        checkpoint.save(self.folder / "checkpoints" / "last.pt", content)
+        if keep and trainer.step % keep == 0:
+            checkpoint.save(self.folder / "checkpoints" / f"step-{trainer.step:07d}.pt", content)
+        return trainer.step
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """What the generator's images are, for whoever has nothing but the checkpoint."""
+        return {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
+
+
+def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """ValueError where a run is continued with a config that would learn something else."""
+    old, new = flatten(before), flatten(now)
+    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(FREE))
+    # A change shows where it was typed and wherever it is interpolated: the shortest name is the one to type.
+    changed.sort(key=lambda k: (k.count("."), k))
+    if changed:
+        k = changed[0]
+        rest = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ValueError(
+            f"the run in {folder} was begun with {k}={old.get(k)}, now {k}={new.get(k)} is given{rest}; type the values it "
+            f"was begun with ({folder / 'config.yaml'}), or another run.dir="
+        )
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys to dotted ones."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}

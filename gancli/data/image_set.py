@@ -1,0 +1,92 @@
+"""A data set in memory: the images, their classes, and what could not be read."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+@dataclass(eq=False)  # tensors do not compare to one bool
+class ImageSet:
+    """N images of one size, with a class each.
+
+    images:      uint8 (N, C, H, H) in [0, 255], C 1 or 3; or points of the plane, float32 (N, 2, 1, 1) in [-1, 1]
+    labels:      int64 (N,) in [0, classes); zeros where there are no classes
+    class_names: a name per class; empty where there are no classes
+    skipped:     (file, reason) of every file that was left out
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n, c, h, w = self.images.shape
+        pictures = self.images.dtype == torch.uint8 and c in (1, 3) and h == w
+        assert pictures or self.is_points, (self.images.dtype, tuple(self.images.shape))
+        assert self.labels.dtype == torch.int64 and tuple(self.labels.shape) == (n,), tuple(self.labels.shape)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def is_points(self) -> bool:
+        return self.images.is_floating_point() and tuple(self.images.shape[1:]) == (2, 1, 1)
+
+    def resized(self, size: int | None = None, channels: int | None = None) -> "ImageSet":
+        """The same set at `size` pixels a side and with `channels` 1 or 3; None leaves either as it is.
+
+        Resizing is antialiased bicubic on 8 bits, Pillow's to within two levels; grey is Pillow's "L" exactly.
+        Raises ValueError for a size below 1, for other channels, and for points, which have neither.
+        """
+        if self.is_points:
+            if size not in (None, 1) or channels not in (None, 2):
+                raise ValueError(
+                    f"points of the plane cannot be made pictures of data.size={size} data.channels={channels}: "
+                    "leave both out, or choose data.kind=shapes"
+                )
+            return self
+        check_size_and_channels(size, channels)
+        images = self.images
+        if channels == 1 and self.channels == 3:
+            images = _grey(images)
+        if size is not None and size != self.size:
+            images = interpolate(images, (size, size), mode="bicubic", antialias=True)
+        if channels == 3 and self.channels == 1:
+            images = images.repeat(1, 3, 1, 1)
+        return replace(self, images=images.contiguous())
+
+
+def check_size_and_channels(size: int | None, channels: int | None) -> None:
+    """Raises ValueError unless size is None or a whole number from 1 and channels is None, 1 or 3."""
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise ValueError(
+            f"data.size={size} is not a number of pixels: give a whole number from 1 on, such as data.size=32"
+        )
+    if channels not in (None, 1, 3):
+        raise ValueError(
+            f"data.channels={channels} is not possible: give data.channels=3 (colour) or data.channels=1 (grey)"
+        )
+
+
+def _grey(images: Tensor) -> Tensor:
+    """ITU-R 601 luma of uint8 (N, 3, H, W), (N, 1, H, W), in the fixed point of Pillow so that both agree exactly."""
+    grey = torch.empty_like(images[:, :1])
+    for start in range(0, len(images), 4096):  # int32 needs four times the memory
+        r, g, b = images[start : start + 4096].int().split(1, dim=1)
+        grey[start : start + 4096] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
+    return grey

@@ -1,0 +1,77 @@
+"""Deep convolutional GAN: strided 4x4 convolutions, batch norm, no pooling, no hidden dense layer.
+
+Radford et al. 2016, https://arxiv.org/abs/1511.06434. One file for every size: an image of base * 2^k pixels is
+made by k doublings of a base x base map, 4 <= base <= 7 (28 = 7 * 4, 32 = 4 * 8). For any other size the map grows
+to the next such size and its centre is kept.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gancli.networks.layers import LabelEmbedding, init_normal
+
+
+def doublings(size: int) -> int:
+    """How many times a DCGAN halves an image of `size` pixels: until 4 to 7 remain. ValueError below 8."""
+    if size < 8:
+        raise ValueError(f"a DCGAN makes images of 8 pixels or more, but data.size={size}; try model=mlp")
+    return (size // 4).bit_length() - 1
+
+
+def crop(x: Tensor, size: int) -> Tensor:
+    """The central size x size of x (N, C, H, W)."""
+    top, left = (x.shape[2] - size) // 2, (x.shape[3] - size) // 2
+    return x[:, :, top : top + size, left : left + size]
+
+
+class Generator(nn.Module):
+    """z - (2^(k-1) width, base, base) - ... - (width, size/2, size/2) - image, by transposed convolutions.
+
+    z (N, z_dim) and c (N, classes) to images (N, channels, size, size) in [-1, 1]. At 32x32 and width 64: 100 -
+    256x4x4 - 128x8x8 - 64x16x16 - channels x 32x32. Batch norm and ReLU between, tanh at the end, no biases before
+    batch norm.
+    """
+
+    def __init__(self, z_dim: int, channels: int, size: int, width: int = 64, classes: int = 0, embedding: int = 50):
+        super().__init__()
+        self.z_dim, self.classes, self.size = z_dim, classes, size
+        k = doublings(size)
+        self.embed = LabelEmbedding(classes, embedding)
+        widths = [z_dim + self.embed.width] + [width << i for i in reversed(range(k))]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(widths, widths[1:])):
+            first = i == 0  # the first kernel is the base map itself: ceil(size / 2^k) pixels from 1
+            kernel, stride, padding = (-(-size >> k), 1, 0) if first else (4, 2, 1)
+            layers += [nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=False)]
+            layers += [nn.BatchNorm2d(after), nn.ReLU(True)]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        init_normal(self)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return crop(self.layers(torch.cat([z, self.embed(c)], 1)[:, :, None, None]), self.size)
+
+
+class Discriminator(nn.Module):
+    """The generator's mirror: image - (width, size/2, size/2) - ... - one logit, LeakyReLU(0.2).
+
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). Batch norm everywhere but at the first
+    and last layer (section 3 of the paper). A class becomes one more channel: its embedding has a value per pixel.
+    """
+
+    def __init__(self, channels: int, size: int, width: int = 64, classes: int = 0):
+        super().__init__()
+        k = doublings(size)
+        self.embed = LabelEmbedding(classes, size * size)
+        self.map = (min(classes, 1), size, size)
+        widths = [channels + self.map[0]] + [width << i for i in range(k)]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(widths, widths[1:])):
+            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=i == 0)]
+            layers += [nn.BatchNorm2d(after)] if i else []
+            layers += [nn.LeakyReLU(0.2, True)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, size >> k))
+        init_normal(self)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        label = self.embed(c).reshape(len(c), *self.map)
+        return self.layers(torch.cat([x, label], 1)).flatten()

@@ -1,0 +1,40 @@
+"""Layers that several architectures share."""
+
+import torch
+from torch import Tensor, nn
+
+
+class LabelEmbedding(nn.Module):
+    """One-hot classes (N, classes) to vectors (N, width); with no classes, (N, 0) to (N, 0).
+
+    Absence is width zero: concatenating the result is then a no-op, and no network asks whether it is
+    conditional. `width` is the width that really comes out, 0 or the one asked for.
+    """
+
+    def __init__(self, classes: int, width: int):
+        super().__init__()
+        self.width = width if classes else 0
+        # nn.Linear(0, k) warns and has nothing to learn.
+        self.project = nn.Linear(classes, width, bias=False) if classes else nn.Identity()
+        if classes:
+            nn.init.normal_(self.project.weight)  # as nn.Embedding: unit variance
+
+    def forward(self, c: Tensor) -> Tensor:
+        return self.project(c)
+
+
+@torch.no_grad()
+def init_normal(module: nn.Module, std: float = 0.02) -> None:
+    """Weights of every convolution from N(0, std), batch-norm gains from N(1, std), biases zero.
+
+    Radford et al. 2016, section 4, https://arxiv.org/abs/1511.06434 (batch-norm gains: the authors' code).
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, std)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, std)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

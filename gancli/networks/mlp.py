@@ -1,0 +1,54 @@
+"""Multi-layer perceptrons: the generator and discriminator of the first GANs.
+
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; with a class beside the noise and beside the image,
+Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784. Unconditional is classes=0: c then has width zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gancli.networks.layers import LabelEmbedding
+
+
+class Generator(nn.Module):
+    """z_dim - width - 2 width - 4 width - pixels, LeakyReLU(0.2) between, tanh at the end.
+
+    z (N, z_dim) and c (N, classes) to images (N, channels, size, size) in [-1, 1].
+    """
+
+    def __init__(self, z_dim: int, channels: int, size: int, width: int = 256, classes: int = 0, embedding: int = 50):
+        super().__init__()
+        self.z_dim, self.classes = z_dim, classes
+        self.shape = (channels, size, size)
+        self.embed = LabelEmbedding(classes, embedding)
+        widths = [z_dim + self.embed.width, width, 2 * width, 4 * width]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:]):
+            layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)), nn.Tanh())
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.layers(torch.cat([z, self.embed(c)], 1)).unflatten(1, self.shape)
+
+
+class Discriminator(nn.Module):
+    """pixels - 4 width - 2 width - width - 1, LeakyReLU(0.2) and dropout between; gives logits.
+
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,).
+    """
+
+    def __init__(
+        self, channels: int, size: int, width: int = 256, classes: int = 0, embedding: int = 50, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.embed = LabelEmbedding(classes, embedding)
+        widths = [channels * size * size + self.embed.width, 4 * width, 2 * width, width]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:]):
+            layers += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.layers(torch.cat([x.flatten(1), self.embed(c)], 1)).squeeze(1)

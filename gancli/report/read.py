@@ -1,0 +1,188 @@
+"""A run folder as a value: what it was asked to do, what it measured, how it ended.
+
+Reading forgives: a run that failed early has hardly any file, and one that was killed has half a last line.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+# What every metric row carries beside the losses and the watched values.
+BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr")
+STATUS_OF = {"started": "running", "resumed": "running", "stopped": "stopped", "failed": "failed", "finished": "finished"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its folder, its resolved config, metric rows and events in the order of steps, its grids over time."""
+
+    folder: Path
+    config: dict[str, Any]
+    rows: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    samples: list[tuple[int, Path]]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """The last event that changed the status; empty when none was written."""
+        return next((e for e in reversed(self.events) if e["event"] in STATUS_OF), {})
+
+    @property
+    def status(self) -> str:
+        """One of finished, stopped, failed, running."""
+        return STATUS_OF[self.ending.get("event", "started")]
+
+    @property
+    def message(self) -> str:
+        """Why it stopped or failed, in the run's own sentence; empty otherwise."""
+        return str(self.ending.get("message") or "") if self.status in ("stopped", "failed") else ""
+
+    @property
+    def started(self) -> dict[str, Any]:
+        """The last `started` event: command, overrides, machine, versions, parameters."""
+        return next((e for e in reversed(self.events) if e["event"] == "started"), {})
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What was typed: `["model=dcgan", "+x=1"]` as `{"model": "dcgan", "x": "1"}`."""
+        given = self.started.get("overrides")
+        pairs = (str(o).lstrip("+~").partition("=") for o in (given if isinstance(given, list) else []))
+        return {key: value for key, _, value in pairs}
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last metric row; empty before the first."""
+        return self.rows[-1] if self.rows else {}
+
+    @property
+    def keys(self) -> list[str]:
+        """Every numeric key of the metric rows, in the order of appearance."""
+        seen: dict[str, None] = {}
+        for row in self.rows:
+            for key, value in row.items():
+                # null is how some writers say NaN, so it counts as a number that went wrong.
+                if key not in seen and (value is None or is_number(value)):
+                    seen[key] = None
+        return list(seen)
+
+    def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of a key. Rows without the key are left out; null, NaN and Infinity are NaN."""
+        pairs = [(row["step"], row[key]) for row in self.rows if key in row]
+        pairs = [(step, value) for step, value in pairs if value is None or is_number(value)]
+        steps = np.array([step for step, _ in pairs], float)
+        values = np.array([np.nan if value is None else value for _, value in pairs], float)
+        values[~np.isfinite(values)] = np.nan
+        return steps, values
+
+    def latest(self, key: str) -> float | None:
+        """The last finite value of a key: a metric taken every 1,000 steps is not in the last row."""
+        values = self.series(key)[1]
+        values = values[np.isfinite(values)]
+        return float(values[-1]) if values.size else None
+
+    def choice(self, group: str) -> str:
+        """What was chosen in a config group, e.g. `dcgan` for model; empty when nothing says so."""
+        node = self.config.get(group)
+        if isinstance(node, dict):
+            target = str(node.get("_target_") or "").rpartition(".")[2]
+            return str(node.get("name") or self.overrides.get(group) or target)
+        return str(node or self.overrides.get(group, ""))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_run(folder: Path) -> Run:
+    """What a run folder holds; whatever is missing is empty."""
+    rows: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    for entry in _lines(folder / "metrics.jsonl"):
+        step = entry.get("step")
+        has_step = is_number(step) and np.isfinite(step)
+        if has_step and entry.get("event") in (None, "resumed"):
+            # A resumed run repeats the steps since its checkpoint: the second telling replaces the first.
+            while rows and rows[-1]["step"] > step:
+                rows.pop()
+        if isinstance(entry.get("event"), str):
+            events.append(entry)
+        elif has_step:
+            rows.append(entry)
+    config = _config(folder / "config.yaml")
+    if config is None:
+        config = {}
+        events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
+    return Run(folder, config, rows, events, _samples(folder / "samples"))
+
+
+def find_runs(path: Path) -> list[Path]:
+    """The run folders at or under a path: a run itself, a sweep, or a folder of both; jobs in natural order."""
+    if not path.is_dir():
+        what = "is a file" if path.is_file() else "does not exist"
+        raise ValueError(f"{str(path)!r} {what}; give a run folder or a sweep folder, such as outputs/<run>")
+    # Three levels reach outputs/sweeps/<sweep>/<job>.
+    found = list(_walk(path, depth=3))
+    if not found:
+        raise ValueError(
+            f"there is no run in {str(path)!r} (a run folder holds config.yaml or metrics.jsonl); "
+            f"give a run folder or a sweep folder, such as outputs/<run>"
+        )
+    return sorted(found, key=lambda p: [natural(part) for part in p.relative_to(path).parts])
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A sort key that puts job 10 after job 9."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts) if part]
+
+
+def _walk(path: Path, depth: int) -> Iterator[Path]:
+    if (path / "config.yaml").is_file() or (path / "metrics.jsonl").is_file():
+        yield path
+    elif depth:
+        for child in path.iterdir():
+            # Hydra keeps a config.yaml in .hydra; a link such as `latest` would count a run twice.
+            if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
+                yield from _walk(child, depth - 1)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a line cut off by a kill
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """The config; empty when there is no file, None when it is not YAML."""
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except yaml.YAMLError:
+        return None
+    return config if isinstance(config, dict) else {}
+
+
+def _samples(folder: Path) -> list[tuple[int, Path]]:
+    """Grids by step; history.png is a strip of them and no grid itself."""
+    if not folder.is_dir():
+        return []
+    named = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in named if match)

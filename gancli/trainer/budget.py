@@ -1,0 +1,54 @@
+"""How long a run lasts, and what depends on how much of it is used."""
+
+import math
+from dataclasses import dataclass
+
+# About a minute of digits or six of CIFAR-10 on two CPU cores.
+DEFAULT_STEPS = 2000
+
+
+@dataclass
+class Budget:
+    """Steps, thousands of images, minutes: the first reached ends the run. With none given, DEFAULT_STEPS."""
+
+    steps: int | None = None
+    kimg: float | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in given.items():
+            if value <= 0:
+                raise ValueError(f"a run needs a positive budget, but trainer.{name}={value}; type trainer.{name}=10")
+        if not given:
+            self.steps = DEFAULT_STEPS
+
+    def progress(self, step: int, images: int, seconds: float) -> float:
+        """The share of the budget that is used, 0 to 1; at 1 the run is finished."""
+        used = [
+            step / self.steps if self.steps else 0.0,
+            images / (self.kimg * 1000) if self.kimg else 0.0,
+            seconds / (self.minutes * 60) if self.minutes else 0.0,
+        ]
+        return min(1.0, max(used))
+
+    def __str__(self) -> str:
+        parts = [f"{self.steps:,} steps"] if self.steps else []
+        parts += [f"{self.kimg:g} kimg"] if self.kimg else []
+        parts += [f"{self.minutes:g} minutes"] if self.minutes else []
+        return " or ".join(parts)
+
+
+def constant(progress: float) -> float:
+    """The learning rate's factor: always 1."""
+    return 1.0
+
+
+def linear(progress: float, start: float = 0.0, end: float = 0.0) -> float:
+    """Factor 1 until `start` of the budget is used, then straight down to `end` at its end."""
+    return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
+
+
+def cosine(progress: float, end: float = 0.0) -> float:
+    """Factor 1 at the beginning, `end` at the end, half a cosine between."""
+    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * progress))

@@ -1,0 +1,151 @@
+"""The one loop that trains every game. It knows no model's name, no file format and no log format."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gancli.config import seed_of
+from gancli.data.batches import Batches
+from gancli.ema import EMA
+from gancli.trainer.budget import Budget, constant
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+class Trainer:
+    """Plays a game's rounds until the budget is used.
+
+    A round is a pure function of the state below and the step's number: batches are drawn by number, and everything
+    else that is random (noise, dropout) comes from torch's default generators, seeded afresh with (seed, step). So
+    no generator's state has to be saved, and pictures or metrics made between rounds cannot disturb the run.
+
+    optimizers: for each player, a function from its parameters to its optimizer.
+    schedule: from the share of the budget used to a factor on every learning rate.
+    clip: largest gradient norm of a move; 0 does not clip.
+    """
+
+    def __init__(
+        self,
+        game: Any,
+        batches: Batches,
+        optimizers: dict[str, Callable[[Any], torch.optim.Optimizer]],
+        budget: Budget,
+        device: torch.device,
+        seed: int = 0,
+        schedule: Callable[[float], float] = constant,
+        ema: Callable[[torch.nn.Module], EMA] = EMA,
+        clip: float = 0.0,
+        precision: str = "fp32",
+        channels_last: bool = True,
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"trainer.precision={precision} is not known; type one of {', '.join(PRECISIONS)}")
+        if clip < 0:
+            raise ValueError(f"a gradient norm is not negative, but trainer.clip={clip}; 0 does not clip")
+        self.game, self.batches, self.budget, self.device = game, batches, budget, device
+        self.seed, self.schedule, self.clip = seed, schedule, clip
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        self.players = {p: getattr(game, p).to(device, memory_format=self.layout).train() for p in optimizers}
+        self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
+        self.optimizers = {p: make(self.parameters[p]) for p, make in optimizers.items()}
+        self.rates = {p: [g["lr"] for g in o.param_groups] for p, o in self.optimizers.items()}
+        self.ema = ema(game.G)
+        self.step = self.images = self.draws = 0
+        self._seconds = 0.0
+        self._since: float | None = None
+        self.window: dict[str, tuple[Tensor, int]] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all sessions of this run."""
+        return self._seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is used, 0 to 1."""
+        return self.budget.progress(self.step, self.images, self.seconds)
+
+    def rounds(self) -> Iterator[int]:
+        """Train: one round, then the number of rounds played so far, until the budget is used."""
+        self._since = time.perf_counter()
+        try:
+            while (progress := self.progress) < 1:
+                self.round(progress)
+                yield self.step
+        finally:
+            self._seconds, self._since = self.seconds, None
+
+    def round(self, progress: float) -> None:
+        """Every move of the game once: draw, loss, backward, step. Then the average."""
+        torch.manual_seed(seed_of(self.seed, "round", self.step))
+        self.set_rates(self.schedule(progress))
+        drawn: Counter[str] = Counter()
+        for player, loss in self.game.moves(progress):
+            x, c = self.draw()
+            with self.autocast:
+                terms = loss(x, c)
+            optimizer, parameters = self.optimizers[player], self.parameters[player]
+            optimizer.zero_grad()
+            # Only this player's gradients: the other side's weights cost nothing and gather nothing.
+            sum(terms.values()).backward(inputs=parameters)
+            if self.clip:
+                torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+            optimizer.step()
+            self.watch(terms)
+            drawn[player] += len(x)
+        # A critic of five moves has seen five batches of real images.
+        batch = max(drawn.values())
+        self.images += batch
+        self.step += 1
+        self.ema.update(self.game.G, self.images, batch)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        x, c = self.batches(self.draws)
+        self.draws += 1
+        return x.contiguous(memory_format=self.layout), c
+
+    def set_rates(self, factor: float) -> None:
+        for player, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self.rates[player]):
+                group["lr"] = rate * factor
+
+    def watch(self, terms: dict[str, Tensor]) -> None:
+        """Add to the sums since the last `read`; they stay on the device, so nothing waits for them."""
+        for name, term in terms.items():
+            total, count = self.window.get(name, (0.0, 0))
+            self.window[name] = (total + term.detach(), count + 1)
+
+    def read(self) -> dict[str, float]:
+        """The mean of every term over the moves since the last call."""
+        means = {name: float(total) / count for name, (total, count) in self.window.items()}
+        self.window = {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next round depends on, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "images": self.images,
+            "draws": self.draws,
+            "seconds": self.seconds,
+            "window": dict(self.window),
+            "networks": {p: module.state_dict() for p, module in self.players.items()},
+            "ema": self.ema.network.state_dict(),
+            "optimizers": {p: optimizer.state_dict() for p, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.step, self.images, self.draws = state["step"], state["images"], state["draws"]
+        self._seconds, self.window = state["seconds"], dict(state["window"])
+        for player, module in self.players.items():
+            module.load_state_dict(state["networks"][player])
+            self.optimizers[player].load_state_dict(state["optimizers"][player])
+        self.ema.network.load_state_dict(state["ema"])
