@@ -1,7 +1,7 @@
 """gancli: train generative image models from YAML configs and put them to use.
 
-    G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
-    x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
+G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
+x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
 """
 
 from typing import TYPE_CHECKING, Any

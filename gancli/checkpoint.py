@@ -17,6 +17,7 @@ import gancli
 from gancli.sampling import Generator
 
 FORMAT = 1
+PARTS = {"config", "output", "step", "images", "seconds", "networks", "ema", "optimizers", "versions"}
 
 
 def versions() -> dict[str, str]:
@@ -44,8 +45,8 @@ def save(path: Path, content: dict[str, Any]) -> Path:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         free = shutil.disk_usage(existing_parent(path)).free / 2**20
         raise ValueError(
-            f"the checkpoint {path} could not be written ({reason}; {free:,.0f} MB are free there) and the one before it "
-            f"is untouched; make room, or type another run.dir="
+            f"the checkpoint {path} could not be written ({reason}; {free:,.0f} MB are free there) and the one before "
+            f"it is untouched; make room, or type another run.dir="
         ) from error
     return path
 
@@ -80,6 +81,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"{content['format']}, newer than format {FORMAT} of this one, {gancli.__version__}; "
             f"type pip install -U gancli"
         )
+    if missing := PARTS - content.keys():
+        raise ValueError(f"{foreign}: it holds no {', no '.join(sorted(missing))}")
     return content
 
 
@@ -136,7 +139,7 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
     path = Path(path).expanduser()
     if not path.is_dir():
         return path
-    for candidate in (path / "checkpoints" / "best.pt", path / "checkpoints" / "last.pt", path / "best.pt", path / "last.pt"):
-        if candidate.is_file():
-            return candidate
-    raise ValueError(f"there is no checkpoint in {path}; type ckpt=FILE, or a run folder that holds checkpoints/last.pt")
+    for name in ("checkpoints/best.pt", "checkpoints/last.pt", "best.pt", "last.pt"):
+        if (path / name).is_file():
+            return path / name
+    raise ValueError(f"there is no checkpoint in {path}; type ckpt=FILE, or a run folder with checkpoints/last.pt")

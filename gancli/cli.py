@@ -5,19 +5,22 @@ Knows argv, the yaml files and Hydra, never torch: help, completion and usage er
 
 import contextlib
 import importlib
+import math
 import os
+import re
 import sys
 import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
-from gancli.config import CONFIGS, UsageError, choices, groups, header, keys, nearest
+from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, nearest
 
 # Hydra's own flags, which may stand anywhere; those that take a value are followed by it.
 FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--info", "-i"}
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn"}
-WIDTH = 100
+PATHS = ("run.dir", "data.path", "data.root")
+WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +91,7 @@ def simple(command: str, words: list[str]) -> int:
     """Read configs/<command>.yaml, lay what was typed over it, call gancli.commands.<command>.main(**values)."""
     import yaml
 
-    values: dict[str, Any] = {k: v for k, v in yaml.safe_load((CONFIGS / f"{command}.yaml").read_text()).items()}
+    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text())
     # Bare words are paths and names: the first key takes all of them where it is a list, else the text keys in order.
     first = next(iter(values))
     texts = [key for key, default in values.items() if isinstance(default, str)]
@@ -106,7 +109,9 @@ def simple(command: str, words: list[str]) -> int:
     if bare and isinstance(values[first], list):
         values[first] = bare
     elif len(bare) > len(texts):
-        raise UsageError(f"gan {command} takes {' and '.join(texts)}, but {len(bare)} words were given: {' '.join(bare)}")
+        raise UsageError(
+            f"gan {command} takes {' and '.join(texts)}, but {len(bare)} words were given: {' '.join(bare)}"
+        )
     else:
         values |= dict(zip(texts, bare))
     result = importlib.import_module(f"gancli.commands.{command}").main(**values)
@@ -114,69 +119,99 @@ def simple(command: str, words: list[str]) -> int:
 
 
 def read_value(key: str, text: str, default: Any) -> Any:
-    """A typed value as the kind of its default: texts and paths to the letter, the rest as yaml."""
-    import yaml
-
-    if isinstance(default, str):
-        return text
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+    """A typed value as the kind of its default: texts and paths to the letter, numbers as numbers, lists as yaml."""
     if isinstance(default, list):
-        return value if isinstance(value, list) else [value]
-    # bool is an int to Python, but n=true is a slip.
-    if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise UsageError(f"{key} is {kind}, but {key}={text} was given; type {key}={str(default).lower()}")
-    return value
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(text)
+            return value if isinstance(value, list) else [value]
+        raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+    reader, kind = KINDS[type(default)]
+    try:
+        return reader(text)
+    except (KeyError, ValueError):
+        raise UsageError(
+            f"{key} is {kind}, but {key}={text} was given; type it as in {key}={default}".lower()
+        ) from None
+
+
+KINDS: dict[type, tuple[Any, str]] = {
+    str: (str, "a text"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+}
 
 
 # --- train: Hydra composes, sweeps and launches -------------------------------------------------------------------
 
 
 def train(words: list[str]) -> int:
+    flags, overrides = split_flags(words)
+    sweep = bool({"-m", "--multirun"} & set(flags))
+    overrides = [check_override(word, sweep) for word in overrides]
+    if not sweep:
+        return compose_and_call(flags, overrides)
+    named = [word.partition("=")[2].strip("'") for word in overrides if word.startswith("run.dir=")]
+    folder = Path(named[-1] if named else f"outputs/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
+    try:
+        return compose_and_call(flags, overrides if named else [*overrides, f"run.dir={folder}"])
+    finally:
+        if any(folder.glob("*/metrics.jsonl")):
+            report_sweep(folder)
+
+
+def report_sweep(folder: Path) -> None:
+    """The leaderboard of what was run, also where the sweep was stopped. ValueError where jobs have failed."""
+    from gancli.commands import report
+    from gancli.report.read import find_runs, read_run
+
+    report.main([str(folder)])
+    runs = [read_run(job) for job in find_runs(folder)]
+    if failed := [run for run in runs if run.status == "failed"]:
+        first = f"{failed[0].name}: {failed[0].message}"
+        raise ValueError(
+            f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
+        )
+
+
+def compose_and_call(flags: list[str], overrides: list[str]) -> int:
+    """Let Hydra compose the config and call the job or jobs."""
+    import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from gancli.config import register_resolvers
 
-    flags, overrides = split_flags(words)
-    sweep = bool({"-m", "--multirun"} & set(flags))
-    overrides = [check_override(word, sweep) for word in overrides]
-    folder = None
-    if sweep:
-        named = [w for w in overrides if w.startswith("run.dir=")]
-        if not named:
-            named = [f"run.dir=outputs/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"]
-            overrides += named
-        folder = Path(named[-1].partition("=")[2].strip("'"))
     register_resolvers()
-    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    failures: list[Exception] = []
+
+    def job(cfg: Any) -> float | None:
+        from gancli.commands.train import main as train_one
+
+        try:
+            return train_one(cfg)
+        except Exception as error:
+            # Hydra would print its own account and an Optuna sweep would end. The job has left its traceback and its
+            # sentence in its folder; to a sweeper, which minimises, it is as bad as can be.
+            failures.append(error)
+            return math.inf
+
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["gan train", *flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the sentence is ours to write
     try:
-        import hydra
-
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     finally:
-        sys.argv = before[0]
-        if before[1] is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        if folder and folder.is_dir() and any(folder.glob("*/config.yaml")):
-            from gancli.commands import report
-
-            report.main([str(folder)])
+        sys.argv = argv
+        os.environ.pop("HYDRA_FULL_ERROR")
+        os.environ |= {"HYDRA_FULL_ERROR": full} if full else {}
+    if failures and not {"-m", "--multirun"} & set(flags):
+        raise failures[0]
     return 0
-
-
-def job(cfg: Any) -> Any:
-    """What Hydra calls for every job, in this process or in another."""
-    from gancli.commands import train as command
-
-    return command.main(cfg)
 
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -192,7 +227,9 @@ def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
         elif word in FLAGS:
             flags.append(word)
         elif word.startswith("-"):
-            raise UsageError(f"gan train takes no option {word}{nearest(word, FLAGS | FLAGS_WITH_VALUE)}; gan train --help")
+            raise UsageError(
+                f"gan train takes no option {word}{nearest(word, FLAGS | FLAGS_WITH_VALUE)}; gan train --help"
+            )
         else:
             overrides.append(word)
     return flags, overrides
@@ -204,28 +241,50 @@ def check_override(word: str, sweep: bool) -> str:
     if not equals:
         if word.startswith("~"):
             return word
-        raise UsageError(f"{word!r} is not key=value{nearest(word, commands())}; as in gan train model=dcgan data=mnist")
+        raise UsageError(
+            f"{word!r} is not key=value{nearest(word, commands())}; as in gan train model=dcgan data=mnist"
+        )
     group = key.lstrip("+~").partition("@")[0]
     if group in groups():
         for choice in value.strip("'\"").split(",") if sweep else [value]:
             if choice not in choices(group) and choice != "null" and "(" not in choice:
                 known = ", ".join(c for c in choices(group) if not c.startswith("_"))
                 raise UsageError(f"there is no {group} {choice!r}{nearest(choice, choices(group))}; there are: {known}")
-    elif key in ("run.dir", "data.path", "data.root") and not value.startswith(("'", '"')) and not (sweep and "," in value):
+    elif (default := plain_default(key)) is not None and not re.search(r"[(${]|^null$", value):
+        if "," in value and not sweep:
+            raise UsageError(f"{word} gives several values; to sweep over them add -m, as in gan train -m {word}")
+        for one in value.split(","):
+            read_value(key, one, default)
+    elif key in PATHS and not re.fullmatch(r"[\w./:+-]*|'.*'|\".*\"", value) and not (sweep and "," in value):
         # A path is never grammar: quoted, so that ( ) = ~ , {} and spaces are ordinary.
         return f"{key}='" + value.replace("'", r"\'") + "'"
     return word
 
 
+def plain_default(key: str) -> int | float | bool | None:
+    """The default of a train command's key where it is a number or true or false."""
+    text = next((k.default for k in train_keys() if k.name == key), "")
+    if follows := re.fullmatch(r"\$\{([\w.]+)\}", text):
+        return plain_default(follows[1])
+    for kind in (bool, int, float):
+        with contextlib.suppress(KeyError, ValueError):
+            return KINDS[kind][0](text)
+    return None
+
+
 def explain(error: Exception) -> str:
     """Hydra's message as one sentence, with the nearest key where one was misspelt."""
-    import re
-
     text = str(error).strip()
     cause = str(error.__cause__ or "")
     if unknown := re.search(r"Could not override '([^']+)'", text):
         name = unknown[1]
-        return f"there is no key {name!r}{nearest(name, [*groups(), *(k.name for k in train_keys())])}; gan train --help lists them"
+        group = name.split(".")[0]
+        if owners := [c for c in choices(group) if name in (k.name for k in keys(f"{group}/{c}", f"{group}."))]:
+            return (
+                f"{name} is a key of {group}={', '.join(owners)} and not of the {group} chosen here; gan train --help"
+            )
+        guess = nearest(name, [*groups(), *(key.name for key in train_keys())])
+        return f"there is no key {name!r}{guess}; gan train --help lists them"
     if "ValidationError" in type(error).__name__ or "is not a valid" in text:
         return f"{text.splitlines()[0]}; gan train --help says what each key takes"
     if "multirun" in text.lower() or "Ambiguous value" in text:
@@ -265,35 +324,35 @@ def help_of(command: str) -> str:
     return "\n".join([*lines, "", *key_lines(train_keys())])
 
 
-def train_keys() -> list[Any]:
+def train_keys() -> list[Key]:
     """The keys of a train command with the default model, data and trainer, and of every other data set."""
     found = keys("train") + keys("trainer/default", "trainer.")
     for name in ["digits", *choices("data")]:
         found += keys(f"data/{name}", "data.")
     for name in ["dcgan", *choices("model")]:
         found += keys(f"model/{name}", "model.")
-    seen: set[str] = set()
-    return [k for k in found if not (k.name in seen or seen.add(k.name)) and ".source" not in k.name]  # type: ignore[func-returns-value]
+    first = {key.name: key for key in reversed(found)}
+    return [key for name, key in reversed(first.items()) if ".source" not in name]
 
 
-def key_lines(found: list[Any]) -> list[str]:
-    """`key=default  meaning`, those with a meaning."""
-    found = [k for k in found if k.meaning]
+def key_lines(found: list[Key]) -> list[str]:
+    """`key=default  meaning`, of the keys that say what they mean."""
     lines = []
     for key in found:
+        if not key.meaning:
+            continue
         left = f"  {key.name}={key.default.strip(chr(34))}"
-        if len(left) > 38:
-            lines.append(left)
-            left = ""
-        lines += textwrap.wrap(f"{left:<40}{key.meaning}", WIDTH, subsequent_indent=" " * 40, drop_whitespace=True, initial_indent="")\
-            if left else textwrap.wrap(key.meaning, WIDTH, initial_indent=" " * 40, subsequent_indent=" " * 40)
+        meaning = textwrap.wrap(key.meaning, WIDTH - COLUMN)
+        if len(left) >= COLUMN:
+            meaning.insert(0, "")
+        lines += [f"{beside:<{COLUMN}}{text}".rstrip() for beside, text in zip([left] + [""] * len(meaning), meaning)]
     return lines
 
 
 SCRIPTS = {
     "bash": """_gan() { local IFS=$'\\n'; COMPREPLY=($(gan --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)); \
-[[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace; \
-local w="${COMP_LINE:0:COMP_POINT}"; w="${w##* }"; local cut="${w%"${w##*[=:]}"}"; COMPREPLY=("${COMPREPLY[@]#"$cut"}"); }
+[[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace; local w="${COMP_LINE:0:COMP_POINT}"; w="${w##* }"; \
+local cut="${w%"${w##*[=:]}"}"; COMPREPLY=("${COMPREPLY[@]#"$cut"}"); }
 complete -o default -F _gan gan""",
     "zsh": """_gan() { local -a found; found=(${(f)"$(gan --complete "$LBUFFER" 2>/dev/null)"}); \
 compadd -S '' -- $found; (( ${#found} )) || _files; }

@@ -122,6 +122,7 @@ def choose_device(name: str) -> "torch.device":
         return torch.device(next(kind for kind, works in there.items() if works))
     if kind not in there:
         raise ValueError(f"there is no device {name!r}; type device=auto, cpu, cuda or mps")
-    if not there[kind] or (kind == "cuda" and torch.device(name).index not in {None, *range(torch.cuda.device_count())}):
+    beyond = kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count()
+    if not there[kind] or beyond:
         raise ValueError(f"device={name} was asked for but this machine has none; type device=auto or device=cpu")
     return torch.device(name)

@@ -31,7 +31,8 @@ class EMA:
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, batch: int) -> None:
         """Move the average towards `network`; `images` counts this round's `batch` too."""
-        averaged = list(self.network.parameters())
-        torch._foreach_lerp_(averaged, list(network.parameters()), 1 - self.decay(images, batch))
+        averaged: list[torch.Tensor] = list(self.network.parameters())
+        live: list[torch.Tensor] = list(network.parameters())
+        torch._foreach_lerp_(averaged, live, 1 - self.decay(images, batch))
         for ours, theirs in zip(self.network.buffers(), network.buffers()):
             ours.copy_(theirs)

@@ -23,6 +23,11 @@ def noise(indices: range, z_dim: int, seed: int) -> Tensor:
     return torch.cat(blocks)[indices.start - start : indices.stop - start]
 
 
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Classes (N,) as rows of zeros with a one (N, classes); of width zero where there are none."""
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """From a at t = 0 to b at t = 1 along the arc between them, each row by itself; (N, z_dim).
 
@@ -74,7 +79,7 @@ class Generator:
             yield images[:keep], labels[:keep]
 
     def sample(self, n: int = 64, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
-        """n images (n, C, H, W). Image i of a seed is the same at any n; `classes` (numbers or names) repeat in turn."""
+        """n images (n, C, H, W). Image i of a seed is the same at any n; `classes` are taken in turn."""
         return torch.cat([images for images, _ in self.blocks(n, seed, classes)])
 
     def interpolate(self, n: int, frames: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
@@ -83,9 +88,11 @@ class Generator:
         frames: images a stretch, its start included and its end not. A class turns into the next one gradually.
         """
         if n < 2 or frames < 1:
-            raise ValueError(f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8")
+            raise ValueError(
+                f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
+            )
         z, labels = noise(range(n), self.z_dim, seed), self.labels(n, classes)
-        c = self.one_hot(labels)
+        c = one_hot(labels, self.classes)
         points = [
             (slerp(z, z.roll(-1, 0), t), (1 - t) * c + t * c.roll(-1, 0)) for t in (f / frames for f in range(frames))
         ]
@@ -94,12 +101,9 @@ class Generator:
         made = [self._run(z_way[i : i + BLOCK], c_way[i : i + BLOCK]) for i in range(0, len(z_way), BLOCK)]
         return torch.cat(made)
 
-    def one_hot(self, labels: Tensor) -> Tensor:
-        return torch.eye(self.classes)[labels] if self.classes else torch.zeros(len(labels), 0)
-
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """Images (N, C, H, W) of noise z (N, z_dim) and classes (N,)."""
-        return self._run(z, self.one_hot(labels))
+        return self._run(z, one_hot(labels, self.classes))
 
     @torch.no_grad()
     def _run(self, z: Tensor, c: Tensor) -> Tensor:

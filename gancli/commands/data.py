@@ -1,9 +1,9 @@
 """gan data: look at a folder of pictures before training on it."""
 
-from gancli.data.pictures import CheckReport, check
+from gancli.data.pictures import CheckReport, check, printable
 
 
-def run(action: str, path: str) -> int:
+def main(action: str, path: str) -> int:
     """`gan data check DIR`: print what is there; 0 where every picture is good, else ValueError after the report."""
     if action != "check":
         raise ValueError(f"gan data has no action {action!r}; type gan data check DIR")
@@ -34,9 +34,7 @@ def table(report: CheckReport) -> str:
         rows += [("modes", _counts(report.modes)), ("formats", _counts(report.formats))]
     rows += [("bad", f"{len(report.bad):,}"), *(("", f"{name}: {reason}") for name, reason in report.bad)]
     rows += [("try" if i == 0 else "", line) for i, line in enumerate(report.suggestions)]
-    lines = [f"{what:<10}{value}".rstrip() for what, value in rows]
-    # a name need not be valid text, and printing must not fail on it
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+    return "\n".join(printable(f"{what:<10}{value}".rstrip()) for what, value in rows)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -16,7 +16,7 @@ def main(ckpt: str) -> None:
     rows = {
         "file": f"{path}  ({path.stat().st_size / 2**20:.1f} MB, format {content['format']})",
         "model": f"{config['model']['name']} on {config['data']['name']}",
-        "trained": f"{content['step']:,} steps, {content['images'] / 1000:,.1f} kimg, {content['seconds'] / 60:.1f} minutes",
+        "trained": f"{content['step']:,} steps, {content['images']:,} images, {content['seconds'] / 60:.1f} minutes",
         "images": f"{output['size']}x{output['size']}, {output['channels']} channels, values in [-1, 1]",
         "classes": f"{len(names)}: {shown}" if config["model"]["classes"] else "none: unconditional",
         "written by": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),

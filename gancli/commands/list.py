@@ -15,7 +15,7 @@ GROUPS = {
 def main(group: str) -> None:
     """Print the names in a group, or in all, with the first line of each yaml."""
     # The singular and the config's own name are what people type too.
-    words = {**GROUPS, **{name.rstrip("s"): name_of for name, name_of in GROUPS.items()}, **{g: g for g in GROUPS.values()}}
+    words = {word: g for name, g in GROUPS.items() for word in (name, name.rstrip("s"), g)}
     if group and group not in words:
         raise UsageError(f"there is no group {group!r}{nearest(group, GROUPS)}; there are: {', '.join(GROUPS)}")
     for folder in [words[group]] if group else GROUPS.values():

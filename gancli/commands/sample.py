@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,50 +21,59 @@ def main(
     ckpt: str, out: str, n: int, seed: int, classes: Sequence[int | str], ema: bool, interpolate: int, device: str
 ) -> None:
     """Make the images and write them in the form that `out` names; prints the path."""
+    path = Path(out).expanduser() if out else unused(Path("samples.png"))
+    is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
+    kind = "folder" if is_folder else path.suffix.lower()
+    if kind not in WRITERS:
+        raise ValueError(f"out={out} is no form that is written; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
     if interpolate < 0:
         raise ValueError(f"interpolate counts images on the way, but interpolate={interpolate}; type interpolate=8")
-    path = Path(out).expanduser() if out else unused(Path("samples.png"))
-    kind = "folder" if out.endswith(("/", "\\")) or path.is_dir() or not path.suffix else path.suffix.lower()
-    if kind not in ("folder", ".png", ".npz", ".gif"):
-        raise ValueError(f"out={out} is of no kind that is written; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
-    G = checkpoint.load(ckpt, ema=ema, device=choose_device(device))
-    G.labels(1, classes)  # what cannot be made is said before anything is
     if kind == ".png" and n * max(interpolate, 1) > LARGEST_GRID:
         raise ValueError(f"a grid shows {LARGEST_GRID:,} images at most, but n={n}; type out=x.npz or out=DIR/")
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    G = checkpoint.load(ckpt, ema=ema, device=choose_device(device))
     if interpolate:
-        way = G.interpolate(n, interpolate, seed, classes)
-        write(path, kind, way, None, columns=interpolate, G=G)
+        x, labels, columns = G.interpolate(n, interpolate, seed, classes), None, interpolate
     else:
-        blocks = [(x if kind == ".png" or images.is_points(x) else images.to_uint8(x), y) for x, y in G.blocks(n, seed, classes)]
+        # Points keep their decimals; pictures are 8-bit from here on, so that 50,000 of them fit in memory.
+        blocks = [(x if images.is_points(x) else images.to_uint8(x), y) for x, y in G.blocks(n, seed, classes)]
         x, labels = (torch.cat(parts) for parts in zip(*blocks))
-        columns = len(set(classes) or range(G.classes)) if G.classes else 0
-        write(path, kind, x, labels, columns=columns if 1 < columns <= 16 else None, G=G)
+        columns = len(set(classes)) or G.classes
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[kind](path, x, labels if G.classes else None, columns if 1 < columns <= 16 or interpolate else None, G)
     print(path)
 
 
-def write(path: Path, kind: str, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
-    """Write images (N, C, H, W), float in [-1, 1] or uint8, in the form asked for."""
-    if kind == ".png":
-        images.write(images.grid(x, columns), path)
-        return
-    if kind == ".npz":
-        arrays = {"points": x.flatten(1).cpu().numpy()} if images.is_points(x) else {"images": images.to_array(x)}
-        if labels is not None and G.classes:
-            arrays["labels"] = labels.numpy()
-        partial = path.with_name(f".{path.name}.partial.npz")
-        np.savez_compressed(partial, **arrays)
-        partial.replace(path)
-        return
-    pictures = [images.grid(image[None], 1) if kind == ".gif" else images.to_picture(a) for image, a in zip(x, images.to_array(x))]
-    if kind == ".gif":
-        partial = path.with_name(f".{path.name}.partial.gif")
-        pictures[0].save(partial, save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
-        partial.replace(path)
-        return
-    for i, picture in enumerate(pictures):
-        folder = path / class_folder(G, int(labels[i])) if labels is not None and G.classes else path
-        images.write(picture, folder / f"{i:06d}.png")
+def write_grid(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    images.write(images.grid(x, columns), path)
+
+
+def write_arrays(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    """`images` uint8 (N, H, W, C), or `points` float32 (N, 2); with classes `labels` int64 (N,)."""
+    arrays: dict[str, Any] = {"images": images.to_array(x)}
+    if images.is_points(x):
+        arrays = {"points": x.flatten(1).cpu().numpy()}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez_compressed(partial, **arrays)
+    partial.replace(path)
+
+
+def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    first, *others = [images.grid(image[None], 1) for image in x]
+    partial = path.with_name(f".{path.name}.partial.gif")
+    first.save(partial, save_all=True, append_images=others, duration=FRAME_MS, loop=0)
+    partial.replace(path)
+
+
+def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    """NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
+    for i, array in enumerate(images.to_array(x)):
+        folder = path if labels is None else path / class_folder(G, int(labels[i]))
+        images.write(images.to_picture(array), folder / f"{i:06d}.png")
+
+
+WRITERS = {".png": write_grid, ".npz": write_arrays, ".gif": write_frames, "folder": write_folder}
 
 
 def class_folder(G: Generator, label: int) -> str:
@@ -76,4 +86,3 @@ def unused(path: Path) -> Path:
     """`path`, or the first of its name with -2, -3, ... that is not there."""
     candidates = (path.with_stem(f"{path.stem}-{i}") if i > 1 else path for i in range(1, 100_000))
     return next(c for c in candidates if not c.exists())
-

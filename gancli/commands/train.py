@@ -22,12 +22,14 @@ from gancli.ema import EMA
 from gancli.machine import describe
 from gancli.metrics.sliced import sliced_wasserstein
 from gancli.report.record import Record, append_row
-from gancli.sampling import Generator, noise
+from gancli.sampling import Generator, noise, one_hot
 from gancli.trainer import Budget, Stopped, StopRequest, Trainer
 
 # Of a run that is continued, only these may differ: everything else changes what is learned.
-FREE = ("run.", "device", "data.root", "data.source.root", "trainer.steps", "trainer.kimg", "trainer.minutes")
-FREE += ("trainer.log_every", "trainer.sample_", "trainer.checkpoint_every", "trainer.keep_every", "trainer.tensorboard")
+FREE = (
+    *("run.", "device", "data.root", "data.source.root", "trainer.steps", "trainer.kimg", "trainer.minutes"),
+    *("trainer.log_every", "trainer.sample_", "trainer.checkpoint_every", "trainer.keep_every", "trainer.tensorboard"),
+)
 COMPARED = 1000  # images on either side of sliced_wasserstein
 POINTS = 1024  # in a scatter plot
 
@@ -74,7 +76,9 @@ class Run:
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
         for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
             if cfg.trainer[name] < 1:
-                raise ValueError(f"trainer.{name} counts from 1, but {cfg.trainer[name]} was given; type trainer.{name}=100")
+                raise ValueError(
+                    f"trainer.{name} counts from 1, but {cfg.trainer[name]} was given; type trainer.{name}=100"
+                )
         device = choose_device(cfg.device)
         last = folder / "checkpoints" / "last.pt"
         self.resumed = checkpoint.read(last, device) if last.exists() else None
@@ -111,7 +115,7 @@ class Run:
         self.rows = 1 if images.is_points(self.data.images) else self.options.sample_rows
         n = POINTS if images.is_points(self.data.images) else self.rows * self.columns
         z = noise(range(n), G.z_dim, cfg.seed).to(device)
-        c = torch.eye(classes, device=device)[torch.arange(n) % classes] if classes else torch.zeros(n, 0, device=device)
+        c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
         x = images.to_float(self.data.images[torch.arange(n) % len(self.data)]).to(device)
         self.fixed = (z, c, x)
         chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
@@ -121,8 +125,8 @@ class Run:
         """Play the rounds that are left; log, picture and save as they come due."""
         trainer, options = self.trainer, self.options
         if trainer.progress >= 1:
-            more = f"trainer.steps={2 * trainer.step}"
-            print(f"{self.folder} is finished ({trainer.step:,} steps); for more, raise the budget: {more}", file=sys.stderr)
+            more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
+            print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
             return None
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
         self.record = Record(self.folder, trainer.step, self.quiet, options.tensorboard)
@@ -162,7 +166,7 @@ class Run:
             "resumed" if self.resumed else "started",
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
-            command=shlex.join(["gan", *sys.argv[1:]]),
+            command=shlex.join(["gan", "train", *self.overrides]),
             overrides=self.overrides,
             machine=describe(trainer.device),
             device=str(trainer.device),
@@ -223,8 +227,8 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Path) ->
         k = changed[0]
         rest = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ValueError(
-            f"the run in {folder} was begun with {k}={old.get(k)}, now {k}={new.get(k)} is given{rest}; type the values it "
-            f"was begun with ({folder / 'config.yaml'}), or another run.dir="
+            f"the run in {folder} was begun with {k}={old.get(k)}, now {k}={new.get(k)} is given{rest}; type the "
+            f"values it was begun with ({folder / 'config.yaml'}), or another run.dir="
         )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from gancli.config import seed_of
 from gancli.data.image_set import ImageSet
 from gancli.images import to_float
+from gancli.sampling import one_hot
 
 
 class Batches:
@@ -31,7 +32,6 @@ class Batches:
             )
         self.images, self.labels = data.images.to(device), data.labels.to(device)
         self.size, self.classes, self.flip, self.seed = size, classes, flip, seed
-        self.one_hot = torch.eye(classes, device=device) if classes else torch.zeros(max(data.classes, 1), 0, device=device)
         self._shuffled: dict[int, Tensor] = {}
 
     def shuffle(self, epoch: int) -> Tensor:
@@ -52,7 +52,7 @@ class Batches:
         if self.flip:
             mirrored = torch.rand(self.size, 1, 1, 1, generator=self._generator("flip", n)) < 0.5
             x = torch.where(mirrored.to(x.device, non_blocking=True), x.flip(3), x)
-        return to_float(x), self.one_hot[self.labels[order]]
+        return to_float(x), one_hot(self.labels[order], self.classes)
 
     def _generator(self, what: str, n: int) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, what, n))

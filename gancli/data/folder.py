@@ -1,5 +1,6 @@
 """Your own pictures as a data set."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from gancli.config import nearest
 from gancli.data.image_set import ImageSet, check_size_and_channels
-from gancli.data.pictures import FITS, decode, each, find, fitted
+from gancli.data.pictures import FITS, decode, each, find, fitted, printable
 
 
 def folder(path: str, size: int = 32, channels: int = 3, fit: str = "crop", strict: bool = False) -> ImageSet:
@@ -31,29 +32,29 @@ def folder(path: str, size: int = 32, channels: int = 3, fit: str = "crop", stri
     def read(file: Path) -> np.ndarray:
         return fitted(decode(file, side=size)[0], size, channels, fit)
 
-    images = np.empty((len(listing.names), size, size, channels), np.uint8)
+    images = torch.empty((len(listing.names), channels, size, size), dtype=torch.uint8)
     good: list[int] = []
     for i, result in enumerate(each(read, [listing.root / name for name in listing.names])):
+        if strict and skipped:
+            break
         if isinstance(result, str):
             skipped.append((listing.names[i], result))
         else:
-            images[len(good)] = result
+            images[len(good)] = torch.from_numpy(result.transpose(2, 0, 1).copy())
             good.append(i)
-        if strict and skipped:
-            break
+    skipped = sorted((printable(name), printable(reason)) for name, reason in skipped)
     if strict and skipped:
         name, reason = skipped[0]
         raise ValueError(
-            f"{listing.root / name} {reason}: repair or delete it, or skip such files with data.strict=false"
+            f"{listing.root / name} cannot be used ({reason}): repair or delete it, or skip it with data.strict=false"
         )
     if not good:
         found = f"none of its {len(skipped)} pictures can be read" if skipped else "it has no pictures"
         raise ValueError(
-            f"data.path={path} cannot be trained on, {found}: see what is there with gan data check {path}"
+            f"data.path={path} cannot be trained on, {found}: see what is there with gan data check {shlex.quote(path)}"
         )
-    classes = [listing.classes[i] for i in good] if listing.classes else []
+    classes = [printable(listing.classes[i]) for i in good] if listing.classes else []
     names = sorted(set(classes))
     number = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([number[name] for name in classes] if classes else [0] * len(good), dtype=torch.int64)
-    tensor = torch.from_numpy(images[: len(good)]).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(tensor, labels, names, sorted(skipped))
+    return ImageSet(images[: len(good)], labels, names, skipped)

@@ -21,7 +21,19 @@ from PIL import Image, ImageOps
 T = TypeVar("T")
 FITS = ("crop", "pad", "squash")
 # Pillow alone does not read HEIC, but a phone's pictures should be named as such rather than overlooked.
-EXTENSIONS = (".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
+EXTENSIONS: tuple[str, ...] = (
+    ".avif",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+)
 EXTENSIONS += (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
 
 
@@ -74,6 +86,11 @@ class CheckReport:
     suggestions: list[str]
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be printed: the bytes of a name that is not valid text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def find(path: str) -> Listing:
     """Every picture at any depth below the folder `path`, in an order that depends on the names alone.
 
@@ -81,10 +98,12 @@ def find(path: str) -> Listing:
     belong to none and are skipped with that reason. Hidden names (.x) and other files are ignored. A link to a folder
     is followed unless it leads back into the tree or above it. Raises ValueError where there is no such folder.
     """
-    root = Path(path).expanduser()
+    root = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
-        raise ValueError(f"{path} is {what}, not a folder: give the folder that your pictures are in")
+        raise ValueError(
+            f"{path} is {what}, not a folder: give the folder of your pictures (data.path=DIR, gan data check DIR)"
+        )
     skipped: list[tuple[str, str]] = []
     names = sorted(_walk(root, skipped))
     tops = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
@@ -233,12 +252,14 @@ def _range(values: list[int]) -> tuple[int, int, int]:
 
 def _suggestions(report: CheckReport, side: float) -> list[str]:
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # 64 is what a small machine trains in a sitting
-    command = f"gan train data=folder {override('data.path', str(report.path))} data.size={size}"
+    command = f"gan train data=folder {override('data.path', f'{report.path}/')} data.size={size}"
     if all(mode in ("1", "L", "I") or mode.startswith("I;16") for mode in report.modes):
         command += " data.channels=1"
+    if report.pictures < 128:  # most recipes' batch, which cannot be larger than the data
+        command += f" data.batch_size={1 << report.pictures.bit_length() - 1}"
+    if len(report.classes) > 1:
+        command += " model=cgan"
     said = [command]
-    if report.classes:
-        said[0] += " model=cgan" if len(report.classes) > 1 else ""
     if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
         rare = min(report.classes, key=lambda name: report.classes[name])
         said.append(f"class {rare} is rare, {report.classes[rare]} of {report.pictures}: add pictures or leave it out")

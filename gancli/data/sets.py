@@ -1,7 +1,6 @@
 """Data sets with a name, and your own in one npz file."""
 
 import tempfile
-import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +66,7 @@ def npz(path: str, size: int | None = None, channels: int | None = None, split: 
     if not path:
         raise ValueError("data=npz needs a file: give data.path=FILE.npz, with the keys " + KEYS)
     _check_split(split)
-    file = Path(path).expanduser()
+    file = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
     if not file.is_file():
         raise ValueError(f"data.path={path} is not a file: give an .npz file with the keys {KEYS}")
     return _read_npz(file, split, None).resized(size, channels)
@@ -115,7 +114,7 @@ def _named(name: str, reader: str, folder: str, class_names: list[str], root: st
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged file can fail in any way inside torchvision
         raise ValueError(
-            f"data={name}: {own} is incomplete or damaged ({_reason(error)}): move it away to have it downloaded afresh, "
+            f"data={name}: {own} is damaged ({_reason(error)}): move it away to have it downloaded afresh, "
             f"put {name}.npz beside it, or choose data=digits, which needs no download"
         ) from error
     return ImageSet(images, labels, class_names)
@@ -154,13 +153,14 @@ def _read_npz(file: Path, split: str, class_names: list[str] | None) -> ImageSet
     """One split of an archive. With class_names labels are a must; with None the labels say which classes there are."""
     x_key, y_key = f"x_{split}", f"y_{split}"
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("one bare array")
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is one bare array")
+        with archive:
             keys = list(archive)
             x = archive[x_key] if x_key in keys else None
             ys = {key: archive[key] for key in ("y_train", "y_test") if key in keys}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(
             f"{file} is not a readable npz archive of plain arrays ({_reason(error)}): "
             f"write it again with numpy.savez and the keys {KEYS}"

@@ -89,8 +89,9 @@ def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageSet:
     names = list(SHAPES)
     labels = np.random.default_rng([seed, 2]).integers(len(names), size=n)
     chance = np.random.default_rng([seed, 3]).random((n, 9))  # a row a picture
-    radius = 0.25 + 0.17 * chance[:, 0]
-    middle = radius[:, None] + (1 - 2 * radius[:, None]) * chance[:, 1:3]  # the shape never touches the edge
+    radius = 0.22 + 0.14 * chance[:, 0]
+    margin = radius[:, None] + 1.1 / size  # the outermost pixels are ground
+    middle = margin + (1 - 2 * margin) * chance[:, 1:3]
     ground = 70 * chance[:, 3:6]
     # One channel full and none below 0.35: brighter than any ground in grey, too.
     colour = chance[:, 6:9] - chance[:, 6:9].min(1, keepdims=True)

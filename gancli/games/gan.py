@@ -19,7 +19,8 @@ class GAN:
     """
 
     def __init__(self, G: nn.Module, D: nn.Module, loss: Any):
-        self.G, self.D, self.loss = G, D, loss
+        self.G: Any = G
+        self.D, self.loss = D, loss
 
     def moves(self, progress: float) -> list[Move]:
         """The moves of the round that begins when `progress`, 0 to 1, of the budget is used: (player, its loss)."""

@@ -13,7 +13,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
     runs of one data set, and is no FID.
     """
     if a.shape != b.shape:
-        raise ValueError(f"two sets of the same shape are compared, but {tuple(a.shape)} and {tuple(b.shape)} were given")
+        raise ValueError(
+            f"two sets of the same shape are compared, but {tuple(a.shape)} and {tuple(b.shape)} were given"
+        )
     a, b = a.flatten(1).float().cpu(), b.flatten(1).float().cpu()
     d = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed))
     d = d / d.norm(dim=0)

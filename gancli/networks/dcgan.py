@@ -5,6 +5,8 @@ made by k doublings of a base x base map, 4 <= base <= 7 (28 = 7 * 4, 32 = 4 * 8
 to the next such size and its centre is kept.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ class Generator(nn.Module):
         self.embed = LabelEmbedding(classes, embedding)
         widths = [z_dim + self.embed.width] + [width << i for i in reversed(range(k))]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(widths, widths[1:])):
+        for i, (before, after) in enumerate(pairwise(widths)):
             first = i == 0  # the first kernel is the base map itself: ceil(size / 2^k) pixels from 1
             kernel, stride, padding = (-(-size >> k), 1, 0) if first else (4, 2, 1)
             layers += [nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=False)]
@@ -65,7 +67,7 @@ class Discriminator(nn.Module):
         self.map = (min(classes, 1), size, size)
         widths = [channels + self.map[0]] + [width << i for i in range(k)]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(widths, widths[1:])):
+        for i, (before, after) in enumerate(pairwise(widths)):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=i == 0)]
             layers += [nn.BatchNorm2d(after)] if i else []
             layers += [nn.LeakyReLU(0.2, True)]

@@ -15,9 +15,10 @@ class LabelEmbedding(nn.Module):
         super().__init__()
         self.width = width if classes else 0
         # nn.Linear(0, k) warns and has nothing to learn.
-        self.project = nn.Linear(classes, width, bias=False) if classes else nn.Identity()
+        self.project: nn.Module = nn.Identity()
         if classes:
-            nn.init.normal_(self.project.weight)  # as nn.Embedding: unit variance
+            self.project = linear = nn.Linear(classes, width, bias=False)
+            nn.init.normal_(linear.weight)  # as nn.Embedding: unit variance
 
     def forward(self, c: Tensor) -> Tensor:
         return self.project(c)

@@ -5,6 +5,7 @@ Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784. Unconditional is class
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Generator(nn.Module):
         self.embed = LabelEmbedding(classes, embedding)
         widths = [z_dim + self.embed.width, width, 2 * width, 4 * width]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)), nn.Tanh())
 
@@ -46,7 +47,7 @@ class Discriminator(nn.Module):
         self.embed = LabelEmbedding(classes, embedding)
         widths = [channels * size * size + self.embed.width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 

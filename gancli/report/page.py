@@ -6,11 +6,12 @@ script is the one below. Everything that a person or a library wrote is escaped.
 
 import base64
 import io
+import itertools
 import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from html import escape
@@ -25,7 +26,7 @@ from gancli.report.read import BOOKKEEPING, Run, is_number, read_run
 
 GRIDS = 40  # on the page at most: first, last and evenly spread between
 GRID_WIDTH = 640  # pixels
-POINTS = 240  # on a curve at most; a longer one is cut into as many buckets, each drawn as a mean and a range
+POINTS = 240  # on a curve at most; a longer one is cut into as many buckets, each drawn as a median and a range
 COLOURS = 8
 
 
@@ -52,17 +53,8 @@ def page(run: Run) -> str:
     charts = run_charts(run)
     body = [
         _header(run),
-        '<div class="hero">',
-        _grids(run),
-        f'<section aria-label="Curves" class="curves"><h2>Curves</h2>{charts_html(charts)}</section>'
-        if charts
-        else '<section class="curves"><h2>Curves</h2><p class="none">No numbers yet.</p></section>',
-        "</div>",
-        '<div class="pair">',
-        _provenance(run),
-        _next(run),
-        "</div>",
-        _events(run),
+        f'<div class="hero"><div class="side">{_grids(run)}{_next(run)}</div>{_curves(charts)}</div>',
+        f'<div class="pair">{_provenance(run)}{_events(run)}</div>',
         _config(run),
         f"<footer>{_e(run.name)} · written {now()} by gancli {_e(__version__)}</footer>",
         data_script({"charts": charts, "running": run.status == "running", "written": int(datetime.now().timestamp())}),
@@ -112,10 +104,13 @@ def title(run: Run) -> str:
 def _header(run: Run) -> str:
     ending = run.ending
     facts = [("steps", _count(ending.get("step", run.last.get("step"))))]
-    if is_number(run.last.get("kimg")):
-        facts.append(("thousand images seen", number(run.last["kimg"])))
-    minutes = ending.get("minutes", run.last.get("minutes"))
-    if is_number(minutes):
+    # A metric may be logged in a row of its own, so the last row need not hold everything.
+    seen = run.latest("kimg")
+    if seen is not None:
+        facts.append(("thousand images seen", number(seen)))
+    minutes = ending.get("minutes")
+    minutes = minutes if is_number(minutes) else run.latest("minutes")
+    if minutes is not None:
         facts.append(("of training", duration(minutes)))
     speed = run.latest("images_per_second")
     if speed is not None:
@@ -138,7 +133,8 @@ def _grids(run: Run) -> str:
         if picture:
             frames.append((step, path, *picture))
     if not frames:
-        return '<section class="samples"><h2>Samples</h2><div class="frames none">No grid of samples yet.</div></section>'
+        none = '<div class="frames none">No grid of samples was written.</div>'
+        return f'<section class="samples"><h2>Samples</h2>{none}</section>'
     last = len(frames) - 1
     images = "\n".join(
         f'<a class="frame{" on" if i == last else ""}" href="samples/{_e(path.name)}" data-step="{step}" '
@@ -160,6 +156,18 @@ def _grids(run: Run) -> str:
 <output id="step">step {frames[-1][0]:,}</output>
 </div>
 {note}</section>"""
+
+
+def _curves(charts: Sequence[dict[str, Any]]) -> str:
+    note = (
+        "line: median of neighbouring rows; band: their range"
+        if any(s["low"] for c in charts for s in c["series"])
+        else ""
+    )
+    return (
+        f'<section aria-label="Curves"><h2>Curves <span class="fine">{note}</span></h2>'
+        f"{charts_html(charts) or '<p class=none>No numbers were written.</p>'}</section>"
+    )
 
 
 def _provenance(run: Run) -> str:
@@ -187,7 +195,9 @@ def _next(run: Run) -> str:
     if any((run.folder / "checkpoints").glob("*.pt")):
         commands.append(("sample from it", f"gan sample {_argument('ckpt', run.folder)}"))
     if run.status != "finished":
-        commands.append(("train again from the start" if not commands else "resume", resume_command(run)))
+        # A running run needs this only when its process was killed, which the folder cannot tell.
+        what = "if it was killed, resume" if run.status == "running" else "resume" if commands else "train again"
+        commands.append((what, resume_command(run)))
     commands.append(("compare with its neighbours", f"gan report {shlex.quote(_here(run.folder.resolve().parent))}"))
     cells = "".join(f"<dt>{_e(name)}</dt><dd>{_command(command)}</dd>" for name, command in commands)
     return f'<section><h2>What to type next</h2><dl class="table">{cells}</dl></section>'
@@ -244,7 +254,7 @@ def _tree(node: dict[Any, Any], path: str, typed: set[str]) -> str:
 
 
 def run_charts(run: Run) -> list[dict[str, Any]]:
-    """The charts of a run: losses, probabilities, one a further metric, throughput; those without a row are left out."""
+    """The charts of a run: losses, D(real) and D(fake), one a further metric, throughput; none without a row."""
     keys = run.keys
     losses = [key for key in keys if "/" in key]
     verdicts = [key for key in keys if _is_verdict(key)]
@@ -270,10 +280,10 @@ def chart(name: str, lines: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> dic
 
 
 def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-    """A curve of at most POINTS points: the mean of each bucket of rows and, when buckets hold many, their range."""
+    """A curve of at most POINTS points: the median of each bucket of rows and, when buckets hold many, their range."""
     n = len(values)
     edges = np.linspace(0, n, min(n, POINTS) + 1).astype(int)
-    buckets = [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
+    buckets = [slice(a, b) for a, b in itertools.pairwise(edges)]
 
     def each(of: Callable[[np.ndarray], Any]) -> list[float | None]:
         # A bucket without a finite value is a gap.
@@ -285,7 +295,7 @@ def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
     return {
         "name": name,
         "x": [round(float(steps[b].mean()), 1) for b in buckets],
-        "y": each(np.mean),
+        "y": each(np.median),
         "low": each(np.min) if n > POINTS else None,
         "high": each(np.max) if n > POINTS else None,
         "window": [low, high] if good.size else None,
@@ -306,20 +316,20 @@ def _chart_html(chart: dict[str, Any]) -> str:
     keys, notes = [], []
     for i, s in enumerate(chart["series"]):
         value = number(s["last"]) if s["last"] is not None else "–"
+        # A lone curve is named by its chart.
+        name = _e(s["name"]) if len(chart["series"]) > 1 else ""
         keys.append(
-            f'<button class="key c{i % COLOURS}" aria-pressed="true"><i></i>{_e(s["name"])} <output>{value}</output></button>'
+            f'<button class="key c{i % COLOURS}" aria-pressed="true"><i></i>{name} <output>{value}</output></button>'
         )
         if s["bad"]:
             notes.append(f"{s['name']}: {s['bad']:,} of {s['rows']:,} not finite")
         if s["beyond"]:
             low, high = s["extent"]
             notes.append(f"{s['name']}: spikes off the chart, {number(low)} to {number(high)} in all")
-    if any(s["low"] for s in chart["series"]):
-        rows = max(s["rows"] for s in chart["series"])
-        notes.append(f"line: mean of {rows / POINTS:.3g} rows; band: their range")
     return f"""<figure class="chart">
-<figcaption><h3>{_e(chart["name"])}</h3><span class="at fine"></span></figcaption>
-<div class="legend">{"".join(keys)}</div>
+<figcaption>
+<h3>{_e(chart["name"])}</h3><div class="legend">{"".join(keys)}</div><span class="at fine"></span>
+</figcaption>
 <div class="plot"></div>
 <p class="fine">{_e(" · ".join(notes))}</p>
 </figure>"""
@@ -460,13 +470,15 @@ STYLE = """
 :root {
   --ink: #1c1e21; --soft: #666c75; --line: #e3e5e8; --paper: #fff; --wash: #f5f6f7; --link: #0b57a4;
   --good: #1a7f45; --busy: #0b62b8; --warn: #96610a; --bad: #b3261e;
-  --c0: #1f6fb5; --c1: #d9662b; --c2: #2a8f5b; --c3: #8a56b8; --c4: #b8860b; --c5: #c2418a; --c6: #4a9bb0; --c7: #7a7f87;
+  --c0: #1f6fb5; --c1: #d9662b; --c2: #2a8f5b; --c3: #8a56b8; --c4: #b8860b; --c5: #c2418a; --c6: #4a9bb0;
+    --c7: #7a7f87;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ink: #e4e6e9; --soft: #969ca6; --line: #2d3136; --paper: #131517; --wash: #1c1f22; --link: #7ab5f0;
     --good: #5cc48a; --busy: #6cb2f2; --warn: #dfaa4e; --bad: #f08a80;
-    --c0: #63aaec; --c1: #f08c55; --c2: #5cc48a; --c3: #b78be0; --c4: #d9b24a; --c5: #ea7fb8; --c6: #74c4d8; --c7: #a2a7af;
+    --c0: #63aaec; --c1: #f08c55; --c2: #5cc48a; --c3: #b78be0; --c4: #d9b24a; --c5: #ea7fb8; --c6: #74c4d8;
+      --c7: #a2a7af;
   }
 }
 * { box-sizing: border-box; }
@@ -474,7 +486,8 @@ html { -webkit-text-size-adjust: 100%; overflow-y: scroll; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1320px; margin: 0 auto; padding: 36px 28px 28px; }
-h1 { font-size: 34px; line-height: 1.15; font-weight: 600; letter-spacing: -.02em; margin: 4px 0 0; overflow-wrap: anywhere; }
+h1 { font-size: 34px; line-height: 1.15; font-weight: 600; letter-spacing: -.02em; margin: 4px 0 0;
+  overflow-wrap: anywhere; }
 h2 { font-size: 17px; font-weight: 600; letter-spacing: -.005em; margin: 0 0 12px; }
 h3 { font-size: 13px; font-weight: 600; margin: 0; overflow-wrap: anywhere; }
 p { margin: 0; }
@@ -485,21 +498,25 @@ section { margin-top: 44px; min-width: 0; }
 .over { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; color: var(--soft); font-size: 13px;
   overflow-wrap: anywhere; }
 .status { font-weight: 600; white-space: nowrap; }
-.status::before { content: ""; display: inline-block; width: 8px; height: 8px; border-radius: 50%; background: currentColor;
+.status::before { content: ""; display: inline-block; width: 8px; height: 8px; border-radius: 50%;
+  background: currentColor;
   margin-right: 6px; }
 .status.finished { color: var(--good); } .status.running { color: var(--busy); }
 .status.stopped { color: var(--warn); } .status.failed { color: var(--bad); }
-.note { margin-top: 14px; padding: 8px 14px; border-left: 3px solid var(--warn); background: var(--wash); overflow-wrap: anywhere;
+.note { margin-top: 14px; padding: 8px 14px; border-left: 3px solid var(--warn); background: var(--wash);
+  overflow-wrap: anywhere;
   max-width: 80ch; }
 .note.failed { border-color: var(--bad); }
 .facts { display: flex; flex-wrap: wrap; gap: 14px 40px; margin: 20px 0 0; }
-.facts dd { margin: 0; font-size: 21px; line-height: 1.2; font-variant-numeric: tabular-nums; letter-spacing: -.01em; }
+.facts dd { margin: 0; font-size: 21px; line-height: 1.2; font-variant-numeric: tabular-nums;
+  letter-spacing: -.01em; }
 .facts dt { color: var(--soft); font-size: 12.5px; overflow-wrap: anywhere; }
 .facts div { display: flex; flex-direction: column; }
 
 .hero { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 48px; align-items: start; }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 48px; }
-.frames { display: grid; background: var(--wash); border-radius: 4px; overflow: hidden; min-height: 120px; align-items: center;
+.frames { display: grid; background: var(--wash); border-radius: 4px; overflow: hidden; min-height: 120px;
+  align-items: center;
   justify-items: center; }
 .frame { grid-area: 1 / 1; visibility: hidden; width: 100%; line-height: 0; }
 .frame.on { visibility: visible; }
@@ -507,22 +524,28 @@ section { margin-top: 44px; min-width: 0; }
 .player { display: flex; gap: 12px; align-items: center; margin-top: 10px; }
 .player input { flex: 1; min-width: 0; accent-color: var(--c0); margin: 0; height: 32px; }
 .player output { min-width: 8.5em; text-align: right; font-variant-numeric: tabular-nums; font-size: 13.5px; }
-#play { width: 36px; height: 36px; flex: none; border: 1px solid var(--line); border-radius: 50%; background: none; padding: 0;
+#play { width: 36px; height: 36px; flex: none; border: 1px solid var(--line); border-radius: 50%; background: none;
+  padding: 0;
   display: grid; place-items: center; color: var(--ink); cursor: pointer; }
-#play::before { content: ""; border: solid transparent; border-width: 6px 0 6px 10px; border-left-color: currentColor; margin-left: 3px; }
+#play::before { content: ""; border: solid transparent; border-width: 6px 0 6px 10px;
+  border-left-color: currentColor; margin-left: 3px; }
 #play.on::before { width: 10px; height: 12px; border: solid currentColor; border-width: 0 3px; margin: 0; }
 #play:disabled { opacity: .35; cursor: default; }
 
-.curves { container-type: inline-size; }
 .chart { margin: 0 0 18px; min-width: 0; }
-.chart figcaption { display: flex; justify-content: space-between; gap: 12px; align-items: baseline; }
-.chart .at { white-space: nowrap; font-variant-numeric: tabular-nums; min-height: 1.5em; }
-.chart .fine:empty { display: none; } .chart .at:empty { display: inline; }
-.legend { display: flex; flex-wrap: wrap; gap: 0 16px; margin: 2px 0; }
-.key { border: 0; background: none; padding: 3px 0; font: inherit; font-size: 12.5px; color: var(--ink); cursor: pointer;
+.chart figcaption { display: flex; gap: 0 20px; align-items: baseline; padding-left: 46px; margin-bottom: 2px; }
+.chart .at { white-space: nowrap; font-variant-numeric: tabular-nums; margin-left: auto; min-width: 6.5em;
+  text-align: right; }
+.chart > .fine { margin: 2px 0 0 46px; } .chart > .fine:empty { display: none; }
+.chart h3 { flex: none; max-width: 45%; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 14px; min-width: 0; }
+.key { border: 0; background: none; padding: 3px 0; font: inherit; font-size: 12.5px; color: var(--ink);
+  cursor: pointer;
   display: inline-flex; align-items: baseline; overflow-wrap: anywhere; text-align: left; }
-.key i { flex: none; width: 14px; height: 3px; border-radius: 2px; background: var(--c); align-self: center; margin-right: 6px; }
-.key output { min-width: 4.2em; padding-left: 6px; color: var(--soft); font-variant-numeric: tabular-nums; white-space: nowrap; }
+.key i { flex: none; width: 14px; height: 3px; border-radius: 2px; background: var(--c); align-self: center;
+  margin-right: 6px; }
+.key output { min-width: 4.2em; padding-left: 6px; color: var(--soft); font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
 .key[aria-pressed=false] { opacity: .4; }
 .plot { height: 190px; touch-action: pan-y; cursor: crosshair; }
 .plot svg { display: block; overflow: hidden; }
@@ -536,13 +559,17 @@ section { margin-top: 44px; min-width: 0; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
 
-.table { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 7px 18px; margin: 0; font-size: 14px; }
+.table { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 7px 18px; margin: 0;
+  font-size: 14px; }
+.side .table { grid-template-columns: minmax(0, 1fr); gap: 0; } .side .table dd { margin-bottom: 9px; }
 .table dt { color: var(--soft); }
 .table dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 code, .config { font: 13px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-.command { background: var(--wash); border-radius: 4px; padding: 3px 7px; margin-left: -7px; box-decoration-break: clone;
+.command { background: var(--wash); border-radius: 4px; padding: 3px 7px; margin-left: -7px;
+  box-decoration-break: clone;
   -webkit-box-decoration-break: clone; user-select: all; }
-.copy { border: 0; background: none; color: var(--link); font: inherit; font-size: 12.5px; cursor: pointer; padding: 2px 8px; min-width: 62px;
+.copy { border: 0; background: none; color: var(--link); font: inherit; font-size: 12.5px; cursor: pointer;
+  padding: 2px 8px; min-width: 62px;
   text-align: left; }
 .events { list-style: none; margin: 0; padding: 0; font-size: 14px; }
 .events li { padding: 4px 0; overflow-wrap: anywhere; }
@@ -561,15 +588,17 @@ code, .config { font: 13px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "D
 .config .key { all: unset; color: var(--soft); }
 .config > ul > li > .key, .config > ul > li > details > summary .key { color: var(--ink); }
 .config .typed, b.typed { color: var(--c1) !important; font-weight: 600; }
-footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--line); color: var(--soft); font-size: 12.5px;
+footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--line); color: var(--soft);
+  font-size: 12.5px;
   overflow-wrap: anywhere; }
-button:focus-visible, input:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--c0); outline-offset: 2px; }
+button:focus-visible, input:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--c0);
+  outline-offset: 2px; }
 
 @media (min-width: 900px) {
   .hero { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
-  .samples { position: sticky; top: 20px; }
-  .pair { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+  .pair { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
 }
+@media (min-width: 900px) and (min-height: 900px) { .side { position: sticky; top: 0; } }
 @media (max-width: 600px) {
   main { padding: 22px 16px; }
   h1 { font-size: 27px; }
@@ -577,8 +606,11 @@ button:focus-visible, input:focus-visible, summary:focus-visible, a:focus-visibl
   .facts { gap: 12px 28px; } .facts dd { font-size: 18px; }
   .table { grid-template-columns: minmax(0, 1fr); gap: 0; } .table dd { margin-bottom: 9px; }
   .plot { height: 170px; }
+  .chart figcaption { padding-left: 0; flex-wrap: wrap; } .chart > .fine { margin-left: 0; }
+  .chart .at { position: absolute; right: 0; top: 0; } .chart { position: relative; }
+  .chart h3 { max-width: none; width: 100%; padding-right: 7em; }
 }
-@media print { .samples { position: static; } .copy, .player { display: none; } }
+@media print { .side { position: static; } .copy, .player { display: none; } }
 """
 
 SCRIPT = r"""
@@ -597,19 +629,18 @@ const show = v => {
 };
 const ticks = (low, high, count) => {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map(m => m * power).find(s => s >= rough * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map(m => m * power).find(s => s >= rough * 0.999);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
   return [found, step];
 };
-const label = (v, step) => {
-  const size = Math.max(Math.abs(v), step);
+// `size` is the largest value of the axis, so that one axis has one unit.
+const label = (v, step, size) => {
   if (v === 0) return "0";
   if (size >= 1e9 || step < 1e-4) return v.toExponential(1);
-  for (const [unit, name] of [[1e6, "M"], [1e4, "k"]]) {
-    if (size >= unit) { const u = name === "k" ? 1e3 : unit; return Number((v / u).toFixed(3)) + name; }
-  }
-  return v.toLocaleString("en-US", {maximumFractionDigits: Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))});
+  for (const [from, unit, name] of [[1e6, 1e6, "M"], [1e4, 1e3, "k"]])
+    if (size >= from) return Number((v / unit).toFixed(3)) + name;
+  return v.toLocaleString("en-US", {maximumFractionDigits: Math.max(0, 1 + Math.ceil(-Math.log10(step) - 1e-9))});
 };
 const draw = (parent, name, attributes, text) => {
   const e = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -625,8 +656,11 @@ const nearest = (xs, x) => {
 
 // ---- charts: one step axis for all of them, so a crosshair in one reads in every one
 let left = Infinity, right = -Infinity;
-for (const c of data.charts) for (const s of c.series) for (const x of s.x) { left = Math.min(left, x); right = Math.max(right, x); }
-if (left < right) left = Math.min(left, left < 0.1 * right ? 0 : left);
+for (const c of data.charts) for (const s of c.series) for (const x of s.x) {
+  left = Math.min(left, x);
+  right = Math.max(right, x);
+}
+if (left < right) left = left <= 0.25 * right ? 0 : left;
 else { left -= 1; right += 1; }
 
 const charts = data.charts.map((chart, k) => {
@@ -654,12 +688,13 @@ const charts = data.charts.map((chart, k) => {
     const py = y => box.bottom - (y - low) / (high - low) * (box.bottom - box.top);
     const [ys, stepY] = ticks(low, high, 4);
     for (const y of ys) {
-      draw(svg, "line", {class: Math.abs(y) < stepY * 1e-6 ? "base" : "rule", x1: box.left, x2: box.right, y1: py(y), y2: py(y)});
-      draw(svg, "text", {x: box.left - 7, y: py(y) + 4, "text-anchor": "end"}, label(Math.abs(y) < stepY * 1e-6 ? 0 : y, stepY));
+      const at = py(y);
+      draw(svg, "line", {class: y === 0 ? "base" : "rule", x1: box.left, x2: box.right, y1: at, y2: at});
+      draw(svg, "text", {x: box.left - 7, y: at + 4, "text-anchor": "end"}, label(y, stepY, Math.max(-low, high)));
     }
     const [xs, stepX] = ticks(left, right, Math.max(2, Math.min(6, width / 90)));
     for (const x of xs.filter(x => Number.isInteger(x))) {
-      const e = draw(svg, "text", {x: px(x), y: height - 5, "text-anchor": "middle"}, label(x, stepX));
+      const e = draw(svg, "text", {x: px(x), y: height - 5, "text-anchor": "middle"}, label(x, stepX, right));
       if (px(x) > box.right - 12) { e.setAttribute("text-anchor", "end"); e.setAttribute("x", width); }
     }
     const clip = "clip" + k;
@@ -670,15 +705,16 @@ const charts = data.charts.map((chart, k) => {
     for (const s of on) {
       const g = draw(inner, "g", {class: "c" + chart.series.indexOf(s) % 8});
       for (const run of runs(s)) {
-        const path = (values, order) => order.map(i => `${px(s.x[i]).toFixed(1)},${Math.max(-1e4, Math.min(1e4, py(values[i]))).toFixed(1)}`).join("L");
+        const far = y => Math.max(-1e4, Math.min(1e4, y)).toFixed(1);  // browsers lose precision with larger ones
+        const path = (values, order) => order.map(i => px(s.x[i]).toFixed(1) + "," + far(py(values[i]))).join("L");
         if (s.low) draw(g, "path", {class: "band", d: `M${path(s.high, run)}L${path(s.low, [...run].reverse())}Z`});
         if (run.length > 1) draw(g, "path", {class: "line", d: "M" + path(s.y, run)});
         if (run.length === 1 || s.x.length <= 24)
           for (const i of run) draw(g, "circle", {class: "dot", cx: px(s.x[i]), cy: py(s.y[i]), r: 2.5});
       }
     }
-    if (!on.length) draw(svg, "text", {x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2 - 8, "text-anchor": "middle"},
-      chart.series.some(s => s.window) ? "nothing chosen" : "no finite value");
+    const middle = {x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2 - 8, "text-anchor": "middle"};
+    if (!on.length) draw(svg, "text", middle, chart.series.some(s => s.window) ? "nothing chosen" : "no finite value");
     layer = draw(svg, "g", {});
     overlay();
   }
@@ -731,15 +767,20 @@ function go(i, byHand) {
   marked = steps[current];
   charts.forEach(c => c.overlay());
   // The page of a running run reloads itself: the address keeps the place, and the end means "follow the newest".
-  if (byHand) try { history.replaceState(null, "", current === frames.length - 1 ? "#" : "#step=" + steps[current]); } catch {}
+  const place = current === frames.length - 1 ? "#" : "#step=" + steps[current];
+  if (byHand) try { history.replaceState(null, "", place); } catch {}
 }
 function seek(step) { if (frames.length) { stop(); go(nearest(steps, step), true); } }
-function stop() { clearInterval(timer); timer = 0; if ($("play")) { $("play").classList.remove("on"); $("play").setAttribute("aria-label", "Play"); } }
+function playing(on) {
+  $("play").classList.toggle("on", on);
+  $("play").setAttribute("aria-label", on ? "Pause" : "Play");
+}
+function stop() { clearInterval(timer); timer = 0; playing(false); }
 function play() {
   if (timer) return stop();
-  $("play").classList.add("on"); $("play").setAttribute("aria-label", "Pause");
+  playing(true);
   if (current === frames.length - 1) go(0);
-  timer = setInterval(() => { go(current + 1); if (current === frames.length - 1) stop(); }, 220);
+  timer = setInterval(() => { go(current + 1, true); if (current === frames.length - 1) stop(); }, 220);
 }
 function fromAddress() { const found = /step=(\d+)/.exec(location.hash); if (found) seek(+found[1]); }
 if (frames.length) {
@@ -766,7 +807,8 @@ for (const button of document.querySelectorAll(".copy")) button.addEventListener
 const quiet = Math.round((Date.now() / 1000 - data.written) / 60);
 if (data.running && quiet >= 15 && $("stale")) {
   $("stale").hidden = false;
-  $("stale").textContent = `No news for ${quiet < 120 ? quiet + " minutes" : Math.round(quiet / 60) + " hours"}: if the process is gone, resume it with the command below.`;
+  const time = quiet < 120 ? quiet + " minutes" : Math.round(quiet / 60) + " hours";
+  $("stale").textContent = `No news for ${time}: if the process is gone, resume it with the command below.`;
 }
 })();
 """

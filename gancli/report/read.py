@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ import yaml
 
 # What every metric row carries beside the losses and the watched values.
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr")
-STATUS_OF = {"started": "running", "resumed": "running", "stopped": "stopped", "failed": "failed", "finished": "finished"}
+STATUS_OF = {
+    "started": "running",
+    "resumed": "running",
+    "stopped": "stopped",
+    "failed": "failed",
+    "finished": "finished",
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,11 @@ class Run:
 
     @property
     def started(self) -> dict[str, Any]:
-        """The last `started` event: command, overrides, machine, versions, parameters."""
-        return next((e for e in reversed(self.events) if e["event"] == "started"), {})
+        """The last event that says how the run was called: command, overrides, machine, versions, parameters."""
+        calls = [
+            e for e in self.events if e["event"] in ("started", "resumed") and ("command" in e or "overrides" in e)
+        ]
+        return calls[-1] if calls else {}
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -64,7 +74,7 @@ class Run:
         """The last metric row; empty before the first."""
         return self.rows[-1] if self.rows else {}
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """Every numeric key of the metric rows, in the order of appearance."""
         seen: dict[str, None] = {}
@@ -109,7 +119,7 @@ def read_run(folder: Path) -> Run:
     events: list[dict[str, Any]] = []
     for entry in _lines(folder / "metrics.jsonl"):
         step = entry.get("step")
-        has_step = is_number(step) and np.isfinite(step)
+        has_step = step is not None and is_number(step) and np.isfinite(step)
         if has_step and entry.get("event") in (None, "resumed"):
             # A resumed run repeats the steps since its checkpoint: the second telling replaces the first.
             while rows and rows[-1]["step"] > step:

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from gancli import images
 from gancli.report.page import write_page
 
-# The page embeds every grid: rewriting it each time would cost more than a small model's rounds.
+# The page embeds every grid: rewriting it at each log line would cost more than a small model's rounds.
 PAGE_SECONDS = 15.0
+PAGE_SHARE = 100.0  # ... and a long run's page, which takes seconds, at most a hundredth of the time
 HISTORY_ROWS = 10
 
 
@@ -69,7 +70,7 @@ class Record:
                 self.board.add_scalar(name, value, step)
 
     def progress(self, step: int, seen: int, seconds: float, progress: float, values: dict[str, float]) -> None:
-        """How the run is doing, as a row and on the terminal; `seen` images and `seconds` are of the whole run so far."""
+        """How the run is doing, as a row and on the terminal; `seen` images and `seconds` are of the whole run."""
         now = time.perf_counter()
         before = self._last or (now - max(seconds, 1e-9), 0)
         rate = (seen - before[1]) / max(now - before[0], 1e-9)
@@ -109,9 +110,11 @@ class Record:
 
     def page(self, now: bool = False) -> None:
         """Rewrite index.html, if it is a while since, or at once."""
-        if now or time.perf_counter() > self._page_due:
+        begun = time.perf_counter()
+        if now or begun > self._page_due:
             write_page(self.folder)
-            self._page_due = time.perf_counter() + PAGE_SECONDS
+            done = time.perf_counter()
+            self._page_due = done + max(PAGE_SECONDS, PAGE_SHARE * (done - begun))
 
     def close(self) -> None:
         self.bar.close()

@@ -18,7 +18,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in given.items():
-            if value <= 0:
+            if isinstance(value, str | bool) or not value > 0:
                 raise ValueError(f"a run needs a positive budget, but trainer.{name}={value}; type trainer.{name}=10")
         if not given:
             self.steps = DEFAULT_STEPS

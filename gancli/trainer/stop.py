@@ -1,5 +1,6 @@
 """Stopping on request: the step in hand is finished and saved first."""
 
+import contextlib
 import signal
 from types import FrameType
 
@@ -25,10 +26,8 @@ class StopRequest:
         self.signum = signum
 
     def __enter__(self) -> "StopRequest":
-        try:
+        with contextlib.suppress(ValueError):  # signals reach the main thread only; in another, its owner decides
             self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:
-            pass  # not in the main thread, where signals cannot be caught: the caller's thread decides
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,32 @@
+"""What the tests share: tiny runs through the command line's own entry, and where real data is."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from gancli import cli
+
+torch.set_num_threads(1)  # the tests' networks are too small to share among threads
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("GAN_DATA"):
+        return
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(pytest.mark.skip(reason="needs real MNIST and CIFAR-10: set GAN_DATA to their folder"))
+
+
+@pytest.fixture
+def gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """`gan("train", ...)` in an empty folder, in this process: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = cli.main(list(words))
+        return (code, *capfd.readouterr())
+
+    return call

@@ -1,0 +1,172 @@
+"""Every model there is, by itself: a new yaml in configs/model is picked up here and needs no test of its own."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from tiny import TINY
+
+import gancli
+from gancli import checkpoint
+from gancli.commands.train import Run
+from gancli.config import CONFIGS, choices, register_resolvers
+
+MODELS = choices("model")
+
+
+def config(*overrides: str, tiny: bool = True) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [*(TINY if tiny else []), *overrides])
+
+
+def start(folder: Path, model: str, *overrides: str) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(config(f"model={model}", *overrides), folder, [], quiet=True)
+
+
+def parameters(run: Run) -> dict[str, list[torch.Tensor]]:
+    return {player: [p.detach().clone() for p in ps] for player, ps in run.trainer.parameters.items()}
+
+
+def assert_same(a: object, b: object, where: str = "") -> None:
+    """Nested states, equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor) and torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where  # type: ignore[arg-type]
+        for i, (x, y) in enumerate(zip(a, b)):  # type: ignore[call-overload]
+            assert_same(x, y, f"{where}/{i}")
+    else:
+        assert a == b, where
+
+
+def what_was_learned(path: Path) -> dict:
+    content = checkpoint.read(path)
+    return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
+
+
+def without_clocks(path: Path) -> list[dict]:
+    import json
+
+    clocks = {"minutes", "images_per_second", "time", "command"}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows if "event" not in row]
+
+
+def test_the_name_in_a_yaml_is_the_name_of_its_file():
+    for model in MODELS:
+        assert config(f"model={model}", tiny=False).model.name == model
+    for data in choices("data"):
+        assert config(f"data={data}", tiny=False).data.name == data
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_images_have_the_shape_and_range_of_the_data(model, tmp_path):
+    run = start(tmp_path / "run", model)
+    G = run.trainer.game.G
+    x, c = run.trainer.draw()
+    made = G(run.trainer.game.noise(c), c)
+    assert made.shape == x.shape == (8, 3, 16, 16)
+    assert made.min() >= -1 and made.max() <= 1
+    assert run.trainer.game.D(x, c).shape == (8,)
+
+
+@pytest.mark.parametrize("loss", choices("model/loss"))
+@pytest.mark.parametrize("model", MODELS)
+def test_every_term_is_a_finite_scalar(model, loss, tmp_path):
+    run = start(tmp_path / "run", model, f"model/loss={loss}")
+    for player, move in run.trainer.game.moves(0.0):
+        terms = move(*run.trainer.draw())
+        assert any(term.requires_grad for term in terms.values()), f"{player} has nothing to minimise"
+        for name, term in terms.items():
+            assert term.shape == () and torch.isfinite(term), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_move_changes_all_of_its_players_parameters_and_no_others(model, tmp_path):
+    run = start(tmp_path / "run", model)
+    trainer = run.trainer
+    for player, move in trainer.game.moves(0.0):
+        before = parameters(run)
+        trainer.game.moves = lambda progress, player=player, move=move: [(player, move)]
+        trainer.round(0.0)
+        for name, after in parameters(run).items():
+            changed = [not torch.equal(old, new) for old, new in zip(before[name], after)]
+            assert all(changed) if name == player else not any(changed), (player, name, changed)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_checkpoint_alone_gives_the_same_samples(model, tmp_path):
+    run = start(tmp_path / "run", model)
+    run.train()
+    G = gancli.load(tmp_path / "run")
+    z, c, _ = run.fixed
+    with torch.no_grad():
+        expected = run.trainer.ema.network(z, c)
+    assert torch.allclose(G.sample(len(z), seed=0), expected, atol=1e-6)
+    raw = gancli.load(tmp_path / "run", ema=False).network
+    assert_same(dict(raw.state_dict()), dict(run.trainer.game.G.state_dict()))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(model, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        start(tmp_path / name, model, f"seed={seed}").train()
+    a, b, c = (what_was_learned(tmp_path / name / "checkpoints" / "last.pt") for name in "abc")
+    assert_same(a, b)
+    assert not torch.equal(next(iter(a["ema"].values())), next(iter(c["ema"].values())))
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+@pytest.mark.parametrize("model", MODELS)
+def test_interrupted_and_resumed_equals_uninterrupted(model, at, tmp_path):
+    """Bit for bit: networks, average, optimizers, counters, logs. `at` lies between log lines and at one."""
+    import signal
+
+    start(tmp_path / "whole", model).train()
+    run = start(tmp_path / "parts", model)
+    play = run.trainer.round
+
+    def interrupted(progress: float) -> None:
+        play(progress)
+        if run.trainer.step == at:
+            signal.raise_signal(signal.SIGTERM)
+
+    run.trainer.round = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        run.train()
+    start(tmp_path / "parts", model).train()
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    assert_same(*(what_was_learned(folder / "checkpoints" / "last.pt") for folder in (whole, parts)))
+    assert without_clocks(whole / "metrics.jsonl") == without_clocks(parts / "metrics.jsonl")
+    for grid in sorted((whole / "samples").iterdir()):
+        assert grid.read_bytes() == (parts / "samples" / grid.name).read_bytes(), grid.name
+
+
+def test_a_model_trains_on_points_too(tmp_path):
+    run = start(tmp_path / "run", "mlp", "data.kind=ring", "data.size=null")
+    run.train()
+    assert gancli.load(tmp_path / "run").sample(5).shape == (5, 2, 1, 1)
+
+
+def test_the_average_is_the_formula(tmp_path):
+    """theta <- d theta + (1 - d) live, d = 0.5^(batch / min(half-life, ramp * images)); buffers are copied."""
+    run = start(tmp_path / "run", "dcgan", "trainer.ema.half_life_kimg=0.02", "trainer.ema.ramp=0.5")
+    trainer = run.trainer
+    expected = copy.deepcopy(dict(trainer.game.G.state_dict()))
+    for step in range(1, 5):
+        trainer.round(0.0)
+        decay = 0.5 ** (8 / min(20, 0.5 * 8 * step))
+        live = trainer.game.G.state_dict()
+        learned = {name for name, _ in trainer.game.G.named_parameters()}
+        expected = {k: decay * expected[k] + (1 - decay) * v if k in learned else v.clone() for k, v in live.items()}
+    for name, value in trainer.ema.network.state_dict().items():
+        assert torch.allclose(value.float(), expected[name].float(), atol=1e-6), name
