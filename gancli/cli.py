@@ -232,6 +232,8 @@ def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
             )
         else:
             overrides.append(word)
+    if {"-m", "--multirun"} & set(flags) and {"-c", "--cfg", "-i", "--info"} & set(flags):
+        raise UsageError("a sweep is run with -m or a config is printed with --cfg, not both; leave one out")
     return flags, overrides
 
 
