@@ -21,20 +21,10 @@ from PIL import Image, ImageOps
 T = TypeVar("T")
 FITS = ("crop", "pad", "squash")
 # Pillow alone does not read HEIC, but a phone's pictures should be named as such rather than overlooked.
-EXTENSIONS: tuple[str, ...] = (
-    ".avif",
-    ".bmp",
-    ".dib",
-    ".gif",
-    ".heic",
-    ".heif",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-)
-EXTENSIONS += (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+EXTENSIONS = {
+    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+}
 
 
 @dataclass

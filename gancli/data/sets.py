@@ -35,7 +35,6 @@ def mnist(root: str, size: int | None = None, channels: int | None = None, split
 
     Looked for in the folder `root` as mnist.npz or as torchvision's MNIST/, and downloaded to there if it has neither.
     """
-
     return _named("mnist", "MNIST", "MNIST", DIGITS, root, split).resized(size, channels)
 
 
@@ -44,7 +43,6 @@ def fashion_mnist(root: str, size: int | None = None, channels: int | None = Non
 
     Looked for in the folder `root` as fashion_mnist.npz or as torchvision's FashionMNIST/, else downloaded to there.
     """
-
     return _named("fashion_mnist", "FashionMNIST", "FashionMNIST", FASHION, root, split).resized(size, channels)
 
 
@@ -53,7 +51,6 @@ def cifar10(root: str, size: int | None = None, channels: int | None = None, spl
 
     Looked for in the folder `root` as cifar10.npz or as torchvision's cifar-10-batches-py/, else downloaded to there.
     """
-
     return _named("cifar10", "CIFAR10", "cifar-10-batches-py", CIFAR10, root, split).resized(size, channels)
 
 

@@ -57,23 +57,26 @@ class Discriminator(nn.Module):
     """The generator's mirror: image - (width, size/2, size/2) - ... - one logit, LeakyReLU(0.2).
 
     x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). Batch norm everywhere but at the first
-    and last layer (section 3 of the paper). A class becomes one more channel: its embedding has a value per pixel.
+    and last layer (section 3 of the paper). A class becomes `embedding` constant planes beside the image, and again
+    beside the features at every layer: with planes at the image alone fewer samples were of the class that was asked
+    for, and with one learned value per pixel the samples of a class became alike (docs/results/conditioning.md).
     """
 
-    def __init__(self, channels: int, size: int, width: int = 64, classes: int = 0):
+    def __init__(self, channels: int, size: int, width: int = 64, classes: int = 0, embedding: int = 8):
         super().__init__()
         k = doublings(size)
-        self.embed = LabelEmbedding(classes, size * size)
-        self.map = (min(classes, 1), size, size)
-        widths = [channels + self.map[0]] + [width << i for i in range(k)]
-        layers: list[nn.Module] = []
+        self.embed = LabelEmbedding(classes, embedding)
+        widths = [channels] + [width << i for i in range(k)]
+        self.stages = nn.ModuleList()
         for i, (before, after) in enumerate(pairwise(widths)):
-            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=i == 0)]
+            layers: list[nn.Module] = [nn.Conv2d(before + self.embed.width, after, 4, 2, 1, bias=i == 0)]
             layers += [nn.BatchNorm2d(after)] if i else []
-            layers += [nn.LeakyReLU(0.2, True)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, size >> k))
+            self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, True)))
+        self.stages.append(nn.Conv2d(widths[-1] + self.embed.width, 1, size >> k))
         init_normal(self)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        label = self.embed(c).reshape(len(c), *self.map)
-        return self.layers(torch.cat([x, label], 1)).flatten()
+        label = self.embed(c)[:, :, None, None]
+        for stage in self.stages:
+            x = stage(torch.cat([x, label.expand(-1, -1, *x.shape[2:])], 1))
+        return x.flatten()

@@ -103,7 +103,8 @@ def title(run: Run) -> str:
 
 def _header(run: Run) -> str:
     ending = run.ending
-    facts = [("steps", _count(ending.get("step", run.last.get("step"))))]
+    steps = [step for step in (ending.get("step"), run.last.get("step")) if step is not None and is_number(step)]
+    facts = [("steps", _count(max(steps, default=None)))]  # a run is further than where it was started
     # A metric may be logged in a row of its own, so the last row need not hold everything.
     seen = run.latest("kimg")
     if seen is not None:
