@@ -4,6 +4,7 @@ Knows argv, the yaml files and Hydra, never torch: help, completion and usage er
 """
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -132,7 +133,7 @@ def read_value(key: str, text: str, default: Any) -> Any:
         return reader(text)
     except (KeyError, ValueError):
         raise UsageError(
-            f"{key} is {kind}, but {key}={text} was given; type it as in {key}={default}".lower()
+            f"{key} is {kind}, but {key}={text} was given; type it as in {key}={str(default).lower()}"
         ) from None
 
 
@@ -150,30 +151,40 @@ KINDS: dict[type, tuple[Any, str]] = {
 def train(words: list[str]) -> int:
     flags, overrides = split_flags(words)
     sweep = bool({"-m", "--multirun"} & set(flags))
-    overrides = [check_override(word, sweep) for word in overrides]
+    # A folder of one's own configs may hold more choices than ours.
+    known = not {"--config-dir", "-cd"} & set(flags)
+    overrides = [check_override(word, sweep, known) for word in overrides]
     if not sweep:
         return compose_and_call(flags, overrides)
     named = [word.partition("=")[2].strip("'") for word in overrides if word.startswith("run.dir=")]
     folder = Path(named[-1] if named else f"outputs/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
+    stopped = None
     try:
-        return compose_and_call(flags, overrides if named else [*overrides, f"run.dir={folder}"])
-    finally:
-        if any(folder.glob("*/metrics.jsonl")):
-            report_sweep(folder)
+        compose_and_call(flags, overrides if named else [*overrides, f"run.dir={folder}"])
+    except KeyboardInterrupt as error:
+        stopped = error
+    failed = report_sweep(folder)  # of what was run, also where the sweep was stopped
+    if stopped:
+        raise stopped
+    if failed:
+        raise ValueError(failed)
+    return 0
 
 
-def report_sweep(folder: Path) -> None:
-    """The leaderboard of what was run, also where the sweep was stopped. ValueError where jobs have failed."""
+def report_sweep(folder: Path) -> str:
+    """Write and print the leaderboard; gives a sentence on the jobs that failed, or nothing."""
     from gancli.commands import report
     from gancli.report.read import find_runs, read_run
 
+    if not any(folder.glob("*/metrics.jsonl")):
+        return ""
     report.main([str(folder)])
     runs = [read_run(job) for job in find_runs(folder)]
-    if failed := [run for run in runs if run.status == "failed"]:
-        first = f"{failed[0].name}: {failed[0].message}"
-        raise ValueError(
-            f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
-        )
+    failed = [run for run in runs if run.status == "failed"]
+    if not failed:
+        return ""
+    first = f"{failed[0].name}: {failed[0].message}"
+    return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
 
 
 def compose_and_call(flags: list[str], overrides: list[str]) -> int:
@@ -186,12 +197,13 @@ def compose_and_call(flags: list[str], overrides: list[str]) -> int:
 
     register_resolvers()
     failures: list[Exception] = []
+    sweep = bool({"-m", "--multirun"} & set(flags))
 
     def job(cfg: Any) -> float | None:
         from gancli.commands.train import main as train_one
 
         try:
-            return train_one(cfg)
+            return train_one(cfg, jobs)
         except Exception as error:
             # Hydra would print its own account and an Optuna sweep would end. The job has left its traceback and its
             # sentence in its folder; to a sweeper, which minimises, it is as bad as can be.
@@ -202,6 +214,7 @@ def compose_and_call(flags: list[str], overrides: list[str]) -> int:
     sys.argv = ["gan train", *flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the sentence is ours to write
     try:
+        jobs = count_jobs(overrides) if sweep else None
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
@@ -209,9 +222,19 @@ def compose_and_call(flags: list[str], overrides: list[str]) -> int:
         sys.argv = argv
         os.environ.pop("HYDRA_FULL_ERROR")
         os.environ |= {"HYDRA_FULL_ERROR": full} if full else {}
-    if failures and not {"-m", "--multirun"} & set(flags):
+    if failures and not sweep:
         raise failures[0]
     return 0
+
+
+def count_jobs(overrides: list[str]) -> int | None:
+    """How many jobs a sweep over these overrides has; None where a config in configs/sweep has a say."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if any(word.startswith("sweep=") for word in overrides):
+        return None
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return math.prod(sum(1 for _ in o.sweep_iterator()) for o in parsed if o.is_sweep_override())
 
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -237,21 +260,19 @@ def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def check_override(word: str, sweep: bool) -> str:
+def check_override(word: str, sweep: bool, known: bool = True) -> str:
     """The override as Hydra shall read it. UsageError for a choice that is not there, with the nearest."""
     key, equals, value = word.partition("=")
     if not equals:
         if word.startswith("~"):
             return word
-        raise UsageError(
-            f"{word!r} is not key=value{nearest(word, commands())}; as in gan train model=dcgan data=mnist"
-        )
+        raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
     group = key.lstrip("+~").partition("@")[0]
     if group in groups():
         for choice in value.strip("'\"").split(",") if sweep else [value]:
-            if choice not in choices(group) and choice != "null" and "(" not in choice:
-                known = ", ".join(c for c in choices(group) if not c.startswith("_"))
-                raise UsageError(f"there is no {group} {choice!r}{nearest(choice, choices(group))}; there are: {known}")
+            if known and choice not in choices(group) and choice != "null" and "(" not in choice:
+                there = ", ".join(choices(group))
+                raise UsageError(f"there is no {group} {choice!r}{nearest(choice, choices(group))}; there are: {there}")
     elif (default := plain_default(key)) is not None and not re.search(r"[(${]|^null$", value):
         if "," in value and not sweep:
             raise UsageError(f"{word} gives several values; to sweep over them add -m, as in gan train -m {word}")
@@ -326,6 +347,7 @@ def help_of(command: str) -> str:
     return "\n".join([*lines, "", *key_lines(train_keys())])
 
 
+@functools.cache
 def train_keys() -> list[Key]:
     """The keys of a train command with the default model, data and trainer, and of every other data set."""
     found = keys("train") + keys("trainer/default", "trainer.")

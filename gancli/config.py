@@ -97,6 +97,13 @@ def build(cfg: Any) -> Any:
         raise
 
 
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys to dotted ones."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
 def register_resolvers() -> None:
     """`${gan.id:}`: six random hexadecimal digits, so that runs begun in one second do not share a folder."""
     import secrets

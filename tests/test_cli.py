@@ -1,5 +1,6 @@
 """The command line's contract: help at once, nearest names, exit codes, sweeps, resume."""
 
+import contextlib
 import json
 import os
 import re
@@ -80,6 +81,7 @@ def test_list_names_what_can_be_chosen(gan):
         (["train", "data.kind=ring"], "data.kind is a key of data=synthetic"),
         (["report", "sort=x", "upside=down"], "no key 'upside'"),
         (["train", "-m", "--cfg", "job"], "leave one out"),
+        (["train", "-m", "model.betas=[1", "run.dir=s"], "gan train --help"),
         (["--completion", "tcsh"], "bash, zsh or fish"),
     ],
 )
@@ -162,10 +164,28 @@ def test_a_run_leaves_what_the_contract_says(gan, tmp_path):
 
 def test_a_larger_budget_goes_on_and_another_config_is_refused(gan):
     assert gan("train", *TINY, "run.dir=run")[0] == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     code, _, error = gan("train", *TINY, "run.dir=run", "trainer.steps=8", "model.lr=1e-3")
     assert code == 1 and "model.lr=0.0002" in error and "model.lr=0.001" in error
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, out, error = gan("sample", "run", "n=1")
+    assert code == 0 and "from run/checkpoints/last.pt" in error and out.strip() == "samples.png"
     code, _, error = gan("train", *TINY, "run.dir=run", "trainer.steps=8")
     assert code == 0 and "step 8" in error and "step 4 " not in error
+
+
+def test_a_terminal_gets_one_bar_and_no_lines_of_numbers(tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    run = start("train", *TINY, "run.dir=run", cwd=tmp_path, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(ours, 65536):
+            shown += part
+    assert run.wait() == 0
+    text = shown.decode()
+    assert "100%|" in text and "step 6" in text and "images/s" in text and "min left" not in text
 
 
 def test_runs_begun_at_once_do_not_share_a_folder(tmp_path):
@@ -206,7 +226,7 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     for job in sweep.glob("[0-9]"):
         assert ("Traceback" in (job / "log.txt").read_text()) == (job in failed)
         assert (job / "checkpoints" / "last.pt").exists() == (job not in failed)
-    assert error.count("done:") == 4 and error.count("failed:") == 4
+    assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 7 (of 0 to 7)" in error
     table = (sweep / "leaderboard.csv").read_text()
     assert table.count("\n") == 9 and "sliced_wasserstein" in table
     assert {"leaderboard.csv", "leaderboard.md", "leaderboard.html", "contact.png"} <= {p.name for p in sweep.iterdir()}
@@ -250,15 +270,25 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
     }
     tiny = [word for word in TINY if not (sweep == "optuna" and "width" in word)]
     code, _, error = gan("train", "-m", *tiny, f"sweep={sweep}", *extra.get(sweep, []), "run.dir=s")
-    assert code == 0, error
+    assert code == (1 if sweep == "rates" else 0), error
     rows = (tmp_path / "s" / "leaderboard.csv").read_text().splitlines()[1:]
-    assert len(rows) == {"seeds": 6, "optuna": 3}.get(sweep, 2) and all("finished" in row for row in rows)
+    assert len(rows) == {"seeds": 6, "rates": 6, "optuna": 3}.get(sweep, 2)
+    assert sum("finished" in row for row in rows) == len(rows) - code
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(experiment, gan):
     code, out, error = gan("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
     assert code == 0 and "model:" in out, error
+
+
+def test_a_folder_of_ones_own_configs_adds_choices(gan, tmp_path):
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\nseed: 41\n")
+    code, out, error = gan("train", "experiment=mine", "--config-dir", str(own.parent), "--cfg", "job")
+    assert code == 0 and "seed: 41" in out, error
+    assert gan("train", "experiment=mine")[0] == 2
 
 
 def test_cfg_prints_the_config_and_trains_nothing(gan, tmp_path):

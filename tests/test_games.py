@@ -151,6 +151,24 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, at, tmp_path):
         assert grid.read_bytes() == (parts / "samples" / grid.name).read_bytes(), grid.name
 
 
+@pytest.mark.parametrize("share", [True, False])
+def test_a_shared_forward_runs_g_once_a_round_and_changes_no_gradient(share, tmp_path):
+    run = start(tmp_path / "run", "cgan_mlp", f"model.share={share}")
+    game, calls = run.trainer.game, []
+    game.G.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    run.trainer.round(0.0)
+    assert calls == [8] * (1 if share else 2)
+    # G's loss on images that D has judged before is the loss on the same images made anew.
+    torch.manual_seed(0)
+    x, c = run.trainer.draw()
+    game.discriminator_loss(x, c)
+    torch.manual_seed(0)
+    anew = game.loss.generator(game.D(game.G(game.noise(c), c), c))
+    if share:
+        assert torch.equal(game.generator_loss(x, c)["G/adversarial"], anew)
+    assert game.judged is None
+
+
 def test_a_model_trains_on_points_too(tmp_path):
     run = start(tmp_path / "run", "mlp", "data.kind=ring", "data.size=null")
     run.train()

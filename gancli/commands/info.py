@@ -3,7 +3,7 @@
 import math
 
 from gancli import checkpoint
-from gancli.commands.train import flatten
+from gancli.config import flatten
 
 
 def main(ckpt: str) -> None:

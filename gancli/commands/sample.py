@@ -1,6 +1,7 @@
 """gan sample: images from one checkpoint file and nothing else."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def main(
         raise ValueError(f"interpolate counts images on the way, but interpolate={interpolate}; type interpolate=8")
     if kind == ".png" and n * max(interpolate, 1) > LARGEST_GRID:
         raise ValueError(f"a grid shows {LARGEST_GRID:,} images at most, but n={n}; type out=x.npz or out=DIR/")
-    G = checkpoint.load(ckpt, ema=ema, device=choose_device(device))
+    file = checkpoint.find(ckpt)
+    G = checkpoint.load(file, ema=ema, device=choose_device(device))
+    if str(file) != ckpt:
+        print(f"from {file}", file=sys.stderr)
     if interpolate:
         x, labels, columns = G.interpolate(n, interpolate, seed, classes), None, interpolate
     else:

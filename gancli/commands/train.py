@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from gancli import checkpoint, images
-from gancli.config import build, choose_device, seed_of
+from gancli.config import build, choose_device, flatten, seed_of
 from gancli.data.batches import Batches
 from gancli.data.image_set import ImageSet
 from gancli.ema import EMA
@@ -34,20 +34,26 @@ COMPARED = 1000  # images on either side of sliced_wasserstein
 POINTS = 1024  # in a scatter plot
 
 
-def main(cfg: DictConfig) -> float | None:
-    """One job, alone or of a sweep. Gives a sweeper what to minimise: the last sliced_wasserstein."""
+def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
+    """One job, alone or one of `jobs`. Gives a sweeper what to minimise: the last sliced_wasserstein."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     swept = hydra.mode == RunMode.MULTIRUN
     overrides = list(hydra.overrides.task)
-    name = f"job {hydra.job.num}  {' '.join(overrides)}" if swept else ""
+    number = f"job {hydra.job.num}" + (f" (of 0 to {jobs - 1})" if jobs else "") if swept else ""
+    name = f"{number}  {' '.join(overrides)}"
+    run = None
     try:
-        value = Run(cfg, folder, overrides, quiet=swept).train()
+        run = Run(cfg, folder, overrides, quiet=swept)
+        value = run.train()
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word
             error = RuntimeError(f"the job called sys.exit({error.code})")
         if isinstance(error, Exception):
-            leave_traces(folder, error, swept)
+            if swept or run:
+                leave_traces(folder, error)
+            elif folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # Hydra made it, and nothing was begun in it
             if swept:
                 print(f"{name}  failed: {error}", file=sys.stderr, flush=True)
         raise error
@@ -58,12 +64,9 @@ def main(cfg: DictConfig) -> float | None:
     return value
 
 
-def leave_traces(folder: Path, error: Exception, swept: bool) -> None:
-    """The traceback into the job's own log, the sentence where the leaderboard finds it; no empty folder behind."""
+def leave_traces(folder: Path, error: Exception) -> None:
+    """The traceback into the job's own log, the sentence where its page and the leaderboard find it."""
     with contextlib.suppress(OSError):
-        if not swept and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-            return
         with (folder / "log.txt").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
         append_row(folder, {"event": "failed", "message": str(error)})
@@ -129,7 +132,7 @@ class Run:
             print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
             return None
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
-        self.record = Record(self.folder, trainer.step, self.quiet, options.tensorboard)
+        self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
         self.introduce()
         logged = pictured = saved = trainer.step
         with StopRequest() as stop, contextlib.closing(self.record):
@@ -230,10 +233,3 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Path) ->
             f"the run in {folder} was begun with {k}={old.get(k)}, now {k}={new.get(k)} is given{rest}; type the "
             f"values it was begun with ({folder / 'config.yaml'}), or another run.dir="
         )
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested keys to dotted ones."""
-    if not isinstance(config, dict):
-        return {prefix: config}
-    return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import LabelEmbedding, init_normal
+from gancli.networks.layers import LabelEmbedding, beside, init_normal
 
 
 def doublings(size: int) -> int:
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
         init_normal(self)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        label = self.embed(c)[:, :, None, None]
+        label = self.embed(c)
         for stage in self.stages:
-            x = stage(torch.cat([x, label.expand(-1, -1, *x.shape[2:])], 1))
+            x = stage(beside(x, label))
         return x.flatten()

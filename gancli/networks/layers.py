@@ -24,6 +24,16 @@ class LabelEmbedding(nn.Module):
         return self.project(c)
 
 
+def beside(x: Tensor, vectors: Tensor) -> Tensor:
+    """x (N, C, H, W) with vectors (N, K) as K constant planes beside its channels: (N, C + K, H, W); x where K is 0.
+
+    Concatenating nothing would still copy x, forwards and backwards.
+    """
+    if not vectors.shape[1]:
+        return x
+    return torch.cat([x, vectors[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
+
+
 @torch.no_grad()
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """Weights of every convolution from N(0, std), batch-norm gains from N(1, std), biases zero.

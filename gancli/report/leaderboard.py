@@ -204,9 +204,11 @@ def _cells(rows: Sequence[Row], sort_by: str) -> tuple[list[str], list[list[Any]
 
 
 def _reached(run: Run, key: str) -> Any:
-    """How far a run came: its last event knows best, else its last row."""
-    value = run.ending.get(key) if key in ("step", "minutes") else None
-    return value if is_number(value) else run.latest(key)
+    """How far a run came: its last event or its last row, whichever is further."""
+    if key not in ("step", "minutes"):
+        return run.latest(key)
+    places = [value for value in (run.ending.get(key), run.latest(key)) if value is not None and is_number(value)]
+    return max(places, default=None)
 
 
 def _parameters(run: Run) -> dict[str, Any]:

@@ -21,10 +21,11 @@ HISTORY_ROWS = 10
 class Record:
     """Writes a run folder. A bar on a terminal, a line per log entry elsewhere, and neither when `quiet`.
 
-    step: of the checkpoint the run continues from; what was logged after it will be logged again, and is cut off.
+    step, done: where the run continues, and the share of its budget that is used by then; what was logged after that
+    step will be logged again, and is cut off.
     """
 
-    def __init__(self, folder: Path, step: int = 0, quiet: bool = False, tensorboard: bool = False):
+    def __init__(self, folder: Path, step: int = 0, done: float = 0.0, quiet: bool = False, tensorboard: bool = False):
         self.folder, self.quiet = folder, quiet
         cut_back(folder, step)
         self._page_due = 0.0
@@ -32,6 +33,7 @@ class Record:
         on_terminal = sys.stderr.isatty() and not quiet
         self.bar = tqdm(
             total=100.0,
+            initial=100 * done,
             disable=not on_terminal,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
             dynamic_ncols=True,
