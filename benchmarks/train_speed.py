@@ -1,6 +1,6 @@
 """Images per second of `gan train` against the loop that everybody copies, in turn, in one run.
 
-    python benchmarks/train_speed.py [--device cuda] [--data cifar10] [--batch 128] [--steps 30] [--repeats 5]
+    python benchmarks/train_speed.py [--device cuda] [--batch 128] [--precisions fp32,bf16] [--steps 60] [--repeats 5]
 
 The plain loop: a DataLoader of PIL pictures with ToTensor and Normalize and two workers, binary cross-entropy on a
 sigmoid, a forward of G for D's step and another for its own, a full backward through D in G's step, default memory
@@ -29,6 +29,9 @@ from gancli.config import CONFIGS, choose_device, register_resolvers
 from gancli.data.image_set import ImageSet
 from gancli.machine import describe
 from gancli.networks import dcgan
+
+# The plain loop's workers go on filling their queue after its turn, and must not do so in another's.
+PAUSE = 2.0  # seconds
 
 
 class Pictures(Dataset):
@@ -71,6 +74,26 @@ def plain_loop(data: ImageSet, batch: int, width: int, device: torch.device) -> 
             yield
 
 
+def prepare(overrides: list[str]) -> Run:
+    """What `gan train` builds from these overrides."""
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        return Run(cfg, Path(folder), [], quiet=True)
+
+
+def rounds(run: Run) -> Callable[[], None]:
+    """`gan train`'s rounds, one a call, with the reading that its log does."""
+    played = run.trainer.rounds()
+
+    def play() -> None:
+        if next(played) % run.options.log_every == 0:
+            run.trainer.read()
+
+    return play
+
+
 def seconds(step: Callable[[], object], steps: int, device: torch.device) -> float:
     """For `steps` calls, the device's queue emptied before and after."""
     if device.type == "cuda":
@@ -90,38 +113,32 @@ def main() -> None:
     parser.add_argument("--root", default=None)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--precisions", default="fp32", help="fp32, or several: fp32,bf16")
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     device = choose_device(options.device)
     overrides = ["model=dcgan", f"data={options.data}", f"data.batch_size={options.batch}", "trainer.steps=1000000000"]
     overrides += [f"device={device}", f"model.width={options.width}", "data.flip=false"]
     overrides += [f"data.root={options.root}"] if options.root else []
-    register_resolvers()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(cfg, Path(folder), [], quiet=True)
-    rounds = run.trainer.rounds()
-
-    def ours() -> None:
-        if next(rounds) % run.options.log_every == 0:
-            run.trainer.read()
-
-    plain = plain_loop(run.data, options.batch, options.width, device)
-    loops: dict[str, Callable[[], object]] = {"plain loop": lambda: next(plain), "gan train": ours}
+    runs = {p: prepare([*overrides, f"trainer.precision={p}"]) for p in options.precisions.split(",")}
+    data = next(iter(runs.values())).data
+    plain = plain_loop(data, options.batch, options.width, device)
+    loops: dict[str, Callable[[], object]] = {"plain loop": lambda: next(plain)}
+    loops |= {f"gan train {precision}": rounds(run) for precision, run in runs.items()}
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for step in loops.values():
         seconds(step, 5, device)  # workers, kernels and caches warm up
     for _ in range(options.repeats):
         for name, step in loops.items():
+            time.sleep(PAUSE)
             rates[name].append(options.steps * options.batch / seconds(step, options.steps, device))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    ratio = medians["gan train"] / medians["plain loop"]
+    ratios = {name: round(rate / medians["plain loop"], 2) for name, rate in medians.items()}
     for name, values in rates.items():
-        print(f"{name:<12}{medians[name]:>10,.0f} images/s   from {min(values):,.0f} to {max(values):,.0f}")
-    print(f"{'ratio':<12}{ratio:>10.2f}")
-    facts = {"machine": describe(device), **vars(options), "versions": versions(), "ratio": round(ratio, 3)}
+        spread = f"from {min(values):,.0f} to {max(values):,.0f}"
+        print(f"{name:<16}{medians[name]:>9,.0f} images/s   {spread:<24}{ratios[name]:.2f} times the plain loop")
+    facts = {"machine": describe(device), **vars(options), "versions": versions(), "ratios": ratios}
     print(json.dumps({**facts, "images_per_second": {n: [round(v, 1) for v in vs] for n, vs in rates.items()}}))
 
 
