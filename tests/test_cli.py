@@ -176,7 +176,9 @@ def test_a_larger_budget_goes_on_and_another_config_is_refused(gan):
 
 def test_a_terminal_gets_one_bar_and_no_lines_of_numbers(tmp_path):
     pty = pytest.importorskip("pty")
+    termios = pytest.importorskip("termios")
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 200))
     run = start("train", *TINY, "run.dir=run", cwd=tmp_path, stderr=theirs)
     os.close(theirs)
     shown = b""
@@ -229,6 +231,7 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 7 (of 0 to 7)" in error
     table = (sweep / "leaderboard.csv").read_text()
     assert table.count("\n") == 9 and "sliced_wasserstein" in table
+    assert table.count("mlp") == 4, "a job that failed before it began is told apart too"
     assert {"leaderboard.csv", "leaderboard.md", "leaderboard.html", "contact.png"} <= {p.name for p in sweep.iterdir()}
     assert "sliced_wasserstein" in out
     # Once more: what is finished is not run again.

@@ -38,7 +38,7 @@ def test_schedules_begin_at_one_and_end_where_they_say():
 def test_the_schedule_scales_both_players_rates_with_the_budget(tmp_path):
     words = ["model.schedule._target_=gancli.trainer.budget.linear", "model.optimizers.D.lr=1e-3"]
     trainer = start(tmp_path / "run", "dcgan", *words).trainer
-    for _ in zip(trainer.rounds(), range(4)):
+    for _ in zip(range(4), trainer.rounds()):
         pass
     rates = {player: o.param_groups[0]["lr"] for player, o in trainer.optimizers.items()}
     assert rates["G"] == pytest.approx(2e-4 * (1 - 3 / 6)) and rates["D"] == pytest.approx(1e-3 * (1 - 3 / 6))
@@ -108,5 +108,5 @@ def test_sliced_wasserstein_of_shifted_and_of_same_sets():
     assert sliced_wasserstein(b, b + shift, directions=4096) == pytest.approx(
         5 * math.sqrt(2 / math.pi / 192), rel=0.05
     )
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="of the same shape"):
         sliced_wasserstein(a, a[:10])

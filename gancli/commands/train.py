@@ -21,6 +21,7 @@ from gancli.data.image_set import ImageSet
 from gancli.ema import EMA
 from gancli.machine import describe
 from gancli.metrics.sliced import sliced_wasserstein
+from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
 from gancli.sampling import Generator, noise, one_hot
 from gancli.trainer import Budget, Stopped, StopRequest, Trainer
@@ -51,7 +52,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
             error = RuntimeError(f"the job called sys.exit({error.code})")
         if isinstance(error, Exception):
             if swept or run:
-                leave_traces(folder, error)
+                leave_traces(folder, error, overrides)
             elif folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()  # Hydra made it, and nothing was begun in it
             if swept:
@@ -64,12 +65,12 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     return value
 
 
-def leave_traces(folder: Path, error: Exception) -> None:
+def leave_traces(folder: Path, error: Exception, overrides: list[str]) -> None:
     """The traceback into the job's own log, the sentence where its page and the leaderboard find it."""
     with contextlib.suppress(OSError):
         with (folder / "log.txt").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
-        append_row(folder, {"event": "failed", "message": str(error)})
+        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides})
 
 
 class Run:
@@ -130,7 +131,7 @@ class Run:
         if trainer.progress >= 1:
             more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
             print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
-            return None
+            return read_run(self.folder).latest("sliced_wasserstein")
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
         self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
         self.introduce()

@@ -57,9 +57,10 @@ class Run:
     @property
     def started(self) -> dict[str, Any]:
         """The last event that says how the run was called: command, overrides, machine, versions, parameters."""
-        calls = [
-            e for e in self.events if e["event"] in ("started", "resumed") and ("command" in e or "overrides" in e)
-        ]
+        # A job that failed before it began has told at least what was typed.
+        kinds = ("started", "resumed", "failed")
+        calls = [e for e in self.events if e["event"] in kinds and ("command" in e or "overrides" in e)]
+        calls = [e for e in calls if e["event"] != "failed"] or calls
         return calls[-1] if calls else {}
 
     @property
