@@ -135,7 +135,7 @@ class Run:
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
         self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
         self.introduce()
-        logged = pictured = saved = trainer.step
+        logged = pictured = trainer.step
         with StopRequest() as stop, contextlib.closing(self.record):
             if not self.resumed:
                 self.picture()
@@ -145,7 +145,7 @@ class Run:
                 if step % options.sample_every == 0:
                     pictured = self.picture()
                 if step % options.checkpoint_every == 0 or stop.signum:
-                    saved = self.save()
+                    self.save()
                 if stop.signum:
                     reason = Stopped(stop.signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
@@ -155,8 +155,7 @@ class Run:
                 self.log()
             if pictured < trainer.step:
                 self.picture()
-            if saved < trainer.step:
-                self.save()
+            self.save()  # also where this step was saved already: its minutes may have run out since
             self.record.history(self.rows)
             self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
             self.record.page(now=True)
@@ -204,7 +203,7 @@ class Run:
         self.record.metrics(trainer.step, {"sliced_wasserstein": self.distance})
         return trainer.step
 
-    def save(self) -> int:
+    def save(self) -> None:
         """checkpoints/last.pt, and now and then one that is kept."""
         trainer, keep = self.trainer, self.options.keep_every
         state = trainer.state_dict()
@@ -213,7 +212,6 @@ class Run:
         checkpoint.save(self.folder / "checkpoints" / "last.pt", content)
         if keep and trainer.step % keep == 0:
             checkpoint.save(self.folder / "checkpoints" / f"step-{trainer.step:07d}.pt", content)
-        return trainer.step
 
     @property
     def output(self) -> dict[str, Any]:
