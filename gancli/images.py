@@ -70,15 +70,14 @@ def grid(x: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
     return to_picture(sheet)
 
 
-def stack(pictures: Sequence[Image.Image], gap: int = 6, columns: int = 1) -> Image.Image:
-    """Pictures of any sizes in one, `columns` a row, on white: grids over time, a sweep's contact sheet."""
+def stack(pictures: Sequence[Image.Image], gap: int = 6) -> Image.Image:
+    """Pictures of any sizes one below the other, on white: the same noise over time."""
     if not pictures:
         raise ValueError("there is no picture to stack")
     w, h = max(p.width for p in pictures), max(p.height for p in pictures)
-    rows = math.ceil(len(pictures) / columns)
-    sheet = Image.new("RGB", (columns * (w + gap) - gap, rows * (h + gap) - gap), "white")
+    sheet = Image.new("RGB", (w, len(pictures) * (h + gap) - gap), "white")
     for i, picture in enumerate(pictures):
-        sheet.paste(picture.convert("RGB"), (i % columns * (w + gap), i // columns * (h + gap)))
+        sheet.paste(picture.convert("RGB"), (0, i * (h + gap)))
     return sheet
 
 
