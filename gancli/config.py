@@ -105,12 +105,17 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def register_resolvers() -> None:
-    """`${gan.id:}`: six random hexadecimal digits, so that runs begun in one second do not share a folder."""
+    """What the yaml files compute.
+
+    `${gan.id:}`: six random hexadecimal digits, so that runs begun in one second do not share a folder.
+    `${gan.times:a,b}`: the product; of a number that only the data will tell, null until then.
+    """
     import secrets
 
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("gan.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("gan.times", lambda a, b: None if b is None else a * b, replace=True)
 
 
 def seed_of(seed: int, *what: str | int) -> int:

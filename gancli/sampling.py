@@ -107,7 +107,8 @@ class Generator:
 
     @torch.no_grad()
     def _run(self, z: Tensor, c: Tensor) -> Tensor:
-        return self.network(z.to(self.device), c.to(self.device))
+        # A network without tanh may leave the range by a little.
+        return self.network(z.to(self.device), c.to(self.device)).clamp(-1, 1)
 
     def _class(self, name: int | str) -> int:
         if isinstance(name, str) and name in self.class_names:

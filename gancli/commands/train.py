@@ -1,6 +1,7 @@
 """gan train: from a config to a run folder."""
 
 import contextlib
+import math
 import shlex
 import sys
 import time
@@ -20,6 +21,7 @@ from gancli.data.batches import Batches
 from gancli.data.image_set import ImageSet
 from gancli.ema import EMA
 from gancli.machine import describe
+from gancli.metrics.diversity import class_coverage, diversity
 from gancli.metrics.sliced import sliced_wasserstein
 from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
@@ -83,6 +85,8 @@ class Run:
                 raise ValueError(
                     f"trainer.{name} counts from 1, but {cfg.trainer[name]} was given; type trainer.{name}=100"
                 )
+        if cfg.trainer.on_nan not in ("stop", "rollback"):
+            raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
         device = choose_device(cfg.device)
         last = folder / "checkpoints" / "last.pt"
         self.resumed = checkpoint.read(last, device) if last.exists() else None
@@ -90,6 +94,8 @@ class Run:
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
         cfg.data.update(size=self.data.size, channels=self.data.channels, classes=self.data.classes)
         cfg.run.dir = str(folder)
+        if "betas" in cfg.model:
+            cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam takes no [0, 0.9]
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         if self.resumed:
             refuse_changes(self.resumed["config"], self.config, folder)
@@ -102,6 +108,7 @@ class Run:
             device,
             seed=cfg.seed,
             schedule=build(cfg.model.schedule),
+            beta2=build(cfg.model.beta2) if cfg.model.beta2 else None,
             ema=lambda network: EMA(network, **self.options.ema),
             clip=self.options.clip,
             precision=self.options.precision,
@@ -123,7 +130,7 @@ class Run:
         x = images.to_float(self.data.images[torch.arange(n) % len(self.data)]).to(device)
         self.fixed = (z, c, x)
         chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
-        self.real = images.to_float(self.data.images[chosen])
+        self.real, self.real_labels = images.to_float(self.data.images[chosen]), self.data.labels[chosen]
 
     def train(self) -> float | None:
         """Play the rounds that are left; log, picture and save as they come due."""
@@ -139,18 +146,26 @@ class Run:
         with StopRequest() as stop, contextlib.closing(self.record):
             if not self.resumed:
                 self.picture()
+                self.save()
             for step in trainer.rounds():
-                if step % options.log_every == 0:
+                due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample", "checkpoint")]
+                if (any(due) or stop.signum or trainer.progress >= 1) and (what := trainer.broken()):
+                    self.mend(what)
+                    logged = pictured = trainer.step
+                    continue
+                if due[0]:
                     logged = self.log()
-                if step % options.sample_every == 0:
+                if due[1]:
                     pictured = self.picture()
-                if step % options.checkpoint_every == 0 or stop.signum:
+                if due[2] or stop.signum:
                     self.save()
                 if stop.signum:
                     reason = Stopped(stop.signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
                     self.record.page(now=True)
                     raise reason
+            if what := trainer.broken():  # its minutes were over since
+                self.mend(what, again=False)
             if logged < trainer.step:
                 self.log()
             if pictured < trainer.step:
@@ -160,6 +175,28 @@ class Run:
             self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
             self.record.page(now=True)
         return self.distance
+
+    def mend(self, what: str, again: bool = True) -> None:
+        """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
+
+        The state is never saved then, so the last checkpoint is a good one.
+        """
+        trainer, last = self.trainer, self.folder / "checkpoints" / "last.pt"
+        content = checkpoint.read(last, trainer.device)
+        seen = f"at step {trainer.step:,} {what} is not a finite number"
+        good = f"the last checkpoint, of step {content['step']:,}, is good"
+        if self.options.on_nan == "stop" or not again or trainer.rollbacks == self.options.rollbacks:
+            tried = f" after {trainer.rollbacks} rollbacks" if trainer.rollbacks else ""
+            raise ValueError(
+                f"{seen}{tried}; {good}: in another run.dir type a lower model.lr=, trainer.clip=1, "
+                f"model/penalty=r1 or trainer.on_nan=rollback"
+            )
+        trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
+        self.record.rewind(trainer.step)
+        tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
+        self.record.event(
+            "rollback", step=trainer.step, message=f"{seen}; {good}: from there again at half the rate ({tries})"
+        )
 
     def introduce(self) -> None:
         """The first lines of the log: what is trained, on what, where."""
@@ -194,13 +231,19 @@ class Run:
 
     @torch.no_grad()
     def picture(self) -> int:
-        """A grid of the averaged generator's images, and how far they are from real ones."""
+        """A grid of the averaged generator's images, and how theirs compare with real ones."""
         trainer = self.trainer
         shown: Image.Image = images.grid(trainer.game.preview(trainer.ema.network, *self.fixed), self.columns)
         self.record.grid(trainer.step, shown)
-        made = Generator(trainer.ema.network, **self.output).sample(len(self.real), seed=self.config["seed"])
-        self.distance = sliced_wasserstein(made, self.real)
-        self.record.metrics(trainer.step, {"sliced_wasserstein": self.distance})
+        G, n, real = Generator(trainer.ema.network, **self.output), len(self.real), self.real
+        made = G.sample(n, seed=self.config["seed"]).cpu()
+        self.distance = sliced_wasserstein(made, real)
+        labels = self.real_labels if G.classes else torch.zeros_like(self.real_labels)
+        values = {"sliced_wasserstein": self.distance, "diversity": diversity(made, real, G.labels(n), labels)}
+        if self.data.classes > 1:
+            values["class_coverage"], _ = class_coverage(made, real, self.real_labels, self.data.classes)
+        # What cannot be told of these data is left out.
+        self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
         return trainer.step
 
     def save(self) -> None:
@@ -210,7 +253,7 @@ class Run:
         networks = {p: {"config": self.config["model"][p], "state": s} for p, s in state["networks"].items()}
         content = {**state, "networks": networks, "config": self.config, "output": self.output}
         checkpoint.save(self.folder / "checkpoints" / "last.pt", content)
-        if keep and trainer.step % keep == 0:
+        if keep and trainer.step and trainer.step % keep == 0:
             checkpoint.save(self.folder / "checkpoints" / f"step-{trainer.step:07d}.pt", content)
 
     @property

@@ -1,5 +1,7 @@
 """Who plays, and for what. A game owns the networks and says what each side wants; the trainer owns time."""
 
+from gancli.games.acgan import ACGAN
 from gancli.games.gan import GAN
+from gancli.games.unrolled import Unrolled
 
-__all__ = ["GAN"]
+__all__ = ["ACGAN", "GAN", "Unrolled"]

@@ -1,54 +1,130 @@
 """The game of Goodfellow et al. 2014, with or without classes: https://arxiv.org/abs/1406.2661."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gancli.data.augment import AdaptiveAugment, NoAugment
+from gancli.losses import Loss
+from gancli.penalties import NoPenalty, Penalty, Seen
+
 Terms = dict[str, Tensor]
 Move = tuple[str, Callable[[Tensor, Tensor], Terms]]
 
 
+@dataclass(eq=False)
 class GAN:
-    """Two players, G and D, with one move each a round.
+    """Two players, G and D: D moves n_critic times a round, then G once.
 
     x: real images (N, C, H, W) in [-1, 1]. c: what is known of them (N, classes) one-hot, or (N, 0). A loss returns
     named scalars: those that require a gradient are summed and minimised, the detached ones are only watched.
     Noise comes from torch's default generators, which the trainer seeds afresh for every round.
 
-    share: G's move is played with the images that D's move before it has judged, so that G runs forward once a round
-    and not twice (paper, algorithm 1: fresh noise for each; one forward of G in two is a tenth of a round's work).
+    loss: what either side wants of D's outputs; penalty: what D pays for being steep.
+    augment: what is done to every image, real or generated, before D sees it.
+    packing: D sees so many images of one kind at once, as channels (Lin et al. 2018, https://arxiv.org/abs/1712.04086).
+    share: G's move is played with the images that D's last move has judged, so that G runs forward once less (paper,
+    algorithm 1: fresh noise for each; with n_critic=1 one forward of G in two is a tenth of a round's work).
     """
 
-    def __init__(self, G: nn.Module, D: nn.Module, loss: Any, share: bool = True):
-        self.G: Any = G
-        self.D, self.loss, self.share = D, loss, share
-        self.judged: tuple[Tensor, Tensor] | None = None  # images of D's move and their c, for G's move
+    G: Any
+    D: nn.Module
+    loss: Loss
+    penalty: Penalty = field(default_factory=NoPenalty)
+    augment: Any = field(default_factory=NoAugment)
+    n_critic: int = 1
+    packing: int = 1
+    share: bool = True
 
-    def moves(self, progress: float) -> list[Move]:
-        """The moves of the round that begins when `progress`, 0 to 1, of the budget is used: (player, its loss)."""
-        return [("D", self.discriminator_loss), ("G", self.generator_loss)]
+    def __post_init__(self) -> None:
+        for name in ("n_critic", "packing"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"model.{name} counts from 1, but {value} was given; type model.{name}=1")
+        if isinstance(self.augment, AdaptiveAugment) and self.loss.threshold is None:
+            raise ValueError(
+                "model/augment=ada steers by how often D takes a real image for real, which this loss does not say; "
+                "type model/augment=diffaugment, or model/loss=non_saturating, hinge or least_squares"
+            )
+        self.step, self.progress = 0, 0.0
+        self.judged: tuple[Tensor, Tensor, Tensor] | None = None  # x, c and the images of D's last move, for G's
+
+    def to(self, device: torch.device) -> None:
+        """Bring what is no player to the device; the trainer brings the players."""
+        self.augment.to(device)
+
+    def moves(self, step: int, progress: float) -> list[Move]:
+        """The moves of round `step`, begun when `progress`, 0 to 1, of the budget is used: (player, its loss)."""
+        self.step, self.progress = step, progress
+        last = partial(self.discriminator_loss, keep=self.share)
+        return [("D", self.discriminator_loss)] * (self.n_critic - 1) + [("D", last), ("G", self.generator_loss)]
+
+    def stepped(self, player: str) -> None:
+        """This player's optimizer has just stepped."""
+        if player == "D":
+            self.penalty.stepped(self.D)
 
     def noise(self, c: Tensor) -> Tensor:
         return torch.randn(len(c), self.G.z_dim, device=c.device)
 
-    def discriminator_loss(self, x: Tensor, c: Tensor) -> Terms:
-        with torch.set_grad_enabled(self.share):
-            fake = self.G(self.noise(c), c)
-        self.judged = (fake, c) if self.share else None
-        real_logits, fake_logits = self.D(x, c), self.D(fake.detach(), c)
-        return {
-            "D/adversarial": self.loss.discriminator(real_logits, fake_logits),
-            "D(real)": real_logits.detach().sigmoid().mean(),
-            "D(fake)": fake_logits.detach().sigmoid().mean(),
-        }
+    def judge(self, x: Tensor, c: Tensor) -> Tensor:
+        """D's outputs (N / packing,) on images x (N, C, H, W): the one way in which either move shows D an image."""
+        return self.D(self.packed(self.augment(x)), self.packed(c))
+
+    def packed(self, t: Tensor) -> Tensor:
+        """(N, C, ...) to (N / packing, packing * C, ...): neighbours in the batch side by side."""
+        if len(t) % self.packing:
+            fits = len(t) // self.packing * self.packing
+            raise ValueError(
+                f"packing puts {self.packing} images together, which does not divide the batch of {len(t)}; type "
+                f"data.batch_size={max(fits, self.packing)}"
+            )
+        return t.unflatten(0, (-1, self.packing)).flatten(1, 2) if self.packing > 1 else t
+
+    def discriminator_loss(self, x: Tensor, c: Tensor, keep: bool = False) -> Terms:
+        """D's terms. keep: G's next move takes these images."""
+        with torch.set_grad_enabled(keep):
+            made = self.G(self.noise(c), c)
+        self.judged = (x, c, made) if keep else None
+        factor = self.penalty.due(self.step, self.progress)
+        slopes = self.penalty.slopes if factor else ()
+        x, made = x.detach().requires_grad_("real" in slopes), made.detach().requires_grad_("fake" in slopes)
+        real, fake = Seen(x, self.judge(x, c)), Seen(made, self.judge(made, c))
+        terms = {"D/adversarial": self.loss.discriminator(real.outputs, fake.outputs)}
+        if factor:
+            terms["D/penalty"] = factor * self.penalty(self.judge, real, fake, c)
+        with torch.no_grad():
+            if isinstance(self.augment, AdaptiveAugment):
+                assert self.loss.threshold is not None  # refused above
+                self.augment.observe(real.outputs - self.loss.threshold)
+                terms["augmented"] = self.augment.p.clone()
+            return terms | self.loss.watch(real.outputs, fake.outputs)
 
     def generator_loss(self, x: Tensor, c: Tensor) -> Terms:
-        fake, c = self.judged or (self.G(self.noise(c), c), c)
-        self.judged = None
-        return {"G/adversarial": self.loss.generator(self.D(fake, c))}
+        """G's terms."""
+        x, c, made = self.made(x, c)
+        return {"G/adversarial": self.loss.generator(self.judge(made, c), self.rivals(x, c))}
+
+    def made(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Real images, their c and generated images for G's move: those that D has judged, or new ones for x and c."""
+        judged, self.judged = self.judged, None
+        return judged or (x, c, self.G(self.noise(c), c))
+
+    @torch.no_grad()
+    def rivals(self, x: Tensor, c: Tensor) -> Tensor | None:
+        """D's outputs on real images, where G's loss compares with them."""
+        return self.judge(x, c) if self.loss.paired else None
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
         """What a person wants to see of G (the live one or its average), for noise z, condition c and real x."""
         return G(z, c)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the game remembers from round to round, beside its networks."""
+        return {"augment": self.augment.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.augment.load_state_dict(state["augment"])

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import LabelEmbedding, beside, init_normal
+from gancli.networks.layers import LabelEmbedding, beside, check_choice, init_normal, minibatch_layer, spectral
 
 
 def doublings(size: int) -> int:
@@ -53,30 +53,54 @@ class Generator(nn.Module):
         return crop(self.layers(torch.cat([z, self.embed(c)], 1)[:, :, None, None]), self.size)
 
 
+NORMS = ("batch", "none", "spectral")
+
+
 class Discriminator(nn.Module):
     """The generator's mirror: image - (width, size/2, size/2) - ... - one logit, LeakyReLU(0.2).
 
-    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). Batch norm everywhere but at the first
-    and last layer (section 3 of the paper). A class becomes `embedding` constant planes beside the image, and again
-    beside the features at every layer: with planes at the image alone fewer samples were of the class that was asked
-    for, and with one learned value per pixel the samples of a class became alike (docs/results/conditioning.md).
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). norm: "batch", everywhere but at the first
+    and last layer (section 3 of the paper); "spectral", at every layer instead (Miyato et al. 2018,
+    https://arxiv.org/abs/1802.05957); "none". minibatch: "none", "discrimination" or "std", before the last layer.
+
+    A class becomes `embedding` constant planes beside the image, and again beside the features at every layer: with
+    planes at the image alone fewer samples were of the class that was asked for, and with one learned value per pixel
+    the samples of a class became alike (docs/results/conditioning.md).
     """
 
-    def __init__(self, channels: int, size: int, width: int = 64, classes: int = 0, embedding: int = 8):
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        width: int = 64,
+        classes: int = 0,
+        embedding: int = 8,
+        norm: str = "batch",
+        minibatch: str = "none",
+    ):
         super().__init__()
+        batch = check_choice("model.norm", norm, NORMS) == "batch"
         k = doublings(size)
         self.embed = LabelEmbedding(classes, embedding)
         widths = [channels] + [width << i for i in range(k)]
         self.stages = nn.ModuleList()
         for i, (before, after) in enumerate(pairwise(widths)):
-            layers: list[nn.Module] = [nn.Conv2d(before + self.embed.width, after, 4, 2, 1, bias=i == 0)]
-            layers += [nn.BatchNorm2d(after)] if i else []
+            normed = batch and i > 0
+            layers: list[nn.Module] = [nn.Conv2d(before + self.embed.width, after, 4, 2, 1, bias=not normed)]
+            layers += [nn.BatchNorm2d(after)] if normed else []
             self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, True)))
-        self.stages.append(nn.Conv2d(widths[-1] + self.embed.width, 1, size >> k))
+        self.minibatch = minibatch_layer(minibatch, widths[-1] * (size >> k) ** 2)
+        self.last = nn.Conv2d(widths[-1] + self.minibatch.extra + self.embed.width, 1, size >> k)
         init_normal(self)
+        if norm == "spectral":
+            spectral(self)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def features(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the last layer sees of the image: (N, features, size / 2^k, size / 2^k)."""
         label = self.embed(c)
         for stage in self.stages:
             x = stage(beside(x, label))
-        return x.flatten()
+        return self.minibatch(x)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(beside(self.features(x, c), self.embed(c))).flatten()

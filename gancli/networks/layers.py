@@ -2,6 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gancli.config import nearest
 
 
 class LabelEmbedding(nn.Module):
@@ -49,3 +52,81 @@ def init_normal(module: nn.Module, std: float = 0.02) -> None:
             continue
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def spectral(module: nn.Module) -> nn.Module:
+    """Divide the weight of every convolution and linear layer in `module`, in place, by its largest singular value.
+
+    The value is followed by one power iteration a forward in training mode. Miyato et al. 2018, section 2 and
+    algorithm 1, https://arxiv.org/abs/1802.05957.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            spectral_norm(layer)
+    return module
+
+
+def check_choice(key: str, value: str, known: tuple[str, ...]) -> str:
+    """`value`, if it is one of `known`; ValueError otherwise."""
+    if value not in known:
+        raise ValueError(f"{key}={value} is not one of {', '.join(known)}{nearest(str(value), known)}")
+    return value
+
+
+class NoMinibatch(nn.Module):
+    """Every sample by itself. extra: how many features a layer puts beside those that it is given."""
+
+    extra = 0
+
+    def forward(self, f: Tensor) -> Tensor:
+        return f
+
+
+class MinibatchDiscrimination(NoMinibatch):
+    """How close each sample is to the others of its batch, as `kernels` more features: a collapse is seen at once.
+
+    Features f (N, F) or (N, F, H, W), flattened to `features`, are projected to M = f T, (N, kernels, dims); feature b
+    of sample i is the sum over the other samples j of exp(-|M_ib - M_jb|_1). Salimans et al. 2016, section 3.2,
+    https://arxiv.org/abs/1606.03498. The result has the new features beside the old ones.
+    """
+
+    def __init__(self, features: int, kernels: int = 32, dims: int = 5):
+        super().__init__()
+        self.extra, self.dims = kernels, dims
+        self.project = nn.Linear(features, kernels * dims, bias=False)
+
+    def forward(self, f: Tensor) -> Tensor:
+        m = self.project(f.flatten(1)).unflatten(1, (-1, self.dims))
+        # Not torch.cdist: it cannot be differentiated twice, which penalties do.
+        distance = (m[:, None] - m[None]).abs().sum(3)
+        return append(f, torch.exp(-distance).sum(1) - 1)  # a sample's distance to itself is zero: exp(0) = 1
+
+
+class MinibatchStd(NoMinibatch):
+    """One more feature for all: the standard deviation over the batch, averaged over the features and places.
+
+    Features (N, F) or (N, F, H, W). Karras et al. 2018, section 3, https://arxiv.org/abs/1710.10196.
+    """
+
+    extra = 1
+
+    def forward(self, f: Tensor) -> Tensor:
+        # A constant feature would have no slope at a root of 0.
+        std = (f.var(0, correction=0) + 1e-8).sqrt().mean()
+        return append(f, std.expand(len(f), 1))
+
+
+MINIBATCH = ("none", "discrimination", "std")
+
+
+def minibatch_layer(kind: str, features: int) -> NoMinibatch:
+    """The layer `kind` for samples of `features` numbers each."""
+    check_choice("model.minibatch", kind, MINIBATCH)
+    if kind == "discrimination":
+        return MinibatchDiscrimination(features)
+    return MinibatchStd() if kind == "std" else NoMinibatch()
+
+
+def append(f: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors (N, K) as K more features of f (N, F), or as K constant planes of f (N, F, H, W)."""
+    return torch.cat([f, vectors], 1) if f.dim() == 2 else beside(f, vectors)

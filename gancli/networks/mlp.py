@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import LabelEmbedding
+from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
 
 
 class Generator(nn.Module):
@@ -34,22 +34,43 @@ class Generator(nn.Module):
         return self.layers(torch.cat([z, self.embed(c)], 1)).unflatten(1, self.shape)
 
 
+NORMS = ("none", "spectral")
+
+
 class Discriminator(nn.Module):
     """pixels - 4 width - 2 width - width - 1, LeakyReLU(0.2) and dropout between; gives logits.
 
-    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,).
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). norm: "none", or "spectral" at every
+    layer. minibatch: "none", "discrimination" or "std", before the last layer.
     """
 
     def __init__(
-        self, channels: int, size: int, width: int = 256, classes: int = 0, embedding: int = 50, dropout: float = 0.0
+        self,
+        channels: int,
+        size: int,
+        width: int = 256,
+        classes: int = 0,
+        embedding: int = 50,
+        dropout: float = 0.0,
+        norm: str = "none",
+        minibatch: str = "none",
     ):
         super().__init__()
+        check_choice("model.norm", norm, NORMS)
         self.embed = LabelEmbedding(classes, embedding)
         widths = [channels * size * size + self.embed.width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        self.layers = nn.Sequential(*layers)
+        self.minibatch = minibatch_layer(minibatch, width)
+        self.last = nn.Linear(width + self.minibatch.extra, 1)
+        if norm == "spectral":
+            spectral(self)
+
+    def features(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the last layer sees of the image: (N, features)."""
+        return self.minibatch(self.layers(torch.cat([x.flatten(1), self.embed(c)], 1)))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.layers(torch.cat([x.flatten(1), self.embed(c)], 1)).squeeze(1)
+        return self.last(self.features(x, c)).squeeze(1)

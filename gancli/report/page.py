@@ -119,12 +119,27 @@ def _header(run: Run) -> str:
     facts += [(key, number(run.latest(key))) for key in further_metrics(run) if run.latest(key) is not None][:4]
     cells = "".join(f"<div><dd>{_e(value)}</dd><dt>{_e(label)}</dt></div>" for label, value in facts if value)
     note = f'<p class="note {run.status}">{_e(run.message)}</p>' if run.message else ""
+    for warning in active_warnings(run):
+        text = _e(warning.get("message") or warning["finding"])
+        note += f'<p class="note warning">{text}{_step(warning, "since step")}</p>'
     return f"""<header>
 <p class="over"><span class="status {run.status}">{run.status}</span> <span>{_e(run.name)}</span></p>
 <h1>{_e(title(run))}</h1>
 {note}<p class="note stopped" id="stale" hidden></p>
 <dl class="facts">{cells}</dl>
 </header>"""
+
+
+def active_warnings(run: Run) -> list[dict[str, Any]]:
+    """The warnings that have begun and are not over: events that name a finding, which no "recovered" has followed."""
+    active: dict[str, dict[str, Any]] = {}
+    for event in run.events:
+        finding = str(event.get("finding") or "")
+        if finding and event["event"] == "warning":
+            active[finding] = event
+        elif event["event"] == "recovered":
+            active.pop(finding, None)
+    return list(active.values())
 
 
 def _grids(run: Run) -> str:
@@ -218,13 +233,17 @@ def _events(run: Run) -> str:
     shown = told[-50:]
     rows = "".join(
         f'<li class="{_e(e["event"])}"><b>{_e(e["event"])}</b>'
-        + (f' <span class="fine">step {_e(_count(e["step"]))}</span>' if e.get("step") is not None else "")
+        + _step(e, "step")
         + (f" {_e(e['message'])}" if e.get("message") else "")
         + "</li>"
         for e in shown
     )
     more = f'<p class="fine">{len(told) - len(shown):,} earlier ones are in metrics.jsonl</p>' if len(told) > 50 else ""
     return f'<section><h2>Events</h2><ul class="events">{rows}</ul>{more}</section>'
+
+
+def _step(event: dict[str, Any], word: str) -> str:
+    return f' <span class="fine">{word} {_e(_count(event["step"]))}</span>' if event.get("step") is not None else ""
 
 
 def _config(run: Run) -> str:
@@ -255,12 +274,13 @@ def _tree(node: dict[Any, Any], path: str, typed: set[str]) -> str:
 
 
 def run_charts(run: Run) -> list[dict[str, Any]]:
-    """The charts of a run: losses, D(real) and D(fake), one a further metric, throughput; none without a row."""
+    """The charts of a run: losses, D(real) and D(fake), one a further metric, gradient norms, throughput."""
     keys = run.keys
     losses = [key for key in keys if "/" in key]
     verdicts = [key for key in keys if _is_verdict(key)]
     charts = [("losses", losses), (", ".join(verdicts), verdicts)]
     charts += [(key, [key]) for key in further_metrics(run)]
+    charts.append(("gradient norms", [key for key in keys if _is_norm(key)]))
     charts.append(("images a second", [key for key in keys if key == "images_per_second"]))
     rate = run.series("lr")[1] if "lr" in keys else np.empty(0)
     if np.unique(rate[np.isfinite(rate)]).size > 1:
@@ -269,8 +289,9 @@ def run_charts(run: Run) -> list[dict[str, Any]]:
 
 
 def further_metrics(run: Run) -> list[str]:
-    """What was measured beside losses, D(real), D(fake) and bookkeeping: the metrics of quality, if any."""
-    return [key for key in run.keys if "/" not in key and key not in BOOKKEEPING and not _is_verdict(key)]
+    """What was measured beside losses, D(real), D(fake), norms and bookkeeping: the metrics of quality, if any."""
+    watched = {key for key in run.keys if "/" in key or _is_verdict(key) or _is_norm(key)}
+    return [key for key in run.keys if key not in watched and key not in BOOKKEEPING]
 
 
 def chart(name: str, lines: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Any]:
@@ -352,6 +373,11 @@ def _window(values: np.ndarray) -> tuple[float, float, bool]:
 def _is_verdict(key: str) -> bool:
     """Whether a key is what D says of something: D(real), D_A(fake)."""
     return re.fullmatch(r"D\w*\(.+\)", key) is not None
+
+
+def _is_norm(key: str) -> bool:
+    """Whether a key is the length of a player's gradient: gradient_norm(G)."""
+    return key.startswith("gradient_norm")
 
 
 # ---- pieces
@@ -575,7 +601,8 @@ code, .config { font: 13px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "D
 .events { list-style: none; margin: 0; padding: 0; font-size: 14px; }
 .events li { padding: 4px 0; overflow-wrap: anywhere; }
 .events b { font-weight: 600; margin-right: 6px; }
-.events .warning b, .events .stopped b { color: var(--warn); } .events .failed b { color: var(--bad); }
+.events .warning b, .events .rollback b, .events .stopped b { color: var(--warn); }
+.events .failed b { color: var(--bad); } .events .recovered b { color: var(--good); }
 .config ul { list-style: none; margin: 0; padding: 0; }
 .config ul ul { padding-left: 18px; border-left: 1px solid var(--line); margin-left: 4px; }
 .config > ul { columns: 3 340px; column-gap: 40px; }

@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gancli import images
+from gancli.health import Monitor
 from gancli.report.page import write_page
 
 # The page embeds every grid: rewriting it at each log line would cost more than a small model's rounds.
@@ -27,9 +28,8 @@ class Record:
 
     def __init__(self, folder: Path, step: int = 0, done: float = 0.0, quiet: bool = False, tensorboard: bool = False):
         self.folder, self.quiet = folder, quiet
-        cut_back(folder, step)
+        self.rewind(step)
         self._page_due = 0.0
-        self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
         on_terminal = sys.stderr.isatty() and not quiet
         self.bar = tqdm(
             total=100.0,
@@ -54,6 +54,13 @@ class Record:
         append_row(self.folder, {"event": name, **facts})
         self.log(f"{name}: {facts['message']}" if "message" in facts else name)
 
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`: it will be logged again."""
+        self.monitor = Monitor()
+        for row in cut_back(self.folder, step):
+            self.monitor.add(row)  # what it finds in them was told when they were written
+        self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
+
     def log(self, text: str) -> None:
         """A line for log.txt, and for the terminal unless the run is quiet."""
         self._to_file(text)
@@ -65,8 +72,11 @@ class Record:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """A row of metrics.jsonl."""
-        append_row(self.folder, {"step": step, **values})
+        """A row of metrics.jsonl, and what it tells of the run's health."""
+        row = {"step": step, **values}
+        append_row(self.folder, row)
+        for seen in self.monitor.add(row):
+            self.event(seen.kind, step=seen.step, finding=seen.finding, message=seen.message)
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
@@ -78,7 +88,8 @@ class Record:
         rate = (seen - before[1]) / max(now - before[0], 1e-9)
         self._last = (now, seen)
         self.metrics(step, {"kimg": seen / 1000, "minutes": seconds / 60, "images_per_second": rate, **values})
-        shown = [f"{name} {value:.3f}" for name, value in values.items() if name != "lr"]
+        aside = ("lr", "gradient_norm")  # in metrics.jsonl and on the page
+        shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(aside)]
         text = "  ".join([f"step {step:,}", f"{rate:,.0f} images/s", *shown])
         self._to_file(text)
         self.bar.set_postfix_str(text, refresh=False)
@@ -130,12 +141,12 @@ def append_row(folder: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()}) + "\n")
 
 
-def cut_back(folder: Path, step: int) -> None:
-    """Leave in metrics.jsonl what was logged up to `step`."""
+def cut_back(folder: Path, step: int) -> list[dict[str, Any]]:
+    """Leave in metrics.jsonl what was logged up to `step`; gives the rows that are left."""
     file = folder / "metrics.jsonl"
     if not file.exists():
-        return
-    kept = []
+        return []
+    kept, rows = [], []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
@@ -143,6 +154,8 @@ def cut_back(folder: Path, step: int) -> None:
             continue  # the last line of a run that was killed while writing it
         if row.get("step", 0) <= step:
             kept.append(line + "\n")
+            rows.append(row)
     partial = file.with_name(".metrics.jsonl.partial")
     partial.write_text("".join(kept), encoding="utf-8")
     partial.replace(file)
+    return rows

@@ -49,6 +49,9 @@ def linear(progress: float, start: float = 0.0, end: float = 0.0) -> float:
     return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
 
 
-def cosine(progress: float, end: float = 0.0) -> float:
-    """Factor 1 at the beginning, `end` at the end, half a cosine between."""
-    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+def cosine(progress: float, start: float = 1.0, end: float = 0.0, until: float = 1.0) -> float:
+    """From `start` to `end` by half a cosine, which is over when `until` of the budget is used.
+
+    As a factor on the rate, or as a value of its own: a penalty's weight, Adam's second momentum.
+    """
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress / until)))

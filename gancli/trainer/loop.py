@@ -24,7 +24,7 @@ class Trainer:
     no generator's state has to be saved, and pictures or metrics made between rounds cannot disturb the run.
 
     optimizers: for each player, a function from its parameters to its optimizer.
-    schedule: from the share of the budget used to a factor on every learning rate.
+    schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
     clip: largest gradient norm of a move; 0 does not clip.
     """
 
@@ -37,6 +37,7 @@ class Trainer:
         device: torch.device,
         seed: int = 0,
         schedule: Callable[[float], float] = constant,
+        beta2: Callable[[float], float] | None = None,
         ema: Callable[[torch.nn.Module], EMA] = EMA,
         clip: float = 0.0,
         precision: str = "fp32",
@@ -47,17 +48,18 @@ class Trainer:
         if clip < 0:
             raise ValueError(f"a gradient norm is not negative, but trainer.clip={clip}; 0 does not clip")
         self.game, self.batches, self.budget, self.device = game, batches, budget, device
-        self.seed, self.schedule, self.clip = seed, schedule, clip
+        self.seed, self.schedule, self.beta2, self.clip = seed, schedule, beta2, clip
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        game.to(device)
         self.players = {p: getattr(game, p).to(device, memory_format=self.layout).train() for p in optimizers}
         self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
         self.optimizers = {p: make(self.parameters[p]) for p, make in optimizers.items()}
         self.rates = {p: [g["lr"] for g in o.param_groups] for p, o in self.optimizers.items()}
         self.ema = ema(game.G)
-        self.step = self.images = self.draws = 0
+        self.step = self.images = self.draws = self.rollbacks = 0
         self._seconds = 0.0
         self._since: float | None = None
         self.window: dict[str, tuple[Tensor, int]] = {}
@@ -85,9 +87,9 @@ class Trainer:
     def round(self, progress: float) -> None:
         """Every move of the game once: draw, loss, backward, step. Then the average."""
         torch.manual_seed(seed_of(self.seed, "round", self.step))
-        self.set_rates(self.schedule(progress))
+        self.set_rates(progress)
         drawn: Counter[str] = Counter()
-        for player, loss in self.game.moves(progress):
+        for player, loss in self.game.moves(self.step, progress):
             x, c = self.draw()
             with self.autocast:
                 terms = loss(x, c)
@@ -95,10 +97,13 @@ class Trainer:
             optimizer.zero_grad()
             # Only this player's gradients: the other side's weights cost nothing and gather nothing.
             sum(terms.values()).backward(inputs=parameters)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
             if self.clip:
-                torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             optimizer.step()
-            self.watch(terms)
+            self.game.stepped(player)
+            self.watch({**terms, f"gradient_norm({player})": norm})
             drawn[player] += len(x)
         # A critic of five moves has seen five batches of real images.
         batch = max(drawn.values())
@@ -111,10 +116,13 @@ class Trainer:
         self.draws += 1
         return x.contiguous(memory_format=self.layout), c
 
-    def set_rates(self, factor: float) -> None:
+    def set_rates(self, progress: float) -> None:
+        factor = self.schedule(progress) * 0.5**self.rollbacks
         for player, optimizer in self.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.rates[player]):
                 group["lr"] = rate * factor
+                if self.beta2:
+                    group["betas"] = (group["betas"][0], self.beta2(progress))
 
     def watch(self, terms: dict[str, Tensor]) -> None:
         """Add to the sums since the last `read`; they stay on the device, so nothing waits for them."""
@@ -128,6 +136,25 @@ class Trainer:
         self.window = {}
         return means
 
+    def broken(self) -> str:
+        """What is not finite, of the terms watched and of what a checkpoint holds; "" where all is well."""
+        terms = [name for name, (total, _) in self.window.items() if not torch.isfinite(total)]
+        if terms:
+            return " and ".join([name for name in terms if "/" in name] or terms)
+        modules = {**self.players, "the average of G": self.ema.network}
+        for name, module in modules.items():
+            values = [v for v in module.state_dict().values() if v.is_floating_point()]
+            if values and not torch.isfinite(torch.stack(torch._foreach_norm(values))).all():
+                return f"a weight of {name}" if name in self.players else name
+        return ""
+
+    def rollback(self, state: dict[str, Any]) -> None:
+        """Back to an earlier state at half the learning rate; time that was spent stays spent."""
+        seconds, rollbacks, running = self.seconds, self.rollbacks, self._since is not None
+        self.load_state_dict(state)
+        self._seconds, self.rollbacks = seconds, rollbacks + 1
+        self._since = time.perf_counter() if running else None
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next round depends on, as tensors and plain values."""
         return {
@@ -135,16 +162,19 @@ class Trainer:
             "images": self.images,
             "draws": self.draws,
             "seconds": self.seconds,
+            "rollbacks": self.rollbacks,
             "window": dict(self.window),
             "networks": {p: module.state_dict() for p, module in self.players.items()},
             "ema": self.ema.network.state_dict(),
             "optimizers": {p: optimizer.state_dict() for p, optimizer in self.optimizers.items()},
+            "game": self.game.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.step, self.images, self.draws = state["step"], state["images"], state["draws"]
-        self._seconds, self.window = state["seconds"], dict(state["window"])
+        self._seconds, self.rollbacks, self.window = state["seconds"], state["rollbacks"], dict(state["window"])
+        self.game.load_state_dict(state["game"])
         for player, module in self.players.items():
             module.load_state_dict(state["networks"][player])
             self.optimizers[player].load_state_dict(state["optimizers"][player])

@@ -38,7 +38,7 @@ def test_builds(name, tmp_path):
     x, y = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8), np.arange(20) % 10
     arrays = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
     if "root" in cfg.data.source:
-        np.savez(tmp_path / f"{name}.npz", **arrays)
+        np.savez(tmp_path / f"{name.removeprefix('stacked_')}.npz", **arrays)
         cfg.data.root = str(tmp_path)
     elif name == "npz":
         np.savez(tmp_path / "a.npz", **arrays)

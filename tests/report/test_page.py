@@ -140,6 +140,48 @@ def test_a_hundred_thousand_rows_are_quick_and_small(make_run: MakeRun) -> None:
     assert path.stat().st_size < 500_000
 
 
+def told(kind: str, step: Any, finding: Any, message: Any) -> str:
+    return json.dumps({"event": kind, "step": step, "finding": finding, "message": message}) + "\n"
+
+
+def test_what_goes_wrong_is_told_and_stands_on_top_until_it_is_over(make_run: MakeRun) -> None:
+    tail = told("warning", 1500, "d_won", "D has won: type model/penalty=r1")
+    over = (
+        tail + told("recovered", 2500, "d_won", "D no longer wins") + told("rollback", 2600, "", "back to step 2,000")
+    )
+    again = over + told("warning", 2750, "g_alike", "samples are alike")
+    for name, lines, notes in (
+        ("ill", tail, ["D has won: type model/penalty=r1 since step 1,500"]),
+        ("well", over, []),
+        ("again", again, ["samples are alike since step 2,750"]),
+        (
+            "stopped",
+            again + told("stopped", 2800, "", "by Ctrl-C"),
+            ["by Ctrl-C", "samples are alike since step 2,750"],
+        ),
+    ):
+        html = write_page(make_run(name, tail=lines)).read_text()
+        shown = re.findall(r'<p class="note \w+">(.*?)</p>', html)
+        assert [re.sub(r"<.*?>", "", note) for note in shown] == notes
+        assert re.findall(r'<li class="(\w+)">', html) == [json.loads(line)["event"] for line in lines.splitlines()]
+
+
+def test_findings_from_strangers_do_not_break_it(make_run: MakeRun) -> None:
+    tail = told("warning", ATTACK, ATTACK, ATTACK) + told("warning", None, [1], None) + told("recovered", [], {}, 3)
+    html = write_page(make_run(tail=tail)).read_text()
+    assert html.count("<script") == html.count("</script>") == 2 and "<img src=x" not in html
+    assert html.count('<p class="note warning">') == 2
+
+
+def test_gradient_norms_share_a_chart_and_are_no_result(make_run: MakeRun) -> None:
+    norms = {"gradient_norm(D)": 3.0, "gradient_norm(G)": 0.5}
+    html = write_page(make_run(rows=[metric_row(50, **norms), {"step": 50, "diversity": 0.93}])).read_text()
+    charts = {c["name"]: [s["name"] for s in c["series"]] for c in data_of(html)["charts"]}
+    assert charts["gradient norms"] == list(norms) and charts["diversity"] == ["diversity"]
+    header = html[html.index("<header>") : html.index("</header>")]
+    assert "diversity" in header and "gradient_norm" not in header
+
+
 def test_a_metric_in_a_row_of_its_own_hides_nothing(make_run: MakeRun) -> None:
     html = write_page(make_run(rows=[metric_row(1000), {"step": 1000, "fid": 12.5}])).read_text()
     header = html[html.index("<header>") : html.index("</header>")]
