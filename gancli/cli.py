@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
 
 def commands() -> list[str]:
     """Every yaml at the top of configs/ is a command."""
-    order = ["train", "sample", "report", "list", "info", "data"]
+    order = ["train", "sample", "report", "bench", "list", "info", "data"]
     found = {p.stem for p in CONFIGS.glob("*.yaml")}
     return [c for c in order if c in found] + sorted(found - set(order))
 
@@ -341,7 +341,7 @@ def help_of(command: str) -> str:
     lines = [header(command), "", "Keys:"]
     if command != "train":
         return "\n".join(lines + key_lines(keys(command)))
-    for group in ("model", "data", "trainer", "experiment", "sweep", "model/loss"):
+    for group in ("model", "data", "trainer", "experiment", "sweep", "model/loss", "model/penalty", "model/augment"):
         known = ", ".join(choices(group))
         lines += textwrap.wrap(f"  {group}={known}", WIDTH, subsequent_indent=" " * (len(group) + 3))
     return "\n".join([*lines, "", *key_lines(train_keys())])
@@ -355,6 +355,9 @@ def train_keys() -> list[Key]:
         found += keys(f"data/{name}", "data.")
     for name in ["dcgan", *choices("model")]:
         found += keys(f"model/{name}", "model.")
+    for group in ("model/penalty", "model/augment"):
+        for name in choices(group):
+            found += keys(f"{group}/{name}", f"{group.replace('/', '.')}.")
     first = {key.name: key for key in reversed(found)}
     return [key for name, key in reversed(first.items()) if ".source" not in name]
 

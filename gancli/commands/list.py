@@ -7,6 +7,8 @@ GROUPS = {
     "data": "data",
     "trainers": "trainer",
     "losses": "model/loss",
+    "penalties": "model/penalty",
+    "augmentations": "model/augment",
     "experiments": "experiment",
     "sweeps": "sweep",
 }

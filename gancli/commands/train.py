@@ -113,6 +113,7 @@ class Run:
             clip=self.options.clip,
             precision=self.options.precision,
             channels_last=self.options.channels_last,
+            compile=self.options.compile,
         )
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
@@ -219,6 +220,10 @@ class Run:
         millions = ", ".join(f"{player} {count / 1e6:.2f} M" for player, count in sizes.items())
         self.record.log(f"{names}: {len(self.data):,} images, batch {batch}; {millions} parameters; {trainer.budget}")
         self.record.log(f"{describe(trainer.device)}; run folder {self.folder}")
+        if self.options.compile and not trainer.compiled:
+            self.record.log("trainer.compile: not with this penalty or game, which differentiates a gradient; eager")
+        for remark in trainer.game.remarks:
+            self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")
 

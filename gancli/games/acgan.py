@@ -1,7 +1,6 @@
 """A D that also names the class: Odena et al. 2017, https://arxiv.org/abs/1610.09585."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -29,10 +28,9 @@ class ACGAN(GAN):
         self.read: list[Tensor] = []  # the class terms of what was judged since the move began
 
     def judge(self, x: Tensor, c: Tensor) -> Tensor:
-        D: Any = self.D
-        features = D.features(self.augment(x), c)
-        self.read.append(cross_entropy(D.classify(features), c))
-        return D.score(features, c)
+        features = self.D.features(self.augment(x), c)
+        self.read.append(cross_entropy(self.D.classify(features), c))
+        return self.D.score(features, c)
 
     def discriminator_loss(self, x: Tensor, c: Tensor, keep: bool = False) -> Terms:
         self.read = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gancli.data.augment import AdaptiveAugment, NoAugment
 from gancli.losses import Loss
-from gancli.penalties import NoPenalty, Penalty, Seen
+from gancli.penalties import DRAGAN, GradientPenalty, NoPenalty, Penalty, Seen
 
 Terms = dict[str, Tensor]
 Move = tuple[str, Callable[[Tensor, Tensor], Terms]]
@@ -32,7 +32,7 @@ class GAN:
     """
 
     G: Any
-    D: nn.Module
+    D: Any
     loss: Loss
     penalty: Penalty = field(default_factory=NoPenalty)
     augment: Any = field(default_factory=NoAugment)
@@ -51,6 +51,22 @@ class GAN:
             )
         self.step, self.progress = 0, 0.0
         self.judged: tuple[Tensor, Tensor, Tensor] | None = None  # x, c and the images of D's last move, for G's
+
+    @property
+    def double_backward(self) -> bool:
+        """Whether a move differentiates a gradient, which torch.compile cannot."""
+        return self.penalty.double_backward
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is allowed but hardly meant, a sentence each."""
+        mixes = any(isinstance(layer, nn.BatchNorm2d) for layer in self.D.modules())
+        if mixes and isinstance(self.penalty, GradientPenalty | DRAGAN):
+            return [
+                "D has batch norm, which mixes the images of a batch, and the penalty is meant for each by itself: "
+                "better with model.norm=none"
+            ]
+        return []
 
     def to(self, device: torch.device) -> None:
         """Bring what is no player to the device; the trainer brings the players."""

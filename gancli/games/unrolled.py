@@ -31,6 +31,10 @@ class Unrolled(GAN):
             )
         self.ahead: dict[str, Tensor] = {}  # D's parameters and buffers some steps from now; empty: D as it is
 
+    @property
+    def double_backward(self) -> bool:
+        return self.unroll > 0 or super().double_backward
+
     def judge(self, x: Tensor, c: Tensor) -> Tensor:
         if not self.ahead:
             return super().judge(x, c)

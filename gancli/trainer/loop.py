@@ -26,6 +26,7 @@ class Trainer:
     optimizers: for each player, a function from its parameters to its optimizer.
     schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
     clip: largest gradient norm of a move; 0 does not clip.
+    compile: G and D through torch.compile; not where the game differentiates a gradient, which it cannot.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Trainer:
         clip: float = 0.0,
         precision: str = "fp32",
         channels_last: bool = True,
+        compile: bool = False,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"trainer.precision={precision} is not known; type one of {', '.join(PRECISIONS)}")
@@ -59,6 +61,9 @@ class Trainer:
         self.optimizers = {p: make(self.parameters[p]) for p, make in optimizers.items()}
         self.rates = {p: [g["lr"] for g in o.param_groups] for p, o in self.optimizers.items()}
         self.ema = ema(game.G)
+        self.compiled = compile and not game.double_backward
+        for module in self.players.values() if self.compiled else ():
+            module.compile()  # in place: the names in its state stay as they are
         self.step = self.images = self.draws = self.rollbacks = 0
         self._seconds = 0.0
         self._since: float | None = None
