@@ -9,14 +9,14 @@ SHAPES = [*TINY, "run.dir=r"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.packing=3"], "packing puts 3 images together, which does not divide the batch of 8; type data.batch_size=6"),
+        (["model.packing=3"], "which does not divide the batch of 8; type data.batch_size=6"),
         (["model.packing=0"], "model.packing counts from 1, but 0 was given; type model.packing=1"),
         (["model.n_critic=0"], "model.n_critic counts from 1"),
-        (["model/augment=ada", "model/loss=wasserstein"], "type model/augment=diffaugment, or model/loss=non_saturating"),
+        (["model/augment=ada", "model/loss=wasserstein"], "type model/augment=diffaugment, or model/loss="),
         (["model/augment=ada", "model=r3gan"], "which this loss does not say"),
         (["model=sngan_proj", "data.kind=ring", "data.size=null"], "8 pixels or more"),
         (["model=acgan", "model.classes=0"], "acgan needs classes, but data.classes=0; choose data with classes, or"),
-        (["model=sngan_proj", "model.classes=0"], "projection needs classes, but data.classes=0; choose data with classes, or model=sngan"),
+        (["model=sngan_proj", "model.classes=0"], "projection needs classes, but data.classes=0;"),
         (["model=acgan", "model.packing=2"], "type model.packing=1 or model=cgan"),
         (["model.norm=spectrall"], "model.norm=spectrall is not one of batch, none, spectral; did you mean spectral?"),
         (["model.minibatch=stdd"], "did you mean std?"),

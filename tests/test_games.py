@@ -195,3 +195,59 @@ def test_the_average_is_the_formula(tmp_path):
         expected = {k: decay * expected[k] + (1 - decay) * v if k in learned else v.clone() for k, v in live.items()}
     for name, value in trainer.ema.network.state_dict().items():
         assert torch.allclose(value.float(), expected[name].float(), atol=1e-6), name
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_critic_moves_n_times_a_round_and_g_runs_no_more_often_than_it_must(share, tmp_path):
+    run = start(tmp_path / "run", "mlp", "model.n_critic=3", f"model.share={share}")
+    game, calls = run.trainer.game, []
+    game.G.register_forward_hook(lambda module, inputs, output: calls.append(output.requires_grad))
+    assert [player for player, _ in game.moves(0, 0.0)] == ["D", "D", "D", "G"]
+    run.trainer.round(0.0)
+    # A graph through G is built for the images that G's move takes, and for no others.
+    assert calls == ([False, False, True] if share else [False, False, False, True])
+    assert run.trainer.draws == 4 and run.trainer.images == 3 * 8
+
+
+def test_packing_puts_neighbours_side_by_side(tmp_path):
+    """And their classes: D of m packed images has m times the channels and m times the classes."""
+    run = start(tmp_path / "run", "cgan", "model.packing=2")
+    game, seen = run.trainer.game, []
+    game.D.register_forward_hook(lambda module, inputs, output: seen.append(inputs))
+    x, c = run.trainer.draw()
+    assert game.judge(x, c).shape == (4,)
+    packed, classes = seen[0]
+    assert packed.shape == (4, 6, 16, 16) and classes.shape == (4, 8)
+    assert torch.equal(packed[1, :3], x[2]) and torch.equal(packed[1, 3:], x[3])
+    assert torch.equal(classes[1], torch.cat([c[2], c[3]]))
+
+
+def test_schedules_set_the_rate_the_momentum_and_the_penalty(tmp_path):
+    """R3GAN's: rate 2e-4 to 5e-5, beta2 0.9 to 0.99, gamma 0.05 to 0.005, over the first 8 % of the budget."""
+    run = start(tmp_path / "run", "r3gan")
+    trainer, group = run.trainer, run.trainer.optimizers["D"].param_groups[0]
+    for progress, rate, beta2, gamma in (
+        (0.0, 2e-4, 0.9, 0.05),
+        (0.04, 1.25e-4, 0.945, 0.0275),
+        (0.5, 5e-5, 0.99, 0.005),
+    ):
+        trainer.set_rates(progress)
+        assert (group["lr"], group["betas"][1]) == (pytest.approx(rate), pytest.approx(beta2))
+        assert trainer.game.penalty.due(7, progress) == pytest.approx(gamma)
+
+
+def test_what_d_cannot_tell_from_the_data_is_what_acgan_is_asked_for(tmp_path):
+    """Both players minimise the cross-entropy of the class: by hand, on the same images."""
+    run = start(tmp_path / "run", "acgan")
+    game = run.trainer.game
+    x, c = run.trainer.draw()
+    game.D.eval()  # spectral norm's iteration stands still
+    torch.manual_seed(0)
+    terms = game.discriminator_loss(x, c, keep=True)
+    made = game.judged[2]
+
+    def surprise(images: torch.Tensor) -> torch.Tensor:
+        return -(game.D.classify(game.D.features(images, c)).log_softmax(1) * c).sum(1).mean()
+
+    assert torch.allclose(terms["D/class"], surprise(x) + surprise(made))
+    assert torch.allclose(game.generator_loss(x, c)["G/class"], surprise(made))

@@ -172,3 +172,33 @@ def test_clipping_bounds_a_move(tmp_path):
     for parameters in run.trainer.parameters.values():
         norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
         assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def told(folder: Path) -> list[tuple[str, int, str]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(r["event"], r["step"], r["finding"]) for r in rows if r.get("event") in ("warning", "recovered")]
+
+
+def test_the_run_says_that_d_has_won_and_what_it_advises_helps(tmp_path):
+    """G hardly moves, so D is soon always right; the advised penalty keeps it from being sure."""
+    unfair = ["data=synthetic", "model=mlp", "model.width=8", "data.size=8", "data.batch_size=16", "trainer.steps=700"]
+    unfair += ["model.optimizers.G.lr=1e-6", "model.optimizers.D.lr=1e-3", "trainer.log_every=50"]
+    unfair += ["trainer.sample_every=700", "trainer.checkpoint_every=300"]
+
+    def run(name: str, *overrides: str) -> Path:
+        (tmp_path / name).mkdir(exist_ok=True)
+        Run(config(*unfair, *overrides), tmp_path / name, [], quiet=True).train()
+        return tmp_path / name
+
+    plain = run("plain")
+    events = told(plain)
+    assert [(kind, finding) for kind, _, finding in events] == [("warning", "d_won")]
+    assert "warning: D has won: for 500 steps" in (plain / "log.txt").read_text()
+    page = (plain / "index.html").read_text()
+    assert "D has won" in page and "model/penalty=r1" in page
+    assert told(run("remedied", "model/penalty=r1", "model.penalty.weight=10")) == []
+    # A resumed run tells what an uninterrupted one does, once.
+    run("parts", "trainer.steps=400")
+    assert told(tmp_path / "parts") == []
+    assert told(run("parts")) == events
+    assert told(run("parts", "trainer.steps=750")) == events
