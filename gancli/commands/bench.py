@@ -42,6 +42,8 @@ PLANE = {
     "wgan_gp": ["model/loss=wasserstein", "model/penalty=gp", "model.n_critic=5", "model.betas=[0,0.9]"],
     "sngan": ["model/loss=hinge", "model.norm=spectral"],
     "r1": ["model/penalty=r1"],
+    "hinge_r1": ["model/loss=hinge", "model/penalty=r1"],
+    "pacgan2_r1": ["model.packing=2", "model/penalty=r1"],
     # gamma: the modes of the plane are so narrow that a D which tells them apart is steep
     "r3": ["model/loss=relativistic", "model/penalty=r1_r2", "model.penalty.weight=0.02"],
 }
@@ -51,6 +53,8 @@ STACKED = PLANE | {
     "unrolled10": ["model=unrolled", "model.unroll=10"],
     "wgan_gp": [*PLANE["wgan_gp"], "model.norm=none"],
     "r1": [*PLANE["r1"], "model.norm=none"],
+    "hinge_r1": [*PLANE["hinge_r1"], "model.norm=none"],
+    "pacgan2_r1": [*PLANE["pacgan2_r1"], "model.norm=none"],
     "r3": ["model/loss=relativistic", "model/penalty=r1_r2", "model.norm=none"],
 }
 
