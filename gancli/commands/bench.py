@@ -77,7 +77,7 @@ POINTS += ["model.lr=2e-3", "model.betas=[0,0.99]", *COMMON]
 DIGITS = ["data=stacked_mnist", "model=dcgan", "model.width=32", "data.batch_size=64", *COMMON]
 TASKS = {
     "ring": Task(8, [*POINTS, "data.kind=ring"], PLANE, 3.0, 2500),
-    "grid": Task(25, [*POINTS, "data.kind=grid"], PLANE, 3.0, 2500),
+    "grid": Task(25, [*POINTS, "data.kind=grid"], PLANE, 5.0, 2500),
     "stacked": Task(1000, DIGITS, STACKED, 4.0, 26_000),
 }
 FAIR = 5  # a mode is well represented from this part of its fair share, samples / modes, on
