@@ -140,10 +140,10 @@ def test_bench_modes_and_again(gan, tmp_path):
     protocol = told["protocol"]
     assert {"machine", "versions", "seeds", "sigma", "ema", "reverse_kl", "recipes"} <= protocol.keys()
     ring = protocol["data"]["ring"]
-    assert (ring["samples"], ring["modes"], ring["steps"], ring["width"]) == (2500, 8, [20], [32])
+    assert (ring["samples"], ring["modes"], ring["steps"], ring["width"]) == (2500, 8, [20], [64])
     runs = {(run["recipe"], run["seed"]): run for run in told["runs"]}
     assert runs.keys() == {(bench.REAL, 0), ("gan", 0), ("gan", 1)}
-    assert runs["gan", 1]["steps"] == 20 and runs["gan", 1]["images"] == 20 * 128 and runs["gan", 1]["minutes"] > 0
+    assert runs["gan", 1]["steps"] == 20 and runs["gan", 1]["images"] == 20 * 256 and runs["gan", 1]["minutes"] > 0
     real, ours = told["summary"]
     assert real["modes"]["mean"] == 8 and ours["runs"] == 2 and ours["modes"]["standard_deviation"] is not None
     text = (tmp_path / "o" / "modes.md").read_text()
@@ -170,7 +170,7 @@ def test_bench_modes_and_again(gan, tmp_path):
         (["seeds=[a]"], "seeds=['a'] was given"),
         (["seeds=[]"], "seeds=[] was given"),
         (["seeds=[-1]"], "seeds=[-1] was given"),
-        (["steps=-1"], "steps=-1 was given"),
+        (["steps=-1"], "steps=-1 minutes=0 was given"),
     ],
 )
 def test_a_slip_gets_the_nearest_name_and_exit_2(gan, tmp_path, words, sentence):
@@ -194,7 +194,7 @@ def test_another_config_in_the_same_folder_is_not_mixed_in(gan, monkeypatch):
     assert gan(*TINY, "recipes=[gan]")[0] == 0
     monkeypatch.setitem(bench.PLANE, "gan", ["model.lr=1e-3"])
     code, _, error = gan(*TINY, "recipes=[gan]")
-    assert code == 1 and "was begun with model.lr=0.0002" in error
+    assert code == 1 and "was begun with model.lr=0.002" in error
 
 
 def test_stacked_without_mnist_says_so_before_anything_is_trained(gan, tmp_path, monkeypatch):
@@ -214,8 +214,8 @@ def test_stacked_at_tiny_width(gan, tmp_path, monkeypatch):
     np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     monkeypatch.setenv("GAN_DATA", str(tmp_path))
     small = [*bench.DIGITS, "model.width=4", "data.n=64", "data.batch_size=8"]
-    monkeypatch.setitem(bench.TASKS, "stacked", bench.Task(1000, small, bench.STACKED, 2, 100))
-    code, out, error = gan("bench", "modes", "data=[stacked]", "recipes=[gan]", "device=cpu", "out=o")
+    monkeypatch.setitem(bench.TASKS, "stacked", bench.Task(1000, small, bench.STACKED, 1.0, 100))
+    code, out, error = gan("bench", "modes", "data=[stacked]", "recipes=[gan]", "steps=2", "device=cpu", "out=o")
     assert code == 0 and "modes of 1,000" in out and "share" not in out, error
     told = json.loads((tmp_path / "o" / "modes.json").read_text())
     _, run = told["runs"]
@@ -229,9 +229,11 @@ def test_stacked_at_tiny_width(gan, tmp_path, monkeypatch):
 def test_every_recipe_composes_and_is_in_the_help(data, gan):
     told = gan("bench", "--help")[1]
     for recipe, options in bench.TASKS[data].recipes.items():
-        cfg = bench.composed(bench.Job(data, recipe, 3).overrides(7, "cpu"))
-        assert (cfg.seed, cfg.trainer.steps, cfg.model.width) == (3, 7, 32)
+        cfg = bench.composed(bench.Job(data, recipe, 3).overrides(0.0, 7, "cpu"))
+        assert (cfg.seed, cfg.trainer.steps, cfg.model.width) == (3, 7, 32 if data == "stacked" else 64)
         assert recipe in told and (options or recipe == "gan")
+        timed = bench.composed(bench.Job(data, recipe, 3).overrides(0.5, 0, "cpu"))
+        assert (timed.trainer.minutes, timed.trainer.steps) == (0.5, None)
 
 
 def test_tables_over_seeds():

@@ -156,7 +156,7 @@ def test_two_rounds_move_every_parameter_and_the_first_all_that_is_not_behind_a_
     assert not play()
 
 
-@pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 32)])
+@pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 16)])
 def test_the_minibatch_layer_stands_before_the_last(kind, extra):
     D = Discriminator(1, 16, 4, classes=3, minibatch=kind)
     f = D.features(noise(3, 1, 16, 16), torch.eye(3))

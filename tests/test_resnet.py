@@ -129,7 +129,7 @@ def test_features_are_summed_or_averaged_over_the_places():
     assert torch.allclose(D.features(x, c), 64 * mean.features(x, c), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 32)])
+@pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 16)])
 def test_the_minibatch_layer_stands_behind_pooling(kind, extra):
     D = Discriminator(1, 16, 4, classes=3, projection=True, auxiliary=True, minibatch=kind)
     f = D.features(noise(3, 1, 16, 16), torch.eye(3))
