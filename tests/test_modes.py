@@ -147,7 +147,7 @@ def test_bench_modes_and_again(gan, tmp_path):
     real, ours = told["summary"]
     assert real["modes"]["mean"] == 8 and ours["runs"] == 2 and ours["modes"]["standard_deviation"] is not None
     text = (tmp_path / "o" / "modes.md").read_text()
-    assert "2,500 samples" in text and "0.06" in text and "batch 128" in text and out.splitlines()[0] in text
+    assert "2,500 samples" in text and "0.06" in text and "batch 256" in text and out.splitlines()[0] in text
     with Image.open(tmp_path / "o" / "modes.png") as picture:
         assert picture.width == 2 * bench.SIDE + bench.GAP
     before = files(tmp_path / "o" / "ring")
