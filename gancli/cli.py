@@ -20,7 +20,7 @@ from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, key
 # Hydra's own flags, which may stand anywhere; those that take a value are followed by it.
 FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--info", "-i"}
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn"}
-PATHS = ("run.dir", "data.path", "data.root")
+PATHS = ("run.dir", "data.path", "data.root", "data.cache", "trainer.start", "model.content.weights")
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 
 
@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
 
 def commands() -> list[str]:
     """Every yaml at the top of configs/ is a command."""
-    order = ["train", "sample", "report", "bench", "list", "info", "data"]
+    order = ["train", "sample", "upscale", "evaluate", "report", "bench", "list", "info", "data", "export"]
     found = {p.stem for p in CONFIGS.glob("*.yaml")}
     return [c for c in order if c in found] + sorted(found - set(order))
 
@@ -341,7 +341,8 @@ def help_of(command: str) -> str:
     lines = [header(command), "", "Keys:"]
     if command != "train":
         return "\n".join(lines + key_lines(keys(command)))
-    for group in ("model", "data", "trainer", "experiment", "sweep", "model/loss", "model/penalty", "model/augment"):
+    inner = [group for group in groups() if group.startswith("model/")]
+    for group in ("model", "data", "trainer", "experiment", "sweep", *inner):
         known = ", ".join(choices(group))
         lines += textwrap.wrap(f"  {group}={known}", WIDTH, subsequent_indent=" " * (len(group) + 3))
     return "\n".join([*lines, "", *key_lines(train_keys())])
@@ -355,7 +356,7 @@ def train_keys() -> list[Key]:
         found += keys(f"data/{name}", "data.")
     for name in ["dcgan", *choices("model")]:
         found += keys(f"model/{name}", "model.")
-    for group in ("model/penalty", "model/augment"):
+    for group in ("model/content", "model/penalty", "model/augment"):
         for name in choices(group):
             found += keys(f"{group}/{name}", f"{group.replace('/', '.')}.")
     first = {key.name: key for key in reversed(found)}

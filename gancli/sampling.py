@@ -44,6 +44,7 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 class Generator:
     """What a checkpoint gives back: `sample` and `interpolate` make images, float (N, C, H, W) in [-1, 1].
 
+    Where z_dim is 0 nothing is made of noise, and only the network itself is of use.
     network: G(z, c) with `z_dim` and `classes`, in eval mode. class_names: of the data it was trained on.
     """
 
@@ -70,6 +71,7 @@ class Generator:
 
     def blocks(self, n: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Iterator[tuple[Tensor, Tensor]]:
         """`sample` in pieces of BLOCK images, (images, labels), for when all of them do not fit in memory."""
+        self._check_noise()
         if n < 1:
             raise ValueError(f"at least one image is made, but n={n}; type n=64")
         for start in range(0, n, BLOCK):
@@ -87,6 +89,7 @@ class Generator:
 
         frames: images a stretch, its start included and its end not. A class turns into the next one gradually.
         """
+        self._check_noise()
         if n < 2 or frames < 1:
             raise ValueError(
                 f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
@@ -100,6 +103,12 @@ class Generator:
         c_way = torch.stack([p[1] for p in points], 1).flatten(0, 1)
         made = [self._run(z_way[i : i + BLOCK], c_way[i : i + BLOCK]) for i in range(0, len(z_way), BLOCK)]
         return torch.cat(made)
+
+    def _check_noise(self) -> None:
+        if not self.z_dim:
+            raise ValueError(
+                "this model makes large images of small ones and none of noise; type gan upscale IN ckpt=..."
+            )
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """Images (N, C, H, W) of noise z (N, z_dim) and classes (N,)."""

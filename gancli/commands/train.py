@@ -19,26 +19,26 @@ from gancli import checkpoint, images
 from gancli.config import build, choose_device, flatten, seed_of
 from gancli.data.batches import Batches
 from gancli.data.image_set import ImageSet
+from gancli.data.photographs import Photographs
 from gancli.ema import EMA
 from gancli.machine import describe
-from gancli.metrics.diversity import class_coverage, diversity
-from gancli.metrics.sliced import sliced_wasserstein
 from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
-from gancli.sampling import Generator, noise, one_hot
+from gancli.sampling import noise, one_hot
 from gancli.trainer import Budget, Stopped, StopRequest, Trainer
 
 # Of a run that is continued, only these may differ: everything else changes what is learned.
 FREE = (
     *("run.", "device", "data.root", "data.source.root", "trainer.steps", "trainer.kimg", "trainer.minutes"),
     *("trainer.log_every", "trainer.sample_", "trainer.checkpoint_every", "trainer.keep_every", "trainer.tensorboard"),
+    *("data.cache", "data.source.cache"),
 )
-COMPARED = 1000  # images on either side of sliced_wasserstein
+COMPARED = 1000  # real images that a game's measures look at
 POINTS = 1024  # in a scatter plot
 
 
 def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
-    """One job, alone or one of `jobs`. Gives a sweeper what to minimise: the last sliced_wasserstein."""
+    """One job, alone or one of `jobs`. Gives a sweeper what to minimise: the last sliced_wasserstein, say."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     swept = hydra.mode == RunMode.MULTIRUN
@@ -90,7 +90,7 @@ class Run:
         device = choose_device(cfg.device)
         last = folder / "checkpoints" / "last.pt"
         self.resumed = checkpoint.read(last, device) if last.exists() else None
-        self.data: ImageSet = build(cfg.data.source)
+        self.data: ImageSet | Photographs = build(cfg.data.source)
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
         cfg.data.update(size=self.data.size, channels=self.data.channels, classes=self.data.classes)
         cfg.run.dir = str(folder)
@@ -118,20 +118,40 @@ class Run:
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
             self.trainer.load_state_dict({**self.resumed, "networks": states})
+        elif self.options.start:
+            self._start_from(self.options.start, device)
         self._fix_preview(cfg, device)
+
+    def _start_from(self, ckpt: str, device: torch.device) -> None:
+        """Begin with the averaged G, and the D if there is one, of another run's checkpoint."""
+        file = checkpoint.find(ckpt)
+        content, players = checkpoint.read(file, device), self.trainer.players
+        states = {player: network["state"] for player, network in content["networks"].items()} | {"G": content["ema"]}
+        try:
+            for player in players.keys() & states.keys():
+                players[player].load_state_dict(states[player])
+        except RuntimeError:  # names or shapes
+            theirs = content["config"]["model"]["name"]
+            raise ValueError(
+                f"the {player} of {file}, a {theirs}, does not fit this model's; type trainer.start= of a run with the "
+                f"same networks: model.width, model.scale, data.size and the like"
+            ) from None
+        self.trainer.ema.network.load_state_dict(states["G"])
 
     def _fix_preview(self, cfg: DictConfig, device: torch.device) -> None:
         """The noise, classes and real images of every grid: those of `gan sample seed=`, in class order."""
-        classes, G = cfg.model.classes, self.trainer.game.G
+        classes, game = cfg.model.classes, self.trainer.game
         self.columns = classes if 1 < classes <= 16 else 8
-        self.rows = 1 if images.is_points(self.data.images) else self.options.sample_rows
-        n = POINTS if images.is_points(self.data.images) else self.rows * self.columns
-        z = noise(range(n), G.z_dim, cfg.seed).to(device)
+        points = (self.data.size, self.data.channels) == (1, 2)
+        self.rows = 1 if points else self.options.sample_rows
+        n = POINTS if points else self.rows * self.columns
+        z = noise(range(n), game.G.z_dim, cfg.seed).to(device)
         c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
-        x = images.to_float(self.data.images[torch.arange(n) % len(self.data)]).to(device)
-        self.fixed = (z, c, x)
+        x = images.to_float(self.data.take(torch.arange(n) % len(self.data))).to(device)
+        torch.manual_seed(seed_of(cfg.seed, "preview"))
+        self.fixed = (z, game.condition(x, c), x)
         chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
-        self.real, self.real_labels = images.to_float(self.data.images[chosen]), self.data.labels[chosen]
+        self.reference = ImageSet(self.data.take(chosen).cpu(), self.data.labels[chosen], self.data.class_names)
 
     def train(self) -> float | None:
         """Play the rounds that are left; log, picture and save as they come due."""
@@ -139,7 +159,8 @@ class Run:
         if trainer.progress >= 1:
             more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
             print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
-            return read_run(self.folder).latest("sliced_wasserstein")
+            score = read_run(self.folder).latest(trainer.game.headline)
+            return score if score is None or trainer.game.lower_is_better else -score
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
         self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
         self.introduce()
@@ -175,7 +196,7 @@ class Run:
             self.record.history(self.rows)
             self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
             self.record.page(now=True)
-        return self.distance
+        return self.score if trainer.game.lower_is_better else -self.score
 
     def mend(self, what: str, again: bool = True) -> None:
         """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
@@ -236,17 +257,12 @@ class Run:
 
     @torch.no_grad()
     def picture(self) -> int:
-        """A grid of the averaged generator's images, and how theirs compare with real ones."""
+        """A grid of the averaged generator's images, and how they compare with real ones."""
         trainer = self.trainer
         shown: Image.Image = images.grid(trainer.game.preview(trainer.ema.network, *self.fixed), self.columns)
         self.record.grid(trainer.step, shown)
-        G, n, real = Generator(trainer.ema.network, **self.output), len(self.real), self.real
-        made = G.sample(n, seed=self.config["seed"]).cpu()
-        self.distance = sliced_wasserstein(made, real)
-        labels = self.real_labels if G.classes else torch.zeros_like(self.real_labels)
-        values = {"sliced_wasserstein": self.distance, "diversity": diversity(made, real, G.labels(n), labels)}
-        if self.data.classes > 1:
-            values["class_coverage"], _ = class_coverage(made, real, self.real_labels, self.data.classes)
+        values = trainer.game.measure(trainer.ema.network, self.reference, self.config["seed"])
+        self.score = values[trainer.game.headline]
         # What cannot be told of these data is left out.
         self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
         return trainer.step

@@ -1,10 +1,11 @@
-"""Batches of (x, c), drawn from a data set that lies on the device as uint8."""
+"""Batches of (x, c), drawn from a data set that lies on the device as uint8, or in a file that is mapped."""
 
 import torch
 from torch import Tensor
 
 from gancli.config import seed_of
 from gancli.data.image_set import ImageSet
+from gancli.data.photographs import Photographs
 from gancli.images import to_float
 from gancli.sampling import one_hot
 
@@ -17,7 +18,9 @@ class Batches:
     (size, 0) where the recipe takes no classes.
     """
 
-    def __init__(self, data: ImageSet, size: int, classes: int, flip: bool, seed: int, device: torch.device):
+    def __init__(
+        self, data: ImageSet | Photographs, size: int, classes: int, flip: bool, seed: int, device: torch.device
+    ):
         if size < 1:
             raise ValueError(f"a batch has at least one image, but data.batch_size={size}; type data.batch_size=64")
         if size > len(data):
@@ -30,25 +33,25 @@ class Batches:
                 f"the model takes {classes} classes but the data has {data.classes}; choose data with classes, or an "
                 f"unconditional model such as model=dcgan"
             )
-        self.images, self.labels = data.images.to(device), data.labels.to(device)
+        self.data, self.labels, self.device = data.to(device), data.labels.to(device), device
         self.size, self.classes, self.flip, self.seed = size, classes, flip, seed
         self._shuffled: dict[int, Tensor] = {}
 
     def shuffle(self, epoch: int) -> Tensor:
         """The order (N,) in which the images of this epoch are drawn."""
         if epoch not in self._shuffled:
-            order = torch.randperm(len(self.images), generator=self._generator("epoch", epoch))
+            order = torch.randperm(len(self.labels), generator=self._generator("epoch", epoch))
             # A batch spans two epochs at most.
             self._shuffled = {e: o for e, o in self._shuffled.items() if e == epoch - 1} | {epoch: order}
         return self._shuffled[epoch]
 
     def __call__(self, n: int) -> tuple[Tensor, Tensor]:
-        epoch, start = divmod(n * self.size, len(self.images))
+        epoch, start = divmod(n * self.size, len(self.labels))
         order = self.shuffle(epoch)[start : start + self.size]
         if len(order) < self.size:
             order = torch.cat([order, self.shuffle(epoch + 1)[: self.size - len(order)]])
-        order = order.to(self.images.device, non_blocking=True)
-        x = self.images[order]
+        x = self.data.take(order, self._generator("crop", n)).to(self.device, non_blocking=True)
+        order = order.to(self.device, non_blocking=True)
         if self.flip:
             mirrored = torch.rand(self.size, 1, 1, 1, generator=self._generator("flip", n)) < 0.5
             x = torch.where(mirrored.to(x.device, non_blocking=True), x.flip(3), x)

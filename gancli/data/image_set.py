@@ -47,6 +47,14 @@ class ImageSet:
     def is_points(self) -> bool:
         return self.images.is_floating_point() and tuple(self.images.shape[1:]) == (2, 1, 1)
 
+    def take(self, entries: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """These images, (N, C, H, W) of int64 (N,); nothing about them is random."""
+        return self.images[entries.to(self.images.device, non_blocking=True)]
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same set with its images on the device."""
+        return replace(self, images=self.images.to(device))
+
     def resized(self, size: int | None = None, channels: int | None = None) -> "ImageSet":
         """The same set at `size` pixels a side and with `channels` 1 or 3; None leaves either as it is.
 

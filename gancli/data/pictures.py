@@ -95,7 +95,7 @@ def find(path: str) -> Listing:
             f"{path} is {what}, not a folder: give the folder of your pictures (data.path=DIR, gan data check DIR)"
         )
     skipped: list[tuple[str, str]] = []
-    names = sorted(_walk(root, skipped))
+    names = sorted(walk(root, skipped))
     tops = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
     if any(tops):
         reason = "lies beside the class folders, so it is of no class"
@@ -105,7 +105,7 @@ def find(path: str) -> Listing:
     return Listing(root, names, [], skipped)
 
 
-def _walk(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
+def walk(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
     """The names below root, unsorted."""
     real_root = root.resolve()
     seen: set[Path] = set()  # what links led to

@@ -2,6 +2,7 @@
 
 from gancli.games.acgan import ACGAN
 from gancli.games.gan import GAN
+from gancli.games.srgan import SRGAN, SuperResolution
 from gancli.games.unrolled import Unrolled
 
-__all__ = ["ACGAN", "GAN", "Unrolled"]
+__all__ = ["ACGAN", "GAN", "SRGAN", "SuperResolution", "Unrolled"]

@@ -1,28 +1,26 @@
 """The game of Goodfellow et al. 2014, with or without classes: https://arxiv.org/abs/1406.2661."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gancli.data.augment import AdaptiveAugment, NoAugment
+from gancli.data.image_set import ImageSet
+from gancli.games.game import Game, Move, Terms
+from gancli.images import to_float
 from gancli.losses import Loss
+from gancli.metrics.diversity import class_coverage, diversity
+from gancli.metrics.sliced import sliced_wasserstein
 from gancli.penalties import DRAGAN, GradientPenalty, NoPenalty, Penalty, Seen
-
-Terms = dict[str, Tensor]
-Move = tuple[str, Callable[[Tensor, Tensor], Terms]]
+from gancli.sampling import Generator
 
 
 @dataclass(eq=False)
-class GAN:
+class GAN(Game):
     """Two players, G and D: D moves n_critic times a round, then G once.
-
-    x: real images (N, C, H, W) in [-1, 1]. c: what is known of them (N, classes) one-hot, or (N, 0). A loss returns
-    named scalars: those that require a gradient are summed and minimised, the detached ones are only watched.
-    Noise comes from torch's default generators, which the trainer seeds afresh for every round.
 
     loss: what either side wants of D's outputs; penalty: what D pays for being steep.
     augment: what is done to every image, real or generated, before D sees it.
@@ -31,7 +29,8 @@ class GAN:
     algorithm 1: fresh noise for each; with n_critic=1 one forward of G in two is a tenth of a round's work).
     """
 
-    G: Any
+    headline: ClassVar[str] = "sliced_wasserstein"
+
     D: Any
     loss: Loss
     penalty: Penalty = field(default_factory=NoPenalty)
@@ -41,6 +40,7 @@ class GAN:
     share: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("n_critic", "packing"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"model.{name} counts from 1, but {value} was given; type model.{name}=1")
@@ -49,17 +49,14 @@ class GAN:
                 "model/augment=ada steers by how often D takes a real image for real, which this loss does not say; "
                 "type model/augment=diffaugment, or model/loss=non_saturating, hinge or least_squares"
             )
-        self.step, self.progress = 0, 0.0
         self.judged: tuple[Tensor, Tensor, Tensor] | None = None  # x, c and the images of D's last move, for G's
 
     @property
     def double_backward(self) -> bool:
-        """Whether a move differentiates a gradient, which torch.compile cannot."""
         return self.penalty.double_backward
 
     @property
     def remarks(self) -> list[str]:
-        """What is allowed but hardly meant, a sentence each."""
         mixes = any(isinstance(layer, nn.BatchNorm2d) for layer in self.D.modules())
         if mixes and isinstance(self.penalty, GradientPenalty | DRAGAN):
             return [
@@ -69,22 +66,16 @@ class GAN:
         return []
 
     def to(self, device: torch.device) -> None:
-        """Bring what is no player to the device; the trainer brings the players."""
         self.augment.to(device)
 
     def moves(self, step: int, progress: float) -> list[Move]:
-        """The moves of round `step`, begun when `progress`, 0 to 1, of the budget is used: (player, its loss)."""
         self.step, self.progress = step, progress
         last = partial(self.discriminator_loss, keep=self.share)
         return [("D", self.discriminator_loss)] * (self.n_critic - 1) + [("D", last), ("G", self.generator_loss)]
 
     def stepped(self, player: str) -> None:
-        """This player's optimizer has just stepped."""
         if player == "D":
             self.penalty.stepped(self.D)
-
-    def noise(self, c: Tensor) -> Tensor:
-        return torch.randn(len(c), self.G.z_dim, device=c.device)
 
     def judge(self, x: Tensor, c: Tensor) -> Tensor:
         """D's outputs (N / packing,) on images x (N, C, H, W): the one way in which either move shows D an image."""
@@ -102,6 +93,7 @@ class GAN:
 
     def discriminator_loss(self, x: Tensor, c: Tensor, keep: bool = False) -> Terms:
         """D's terms. keep: G's next move takes these images."""
+        c = self.condition(x, c)
         with torch.set_grad_enabled(keep):
             made = self.G(self.noise(c), c)
         self.judged = (x, c, made) if keep else None
@@ -127,19 +119,29 @@ class GAN:
     def made(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Real images, their c and generated images for G's move: those that D has judged, or new ones for x and c."""
         judged, self.judged = self.judged, None
-        return judged or (x, c, self.G(self.noise(c), c))
+        if judged:
+            return judged
+        c = self.condition(x, c)
+        return x, c, self.G(self.noise(c), c)
 
     @torch.no_grad()
     def rivals(self, x: Tensor, c: Tensor) -> Tensor | None:
         """D's outputs on real images, where G's loss compares with them."""
         return self.judge(x, c) if self.loss.paired else None
 
-    def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """What a person wants to see of G (the live one or its average), for noise z, condition c and real x."""
-        return G(z, c)
+    def measure(self, G: nn.Module, real: ImageSet, seed: int) -> dict[str, float]:
+        generator, n, x = Generator(G, real.size, real.channels, real.class_names), len(real), to_float(real.images)
+        made = generator.sample(n, seed=seed).cpu()
+        labels = real.labels if generator.classes else torch.zeros_like(real.labels)
+        values = {
+            "sliced_wasserstein": sliced_wasserstein(made, x),
+            "diversity": diversity(made, x, generator.labels(n), labels),
+        }
+        if real.classes > 1:
+            values["class_coverage"], _ = class_coverage(made, x, real.labels, real.classes)
+        return values
 
     def state_dict(self) -> dict[str, Any]:
-        """What the game remembers from round to round, beside its networks."""
         return {"augment": self.augment.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -49,6 +49,11 @@ def linear(progress: float, start: float = 0.0, end: float = 0.0) -> float:
     return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
 
 
+def drop(progress: float, at: float = 0.5, factor: float = 0.1) -> float:
+    """Factor 1 until `at` of the budget is used, then `factor`."""
+    return 1.0 if progress < at else factor
+
+
 def cosine(progress: float, start: float = 1.0, end: float = 0.0, until: float = 1.0) -> float:
     """From `start` to `end` by half a cosine, which is over when `until` of the budget is used.
 

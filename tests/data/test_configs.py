@@ -18,7 +18,7 @@ def load(name: str):
 
 
 def test_all_are_there():
-    named = {"digits", "mnist", "fashion_mnist", "cifar10", "folder", "npz", "synthetic"}
+    named = {"digits", "mnist", "fashion_mnist", "cifar10", "folder", "npz", "photos", "synthetic"}
     assert named <= set(NAMES) == set(choices("data"))
 
 
@@ -43,16 +43,16 @@ def test_builds(name, tmp_path):
     elif name == "npz":
         np.savez(tmp_path / "a.npz", **arrays)
         cfg.data.path = str(tmp_path / "a.npz")
-    elif name == "folder":
-        Image.fromarray(x[0]).save(tmp_path / "a.png")
-        cfg.data.path = str(tmp_path)
+    elif name in ("folder", "photos"):
+        Image.fromarray(x[0].repeat(16, 0).repeat(16, 1)).save(tmp_path / "a.png")
+        cfg.data.path, cfg.data.cache = str(tmp_path), str(tmp_path / "cache")
     data = build(cfg.data.source)
     for fact in ("size", "channels", "classes"):
         assert cfg.data[fact] in (None, getattr(data, fact))
     assert len(data) == len(data.labels) > 0
 
 
-@pytest.mark.parametrize("name", ["folder", "npz"])
+@pytest.mark.parametrize("name", ["folder", "npz", "photos"])
 def test_path_is_asked_for(name):
     with pytest.raises(ValueError, match=rf"data={name} needs .*data\.path="):
         build(load(name).data.source)

@@ -1,0 +1,198 @@
+"""Networks that enlarge a picture: G(z, c) with a small image c and no noise, and the D that SRGAN sets against it.
+
+Every G here has `scale` and `reach`: no pixel of c farther than `reach` from a place has a say in what is made there,
+so that tiles with a margin of `reach` equal the whole.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from gancli.networks.layers import spectral
+
+SCALES = (2, 3, 4)
+BICUBIC_REACH = 2
+
+
+def check_scale(scale: int) -> int:
+    if scale not in SCALES:
+        raise ValueError(f"pictures are enlarged 2, 3 or 4 times, but model.scale={scale}; type model.scale=4")
+    return scale
+
+
+def enlarged(c: Tensor, scale: int) -> Tensor:
+    """Bicubic by `scale`, (N, C, h, w) to (N, C, scale * h, scale * w): the kernel of Pillow and Matlab, a = -0.5.
+
+    PyTorch's bicubic without antialias has a = -0.75, another picture.
+    """
+    size = (c.shape[2] * scale, c.shape[3] * scale)
+    return interpolate(c, size, mode="bicubic", antialias=True)
+
+
+@torch.no_grad()
+def init_shuffled(convolution: nn.Conv2d, scale: int) -> nn.Conv2d:
+    """The same weights for all scale^2 pixels that a pixel shuffle makes of one: begins without checkerboard.
+
+    Aitken et al. 2017, https://arxiv.org/abs/1707.02937, "ICNR".
+    """
+    weight = convolution.weight
+    weight.copy_(weight[:: scale * scale].repeat_interleave(scale * scale, 0))
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
+
+
+class Compact(nn.Module):
+    """Plain 3x3 convolutions at the small size, one pixel shuffle, and bicubic beside them: what is learned is added.
+
+    The shape is that of Shi et al. 2016 (ESPCN), https://arxiv.org/abs/1609.05158, deeper, with the skip of Kim et
+    al. 2016 (VDSR), https://arxiv.org/abs/1511.04587. The last layer begins as zero, so the untrained network *is*
+    bicubic; those in the middle begin as the identity and a little noise (a residual connection that costs nothing).
+
+    c: (N, channels, h, w) in [-1, 1], any h and w from 1 on; gives (N, channels, scale * h, scale * w), about [-1, 1].
+    """
+
+    z_dim, classes = 0, 0
+
+    def __init__(self, channels: int = 3, width: int = 32, depth: int = 10, scale: int = 4):
+        super().__init__()
+        if depth < 1 or width < 1:
+            raise ValueError(
+                f"the network needs a layer and a channel, but model.depth={depth} and model.width={width} were given; "
+                f"type model.depth=10 model.width=32"
+            )
+        self.channels, self.scale = channels, check_scale(scale)
+        self.reach = max(depth + 2, BICUBIC_REACH)
+        layers: list[nn.Module] = []
+        for i in range(depth + 1):
+            layers += [nn.Conv2d(width if i else channels, width, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.last = nn.Conv2d(width, channels * scale * scale, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        for i, layer in enumerate(m for m in self.body if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight, a=0.1)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            if i:
+                identity = nn.init.dirac_(torch.empty_like(layer.weight))
+                layer.weight.data.mul_(0.3).add_(identity)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return enlarged(c, self.scale) + self.shuffle(self.last(self.body(c)))
+
+
+class ResidualBlock(nn.Module):
+    """x + BN(conv(PReLU(BN(conv(x))))), all 3x3."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.PReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class SRResNet(nn.Module):
+    """The generator of Ledig et al. 2017 (SRGAN), figure 4, https://arxiv.org/abs/1609.04802.
+
+    A 9x9 convolution, `depth` residual blocks with a skip around all of them, pixel shuffles by 2 (x4: two of them;
+    x3: one by 3), a 9x9 convolution. Linear at the end.
+
+    c: (N, channels, h, w) in [-1, 1] (paper: [0, 1]); gives (N, channels, scale * h, scale * w), about [-1, 1].
+    """
+
+    z_dim, classes = 0, 0
+
+    def __init__(self, channels: int = 3, width: int = 64, depth: int = 16, scale: int = 4):
+        super().__init__()
+        self.channels, self.scale = channels, check_scale(scale)
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(width) for _ in range(depth)),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        steps = [2, 2] if scale == 4 else [scale]
+        up: list[nn.Module] = []
+        for step in steps:
+            convolution = init_shuffled(nn.Conv2d(width, width * step * step, 3, padding=1), step)
+            up += [convolution, nn.PixelShuffle(step), nn.PReLU()]
+        self.up = nn.Sequential(*up, nn.Conv2d(width, channels, 9, padding=4))
+        # In pixels of c: a layer behind a shuffle reaches 1/2, 1/4, ... as far.
+        at = [math.prod(steps[:i]) for i in range(len(steps) + 1)]
+        self.reach = math.ceil(4 + 2 * depth + 1 + sum(1 / a for a in at[:-1]) + 4 / at[-1])
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        x = self.first(c)
+        return self.up(x + self.blocks(x))
+
+
+class Discriminator(nn.Module):
+    """The discriminator of Ledig et al. 2017, figure 4: eight 3x3 convolutions, every second with stride 2, two dense.
+
+    x: (N, channels, size, size); c, the small image, is not looked at. Gives logits (N,). `dense` defaults to the
+    paper's 1024 at width 64.
+    """
+
+    def __init__(self, channels: int = 3, size: int = 96, width: int = 64, norm: str = "batch"):
+        super().__init__()
+        if norm not in ("batch", "none"):
+            raise ValueError(f"model.norm={norm} is not one of batch, none; type model.norm=batch")
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2)]
+        before = width
+        for i in range(1, 8):
+            now = width * 2 ** (i // 2)
+            layers.append(nn.Conv2d(before, now, 3, stride=1 + i % 2, padding=1, bias=norm == "none"))
+            layers += [nn.BatchNorm2d(now)] if norm == "batch" else []
+            layers.append(nn.LeakyReLU(0.2))
+            before = now
+        side = math.ceil(size / 16)
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        self.dense = nn.Sequential(nn.Linear(before * side * side, 16 * width), nn.LeakyReLU(0.2))
+        self.last = nn.Linear(16 * width, 1)
+
+    def features(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the last layer sees of x, (N, 16 * width)."""
+        return self.dense(self.convolutions(x))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(self.features(x, c)).squeeze(1)
+
+
+class PatchDiscriminator(nn.Module):
+    """A logit for every neighbourhood instead of one an image, of x beside what it was enlarged from.
+
+    The judge of local detail of Isola et al. 2017, section 3.2.2, https://arxiv.org/abs/1611.07004, small: 3x3, two
+    4x4 with stride 2, 3x3. Each is normalised by its spectral norm (model.norm=spectral) or not at all.
+
+    x: (N, channels, H, W); c: (N, channels, H / scale, W / scale). Gives (N, H / 4, W / 4).
+    """
+
+    def __init__(self, channels: int = 3, width: int = 32, scale: int = 4, norm: str = "spectral"):
+        super().__init__()
+        if norm not in ("spectral", "none"):
+            raise ValueError(f"model.norm={norm} is not one of spectral, none; type model.norm=spectral")
+        self.scale = check_scale(scale)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(2 * channels, width, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
+        )
+        self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
+        if norm == "spectral":
+            spectral(self)
+
+    def features(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the last layer sees of x, (N, 4 * width, H / 4, W / 4)."""
+        return self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(self.features(x, c)).squeeze(1)
