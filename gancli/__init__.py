@@ -2,16 +2,18 @@
 
 G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
 x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
+large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide and as high
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gancli.checkpoint import load as load
+    from gancli.upscaling import upscale as upscale
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from gancli.checkpoint import load
 
         return load
+    if name == "upscale":
+        from gancli.upscaling import upscale
+
+        return upscale
     raise AttributeError(f"module 'gancli' has no attribute {name!r}")

@@ -1,11 +1,12 @@
 """Pixels to tensors and back, pictures and grids: the only file that knows 127.5.
 
-Inside the program an image is a float tensor, NCHW, in [-1, 1]; stored, it is uint8.
+Inside the program an image is a float tensor, NCHW, in [-1, 1]; stored, it is uint8, a 16-bit grey one uint16.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 
 def to_float(stored: Tensor) -> Tensor:
-    """Stored images to what networks see: uint8 in [0, 255] to float in [-1, 1]; floats pass as they are."""
-    return stored if stored.is_floating_point() else stored.float().div_(127.5).sub_(1)
+    """Stored images to what networks see: uint8 or uint16 to float in [-1, 1]; floats pass as they are."""
+    if stored.is_floating_point():
+        return stored
+    return stored.float().div_(32767.5 if stored.dtype == torch.uint16 else 127.5).sub_(1)
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -23,6 +26,11 @@ def to_uint8(x: Tensor) -> Tensor:
     if x.dtype == torch.uint8:
         return x
     return x.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_uint16(x: Tensor) -> Tensor:
+    """Float in [-1, 1] to uint16 in [0, 65535], rounded to nearest and clipped."""
+    return x.detach().float().add(1).mul(32767.5).round_().clamp_(0, 65535).to(torch.uint16)
 
 
 def is_points(x: Tensor) -> bool:
@@ -81,10 +89,16 @@ def stack(pictures: Sequence[Image.Image], gap: int = 6) -> Image.Image:
     return sheet
 
 
-def write(picture: Image.Image, path: Path) -> Path:
-    """Write a picture under its final name only when it is whole; makes the folder."""
+def write(picture: Image.Image, path: Path, **options: Any) -> Path:
+    """Write a picture under its final name only when it is whole; makes the folder. options: of Pillow's save.
+
+    Where that fails or is stopped, `path` is untouched and nothing is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial{path.suffix}")
-    picture.save(partial)
-    partial.replace(path)
+    try:
+        picture.save(partial, **options)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
