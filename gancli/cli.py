@@ -329,6 +329,7 @@ def overview() -> str:
       gan train model=dcgan data=mnist trainer.minutes=5
       gan sample ckpt=latest out=samples.png      images from the newest run
       gan train -m model=dcgan,mlp seed=0,1,2     a sweep, with its leaderboard
+      gan upscale photo.jpg                       photo_x4.png, by a network that comes along
 
     gan COMMAND --help shows every key, its default and its meaning; gan list shows what can be chosen.
     Tab completion: eval "$(gan --completion bash)" (or zsh, fish) in your shell's start-up file.

@@ -180,13 +180,11 @@ def detail(small: Tensor, bicubic: Tensor, ours: Tensor, real: Tensor, scale: in
 
 def sheet(rows: list[list[Image.Image]]) -> Image.Image:
     """A row per picture under the names of the columns."""
-    header = Image.new("RGB", (4 * (DETAIL + 4) - 4, 14), "white")
+    step, header = DETAIL + 4, 16
+    heights = [row[0].height + 4 for row in rows]
+    whole = Image.new("RGB", (len(COLUMNS) * step - 4, header + sum(heights) - 4), "white")
     for i, name in enumerate(COLUMNS):
-        ImageDraw.Draw(header).text((i * (DETAIL + 4) + 2, 1), name, "black")
-    strips = [header]
-    for row in rows:
-        strip = Image.new("RGB", (header.width, row[0].height), "white")
-        for i, picture in enumerate(row):
-            strip.paste(picture, (i * (DETAIL + 4), 0))
-        strips.append(strip)
-    return pixels.stack(strips, 4)
+        ImageDraw.Draw(whole).text((i * step + 2, 1), name, "black")
+        for j, row in enumerate(rows):
+            whole.paste(row[i], (i * step, header + sum(heights[:j])))
+    return whole
