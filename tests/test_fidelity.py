@@ -69,6 +69,14 @@ def test_ssim_of_a_shift_is_its_closed_form_and_too_small_a_picture_has_none():
     assert math.isnan(ssim(torch.zeros(1, 10, 30), torch.zeros(1, 10, 30)).item())
 
 
+def test_ssim_of_a_photograph_takes_no_more_memory_than_a_few_planes():
+    """A convolution in float64 holds 121 planes at a time: of a photo of 12 megapixels, 12 GB."""
+    y = torch.rand(1, 100, 120, dtype=torch.float64)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        ssim(y, y)
+    assert max(event.self_cpu_memory_usage for event in profile.events()) <= 2 * y.nbytes
+
+
 def test_a_wave_has_its_power_where_its_frequency_is():
     """A cosine of amplitude A has the power A^2 / 2."""
     x = torch.arange(128, dtype=torch.float64)
@@ -84,6 +92,15 @@ def test_white_noise_has_as_much_power_as_a_ring_has_places():
     power = spectrum(y)[0]
     area = torch.tensor([(2 * i + 1) * math.pi / (2 * BINS) ** 2 for i in range(BINS)], dtype=torch.float64)
     assert torch.allclose(power.view(4, 8).sum(1)[1:], 400 * area.view(4, 8).sum(1)[1:], rtol=0.06)
+
+
+def test_a_flat_picture_has_no_detail_to_be_compared_with():
+    """What rounding leaves of it, 1e-30, is no power: beside it any detail would be +300 dB."""
+    flat, rough = torch.zeros(1, 3, 24, 24), to_float(picture(3, 24, 24))
+    assert math.isnan(fidelity(flat, flat, 2)["high_frequency"])
+    assert fidelity(rough, flat, 2)["high_frequency"] == math.inf
+    assert fidelity(flat, rough, 2)["high_frequency"] == -math.inf
+    assert fidelity(flat, flat, 2)["ssim"] == pytest.approx(1)
 
 
 def test_blur_lowers_sharpness_and_high_frequencies_and_noise_raises_them():

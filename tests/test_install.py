@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +58,8 @@ def test_a_wheel_in_a_clean_environment_trains_in_an_empty_folder(tmp_path):
     assert (empty / "outputs").is_dir() and (Path(run.stdout.strip()) / "checkpoints" / "last.pt").is_file()
     sample = subprocess.run([gan, "sample", "ckpt=latest", "n=4"], cwd=empty, env=env, capture_output=True, text=True)
     assert sample.returncode == 0 and (empty / "samples.png").is_file(), sample.stderr
+    Image.new("RGB", (6, 5), "teal").save(empty / "small.png")
+    large = subprocess.run([gan, "upscale", "small.png"], cwd=empty, env=env, capture_output=True, text=True)
+    assert large.returncode == 0 and large.stdout == "small_x4.png\n", large.stderr
+    with Image.open(empty / "small_x4.png") as picture:
+        assert picture.size == (24, 20)

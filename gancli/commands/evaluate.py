@@ -54,13 +54,17 @@ def main(ckpt: str, images: str, scale: int, out: str, json: str, device: str) -
             details.append(detail(small, made["bicubic"], made["ours"], real, upscaler.scale))
     if not rows:
         raise ValueError(f"no picture of {images} could be measured: {': '.join(failures[0])}")
-    means = {c: {k: mean([row[c][k] for row in rows]) for k in rows[0][c]} for c in ("bicubic", "ours")}
+    means, counted = averaged(rows)
     print(line("mean", means))
+    if missing := {key: n for key, n in counted.items() if n < len(rows)}:
+        print(f"means of {', '.join(f'{key} over {n}' for key, n in missing.items())} of {len(rows)} pictures, those")
+        print("that have it in both columns: one met exactly, flat, or of less than 11 pixels may not")
     protocol = {
         "weights": weights,
         "convention": CONVENTION.format(scale=upscaler.scale),
         "scale": upscaler.scale,
         "pictures": len(rows),
+        "counted in the means": counted,
         "small pictures": f"{given} given, {len(rows) - given} by antialiased bicubic (a = -0.5), 8 bits",
         "real pictures": f"cut to a multiple of {upscaler.scale}",
         "ssim": "Wang et al. 2004",
@@ -74,7 +78,8 @@ def main(ckpt: str, images: str, scale: int, out: str, json: str, device: str) -
     if out:
         print(pixels.write(sheet(details), Path(out)))
     if json:
-        text = jsons.dumps({"protocol": protocol, "mean": means, "pictures": rows}, indent=1)
+        stored = {"protocol": protocol, "mean": storable(means), "pictures": [storable(row) for row in rows]}
+        text = jsons.dumps(stored, indent=1, allow_nan=False)
         Path(json).absolute().parent.mkdir(parents=True, exist_ok=True)
         Path(json).write_text(text + "\n", encoding="utf-8")
         print(json)
@@ -98,7 +103,7 @@ def chosen(ckpt: str, scale: int, device: torch.device) -> tuple[Upscaler, str]:
             f"{file} is a {content['config']['model']['name']}, which turns noise into images; gan evaluate measures "
             f"super-resolution models so far: train model=sr_compact, or type ckpt=faithful"
         )
-    name = f"{content['config']['model']['name']} of {content['step']:,} steps, averaged weights"
+    name = f"{content['config']['model']['name']} of {content['step']:,} steps, averaged weights, {file}"
     return load(file, scale=own, device=device), name
 
 
@@ -112,7 +117,8 @@ def pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
     if not names:
         raise ValueError(f"there is no picture in images={images}; type images=DIR, a folder of large pictures")
     stems = {str(Path(name).with_suffix("")): name for name in names}
-    for stem, name in stems.items():
+    for name in names:  # not of `stems`, where a.jpg beside a.png is one
+        stem = str(Path(name).with_suffix(""))
         twin = stems.get(stem.removesuffix("_HR") + "_LR") if stem.endswith("_HR") else None
         if stem.endswith("_LR") and stem.removesuffix("_LR") + "_HR" in stems:
             continue
@@ -125,6 +131,8 @@ def pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]:
     h, w = (side // scale for side in real.shape[2:])
     if not h or not w:
         raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, smaller than a pixel of its small picture, {scale}")
+    if min(h, w) < 3:
+        raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, and nothing is left of it without a border of {scale}")
     real = real[:, :, : h * scale, : w * scale]
     if low is None:
         return real, Degradation(scale)(real)
@@ -148,10 +156,31 @@ def read(path: Path) -> Tensor:
 # --- how it is shown ----------------------------------------------------------------------------------------------
 
 
-def mean(values: list[float]) -> float:
-    """nan, of pictures too small for a window, and inf, of one that is met exactly, are left out."""
-    finite = [value for value in values if math.isfinite(value)]
-    return statistics.fmean(finite) if finite else math.nan
+def averaged(rows: list[dict[str, Any]]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """The means of both columns, and of how many pictures each figure's is.
+
+    Of those alone that have it, finite, in both columns: the means of different pictures would show a gain that no
+    picture has.
+    """
+    both, counted = ("bicubic", "ours"), {}
+    means: dict[str, dict[str, float]] = {column: {} for column in both}
+    for key in rows[0]["ours"]:
+        finite = [row for row in rows if all(math.isfinite(row[column][key]) for column in both)]
+        counted[key] = len(finite)
+        for column in both:
+            means[column][key] = statistics.fmean(row[column][key] for row in finite) if finite else math.nan
+    return means, counted
+
+
+def storable(figures: dict[str, Any]) -> dict[str, Any]:
+    """With None for what is not finite: JSON knows neither nan nor inf, and other programs refuse them."""
+
+    def value(x: Any) -> Any:
+        if isinstance(x, dict):
+            return storable(x)
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    return {key: value(x) for key, x in figures.items()}
 
 
 def head() -> str:

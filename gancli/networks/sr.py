@@ -170,8 +170,10 @@ class Discriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """A logit for every neighbourhood instead of one an image, of x beside what it was enlarged from.
 
-    The judge of local detail of Isola et al. 2017, section 3.2.2, https://arxiv.org/abs/1611.07004, small: 3x3, two
-    4x4 with stride 2, 3x3. Each is normalised by its spectral norm (model.norm=spectral) or not at all.
+    The judge of local detail of Isola et al. 2017, section 3.2.2, https://arxiv.org/abs/1611.07004, small: 3x3, two 4x4
+    with stride 2, 3x3, so that a logit sees 20 pixels of x. The first has no stride: with one, the D that was tried saw
+    every place of a pixel shuffle's grid through weights of its own, and let a checkerboard pass. Each is normalised
+    by its spectral norm (model.norm=spectral) or not at all.
 
     x: (N, channels, H, W); c: (N, channels, H / scale, W / scale). Gives (N, H / 4, W / 4).
     """
@@ -182,16 +184,16 @@ class PatchDiscriminator(nn.Module):
             raise ValueError(f"model.norm={norm} is not one of spectral, none; type model.norm=spectral")
         self.scale = check_scale(scale)
         self.layers = nn.Sequential(
-            *(nn.Conv2d(2 * channels, width, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(2 * channels, width // 2, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(width // 2, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
             *(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
-            *(nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
         )
-        self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
+        self.last = nn.Conv2d(2 * width, 1, 3, padding=1)
         if norm == "spectral":
             spectral(self)
 
     def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x, (N, 4 * width, H / 4, W / 4)."""
+        """What the last layer sees of x, (N, 2 * width, H / 4, W / 4)."""
         return self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
