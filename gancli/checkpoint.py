@@ -1,23 +1,40 @@
 """One file that needs nothing else: tensors and plain values, safe to open, whole or not there."""
 
 import contextlib
+import errno
 import importlib
 import os
-import pickle
 import platform
 import shutil
+import warnings
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 import gancli
-from gancli.sampling import Generator
+from gancli import archive
+from gancli.machine import free_memory
+from gancli.sampling import BLOCK, Generator
 
 FORMAT = 1
-PARTS = {"config", "output", "step", "images", "seconds", "networks", "ema", "optimizers", "versions"}
+# What stands in every checkpoint, and what of what kind; inside, what commands read of it.
+PARTS: dict[str, Any] = {
+    "config": {"data": {"name": str}, "model": {"name": str, "classes": int}, "trainer": {}, "seed": int},
+    "output": {"size": int, "channels": int, "class_names": list},
+    **{"step": int, "images": int, "seconds": float},
+    **{"networks": {"G": {}}, "ema": {}, "optimizers": {}, "versions": {}},
+}
+LARGEST_NUMBER = 2**20  # of a network's config: a width, a size, a depth
+
+
+class Unreadable(ValueError):
+    """The file is damaged, or no checkpoint; another one may be good."""
 
 
 def versions() -> dict[str, str]:
@@ -25,11 +42,15 @@ def versions() -> dict[str, str]:
     return {"gancli": gancli.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def save(path: Path, content: dict[str, Any]) -> Path:
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, content: dict[str, Any], previous: str = "", kept: str = "") -> Path:
     """Write `content` to `path` whole: under a temporary name, flushed to the disk, then renamed.
 
-    A reader sees the old file or the new one. ValueError where it cannot be written, the disk being full, say;
-    `path` is then untouched and nothing is left behind.
+    A reader sees the old file or the new one. previous: a name beside it under which the old one stays; kept: one for
+    the new one. ValueError where it cannot be written, the disk being full, say; `path` is then whole, and nothing is
+    left behind.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -38,17 +59,54 @@ def save(path: Path, content: dict[str, Any]) -> Path:
             torch.save({"format": FORMAT, "versions": versions(), **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous and path.exists():
+            alias(path, path.with_name(previous))
         partial.replace(path)
+        if kept:
+            alias(path, path.with_name(kept))
+        flush(path.parent)
     except (OSError, RuntimeError) as error:  # a full disk reaches us as either
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        chain = [error, error.__context__]  # torch says "unexpected pos" while the disk's own word is being handled
+        said = [e.strerror for e in chain if isinstance(e, OSError) and e.strerror]
+        reason = said[0] if said else sentence(error)
         free = shutil.disk_usage(existing_parent(path)).free / 2**20
         raise ValueError(
             f"the checkpoint {path} could not be written ({reason}; {free:,.0f} MB are free there) and the one before "
-            f"it is untouched; make room, or type another run.dir="
+            f"it is there; make room, or type another run.dir="
         ) from error
     return path
+
+
+def alias(path: Path, to: Path) -> None:
+    """`to` becomes the file that `path` is: another name of it, or a copy where the file system has no such names."""
+    partial = to.with_name(f".{to.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        partial.replace(to)
+    finally:
+        partial.unlink(missing_ok=True)  # where `to` was that file already, nothing is renamed
+
+
+def flush(folder: Path) -> None:
+    """The names in a folder to the disk, so that a power cut takes no rename back."""
+    if os.name == "nt":  # which opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not know this
+            raise
+    finally:
+        os.close(handle)
 
 
 def existing_parent(path: Path) -> Path:
@@ -56,48 +114,120 @@ def existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint. ValueError where the file is not one, is damaged, or is of a newer format."""
+    """The content of a checkpoint. ValueError where it is of a newer format, Unreadable where it is none or damaged."""
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
-    foreign = f"{path} is not a gan checkpoint"
+    foreign, other = f"{path} is not a gan checkpoint", path.with_name("previous.pt")
+    advice = f"type ckpt={other}, the one before" if path.name == "last.pt" and other.is_file() else "use another one"
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not look at the checksums it wrote
-        content = None if damaged else torch.load(path, map_location=device, weights_only=True)
-    except zipfile.BadZipFile:
-        raise ValueError(f"{foreign}, or it is cut short; train one with gan train") from None
-    except pickle.UnpicklingError:
-        raise ValueError(f"{foreign}: it holds Python objects, which could run code, and was not opened") from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{foreign}, or it is damaged: {str(error).splitlines()[0]}") from error
-    if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} does not match; use another checkpoint")
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-        raise ValueError(f"{foreign}; train one with gan train")
+        content = archive.load(path)
+    except archive.Refused as error:
+        raise Unreadable(f"{foreign}: {error}, and was not opened; {advice}") from None
+    except zipfile.BadZipFile as error:
+        what = "is damaged" if "CRC" in str(error) else "is not a gan checkpoint, or it is cut short"
+        reason = str(error).replace("Bad CRC-32 for file", "the checksum does not match of")
+        raise Unreadable(f"{path} {what}: {reason}; {advice}") from None
+    except MemoryError:
+        raise ValueError(f"memory ran out while {path} was read; close other programs") from None
+    except Exception as error:  # a damaged file can fail in any way
+        raise Unreadable(f"{foreign}, or it is damaged: {sentence(error)}; {advice}") from error
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
+        raise Unreadable(f"{foreign}; train one with gan train")
     if content["format"] > FORMAT:
+        wrote = content.get("versions")
         raise ValueError(
-            f"{path} was written by gancli {content.get('versions', {}).get('gancli', '?')} in format "
+            f"{path} was written by gancli {wrote.get('gancli', '?') if isinstance(wrote, dict) else '?'} in format "
             f"{content['format']}, newer than format {FORMAT} of this one, {gancli.__version__}; "
             f"type pip install -U gancli"
         )
-    if missing := PARTS - content.keys():
-        raise ValueError(f"{foreign}: it holds no {', no '.join(sorted(missing))}")
-    return content
+    if missing := [*lacking(content)]:
+        raise Unreadable(f"{foreign}: it holds no {', no '.join(sorted(missing))}; {advice}")
+    return content if torch.device(device).type == "cpu" else mapped(content, lambda x: x.to(device))
+
+
+def newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Path, str] | None:
+    """The newest checkpoint of a run's folder that can be read: content, file, and what is wrong with newer ones.
+
+    None where there is none at all, Unreadable where all are damaged.
+    """
+    files = [folder / "last.pt", folder / "previous.pt", *steps(folder)]
+    wrong = [] if files[0].is_file() else [f"{files[0]} is gone"]
+    for file in [file for file in files if file.is_file()]:
+        try:
+            content = read(file, device)
+        except Unreadable as error:
+            wrong.append(str(error).rpartition(";")[0])
+        else:
+            instead = f"; went on from {file.name}, of step {content['step']:,}" if wrong else ""
+            return content, file, "; ".join(wrong) + instead
+    if any(file.is_file() for file in files):
+        raise Unreadable(f"no checkpoint of this run can be read: {'; '.join(wrong)}; type another run.dir=")
+    return None
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints that are kept, newest first."""
+    return sorted(folder.glob("step-*.pt"), key=lambda file: (len(file.name), file.name), reverse=True)
+
+
+def lacking(content: dict[str, Any], parts: dict[str, Any] = PARTS, prefix: str = "") -> Iterator[str]:
+    """What of PARTS is not there, or of another kind."""
+    for name, kind in parts.items():
+        value: Any = content.get(name)
+        if isinstance(kind, dict):
+            if isinstance(value, dict):
+                yield from lacking(value, kind, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+        elif type(value) is not kind or (kind is list and not all(isinstance(text, str) for text in value)):
+            yield f"{prefix}{name}"
+    if not prefix and isinstance(networks := content.get("networks"), dict):
+        states = {"ema": content.get("ema")}
+        for player, network in networks.items():
+            found = network if isinstance(network, dict) else {}
+            states[f"networks.{player}.state"] = found.get("state")
+            if not isinstance(found.get("config"), dict) or not isinstance(found["config"].get("_target_"), str):
+                yield f"networks.{player}.config"
+        for name, state in states.items():
+            if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+                yield name
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested dicts, lists and tuples with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {k: mapped(v, change) for k, v in value.items()}
+    return type(value)(mapped(v, change) for v in value) if isinstance(value, list | tuple) else value
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, in one line of moderate length."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
 
 
 def rebuild(config: Any) -> nn.Module:
     """The network that a config describes: {"_target_": class, its arguments}, which may be such configs too.
 
-    Configs come from strangers' files, so nothing is called that is not an nn.Module class written in this package:
-    the module is imported only when its name begins with `gancli.`, and one attribute of it is looked up, once.
+    Configs come from strangers' files, so nothing is called that is not an nn.Module class written in this package's
+    folder of networks: the module is imported only when its name begins with `gancli.networks.`, and one attribute of
+    it is looked up, once. (Some of the other modules do things when they are imported.)
     """
     if not isinstance(config, dict) or not isinstance(config.get("_target_"), str):
         raise ValueError("the checkpoint does not say how its network is built; it was not written by gan train")
     target = config["_target_"]
     module, _, name = target.rpartition(".")
-    refused = ValueError(f"the checkpoint asks for {target!r}, which is not a network of gancli; it was not built")
-    if not module.startswith("gancli."):
+    refused = ValueError(f"the checkpoint asks for {target[:99]!r}, which is not a network of gancli; it was not built")
+    if not module.startswith("gancli.networks.") or not module.replace(".", "").isidentifier():
         raise refused
     try:
         found = vars(importlib.import_module(module)).get(name)
@@ -106,10 +236,75 @@ def rebuild(config: Any) -> nn.Module:
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("gancli.")):
         raise refused
     arguments = {key: value for key, value in config.items() if key != "_target_"}
+    for key, value in arguments.items():
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise ValueError(f"the checkpoint's {target} was not built: no network has {key}={str(value)[:20]}")
     try:
         return found(**{k: rebuild(v) if isinstance(v, dict) else v for k, v in arguments.items()})
-    except TypeError as error:
-        raise ValueError(f"the checkpoint's {target} cannot be built by this version: {error}") from error
+    except Exception as error:  # another version's arguments, or a stranger's, can fail in any way
+        reason = f"{target} cannot be built by this version: {sentence(error)}"
+        raise ValueError(f"the checkpoint's {reason}") from error
+
+
+def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None = None) -> nn.Module:
+    """The network of a config with these weights. Before it takes any memory both, and `output`, are known to agree."""
+    blueprint = outline(config, state)
+    wanted = {name: tuple(x.shape) for name, x in blueprint.state_dict().items()}
+    given = {name: tuple(x.shape) for name, x in state.items()}
+    if wanted != given:
+        first = min(str(k) for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))
+        raise ValueError(f"the checkpoint's network does not fit its weights, {first[:200]} for one; use another one")
+    if output:
+        check_output(blueprint, output)
+    network = rebuild(config)
+    network.load_state_dict(state)
+    return network
+
+
+def outline(config: Any, state: dict[str, Tensor]) -> nn.Module:
+    """The network of a config without memory for its weights. ValueError as soon as they outnumber those of `state`."""
+    left = [len(state), sum(x.numel() for x in state.values())]
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            left[0] -= 1
+            left[1] -= parameter.numel()
+            if min(left) < 0:
+                raise ValueError("it has more weights than the file holds")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without a weight
+            return rebuild(config)
+    finally:
+        hook.remove()
+
+
+class Largest(TorchFunctionMode):
+    """Within it, `bytes` are those of the largest tensor that was made."""
+
+    bytes = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            self.bytes = max(self.bytes, made.nbytes)
+        return made
+
+
+def check_output(network: nn.Module, output: dict[str, Any]) -> None:
+    """ValueError where a network, without memory, makes other images than is said, or such that memory will not do."""
+    z_dim, classes, size = (int(n) for n in (network.z_dim, network.classes, output["size"]))  # type: ignore[arg-type]
+    if not z_dim:
+        return  # what it makes depends on what it is given
+    with torch.device("meta"), Largest() as largest, torch.no_grad():
+        made = tuple(network.eval()(torch.empty(1, z_dim), torch.empty(1, classes)).shape)
+    if made != (1, output["channels"], size, size):
+        raise ValueError(f"its images are of shape {made[1:]}, which is not what it says of them")
+    needed, free = 3 * BLOCK * largest.bytes, free_memory()
+    if needed > free:
+        raise ValueError(f"{BLOCK} of its images take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free")
 
 
 def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Generator:
@@ -117,14 +312,17 @@ def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu")
 
     ema: the averaged weights, which are the better ones; False gives those that were being trained.
     """
-    content = read(find(path), device)
+    content = read(find(path))
     try:
-        network = content["networks"]["G"]
-        G = rebuild(network["config"])
-        G.load_state_dict(content["ema"] if ema else network["state"])
-        return Generator(G.to(device), **content["output"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be rebuilt: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        config, output = content["networks"]["G"]["config"], content["output"]
+        state = content["ema"] if ema else content["networks"]["G"]["state"]
+        G = restore(config, state, output)
+        return Generator(G.to(device), output["size"], output["channels"], output["class_names"])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of a stranger's file
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {sentence(error)}"
+        raise ValueError(f"{path} cannot be rebuilt: {reason}") from error
 
 
 def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
@@ -139,7 +337,8 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
     path = Path(path).expanduser()
     if not path.is_dir():
         return path
-    for name in ("checkpoints/best.pt", "checkpoints/last.pt", "best.pt", "last.pt"):
-        if (path / name).is_file():
-            return path / name
+    for name in ("best.pt", "last.pt", "previous.pt"):
+        for file in (path / "checkpoints" / name, path / name):
+            if file.is_file():
+                return file
     raise ValueError(f"there is no checkpoint in {path}; type ckpt=FILE, or a run folder with checkpoints/last.pt")

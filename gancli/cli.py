@@ -7,8 +7,10 @@ import contextlib
 import functools
 import importlib
 import math
+import multiprocessing
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, nearest
+from gancli.stop import Stopped, StopRequest, current, of_worker
 
 # Hydra's own flags, which may stand anywhere; those that take a value are followed by it.
 FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--info", "-i"}
@@ -36,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as error:
-        print(f"gan: stopped{f': {error}' if str(error) else ''}", file=sys.stderr)
+        if process()[0] == 0:
+            print(f"gan: stopped{f': {error}' if str(error) else ''}", file=sys.stderr)
         return getattr(error, "exit_code", 130)
     except Exception as error:
         return fail(error, 1)
@@ -47,12 +51,23 @@ def fail(error: Exception, code: int) -> int:
     if os.environ.get("GAN_TRACEBACK") == "1":
         raise error
     expected = isinstance(error, ValueError | OSError)
+    rank, size = process()
+    if rank and isinstance(error, UsageError):
+        return code  # the first says it
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'the disk'}: {error.strerror}"
     hint = "" if expected else f" ({type(error).__name__}; GAN_TRACEBACK=1 shows where)"
-    print(f"gan: {text}{hint}", file=sys.stderr)
+    print(f"gan{f', process {rank} of {size}' if rank else ''}: {text}{hint}", file=sys.stderr)
     return code
+
+
+def process() -> tuple[int, int]:
+    """Which process this is, of how many that torchrun or srun started to train one model."""
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if rank in os.environ and int(os.environ.get(size, 1)) > 1:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
 
 
 def run(argv: list[str]) -> int:
@@ -154,21 +169,45 @@ def train(words: list[str]) -> int:
     # A folder of one's own configs may hold more choices than ours.
     known = not {"--config-dir", "-cd"} & set(flags)
     overrides = [check_override(word, sweep, known) for word in overrides]
+    rank, size = process()
+    if size > 1:
+        return train_together(rank, size, flags, overrides)
     if not sweep:
-        return compose_and_call(flags, overrides)
+        with StopRequest(at_once=True):
+            return compose_and_call(flags, overrides)
     named = [word.partition("=")[2].strip("'") for word in overrides if word.startswith("run.dir=")]
     folder = Path(named[-1] if named else f"outputs/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
-    stopped = None
-    try:
-        compose_and_call(flags, overrides if named else [*overrides, f"run.dir={folder}"])
-    except KeyboardInterrupt as error:
-        stopped = error
+    stopped: KeyboardInterrupt | None = None
+    with StopRequest(at_once=True) as stop:
+        try:
+            compose_and_call(flags, overrides if named else [*overrides, f"run.dir={folder}"])
+        except KeyboardInterrupt as error:
+            stopped = error
+    if stop.signum:  # its jobs have heard it, and have ended
+        stopped = Stopped(stop.signum)
     failed = report_sweep(folder)  # of what was run, also where the sweep was stopped
     if stopped:
+        whole = ["gan", "train", *words, *([] if named else [f"run.dir={folder}"])]
+        print(f"gan: to go on, type {shlex.join(whole)}", file=sys.stderr)
         raise stopped
     if failed:
         raise ValueError(failed)
     return 0
+
+
+def train_together(rank: int, size: int, flags: list[str], overrides: list[str]) -> int:
+    """One of several processes that train one model."""
+    if {"-m", "--multirun"} & set(flags):
+        raise UsageError(f"these {size} processes train one model, and a sweep trains several; leave out -m")
+    if "MASTER_ADDR" not in os.environ:  # torchrun says it
+        raise UsageError(
+            f"srun started {size} processes which do not know where to meet; before it type export "
+            f"MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1) MASTER_PORT=29500"
+        )
+    from gancli.trainer.distributed import joined
+
+    with StopRequest(at_once=True), joined(rank, size) as name:
+        return compose_and_call(flags, overrides, name)
 
 
 def report_sweep(folder: Path) -> str:
@@ -187,23 +226,31 @@ def report_sweep(folder: Path) -> str:
     return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
 
 
-def compose_and_call(flags: list[str], overrides: list[str]) -> int:
-    """Let Hydra compose the config and call the job or jobs."""
+def compose_and_call(flags: list[str], overrides: list[str], name: str = "") -> int:
+    """Let Hydra compose the config and call the job or jobs. name: what processes agreed to call their run."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from gancli.config import register_resolvers
 
-    register_resolvers()
+    register_resolvers(name)
     failures: list[Exception] = []
     sweep = bool({"-m", "--multirun"} & set(flags))
 
     def job(cfg: Any) -> float | None:
+        worker = multiprocessing.parent_process() is not None
+        stop = of_worker() if worker else current()
         from gancli.commands.train import main as train_one
 
         try:
+            if stop and stop.signum:
+                raise Stopped(stop.signum)
             return train_one(cfg, jobs)
+        except Stopped:
+            if worker:  # an error would have the other workers killed, and they are saving
+                return math.inf
+            raise
         except Exception as error:
             # Hydra would print its own account and an Optuna sweep would end. The job has left its traceback and its
             # sentence in its folder; to a sweeper, which minimises, it is as bad as can be.

@@ -7,6 +7,8 @@ key's default and meaning are written down once, in its own line of yaml.
 import difflib
 import hashlib
 import re
+import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,17 +106,20 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def register_resolvers() -> None:
+def stamp() -> str:
+    """The time and six random hexadecimal digits, so that runs begun in one second do not share a folder."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def register_resolvers(name: str = "") -> None:
     """What the yaml files compute.
 
-    `${gan.id:}`: six random hexadecimal digits, so that runs begun in one second do not share a folder.
+    `${gan.stamp:}`: the name of a run, `name` where it was agreed upon before.
     `${gan.times:a,b}`: the product; of a number that only the data will tell, null until then.
     """
-    import secrets
-
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("gan.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("gan.times", lambda a, b: None if b is None else a * b, replace=True)
 
 

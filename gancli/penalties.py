@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gancli.share import drawn, normal_like
+
 Judge = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -85,7 +87,7 @@ class GradientPenalty(Penalty):
 
     def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
         x = real.images.detach()
-        share = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
+        share = drawn(torch.rand, (len(x), 1, 1, 1), x.device, dtype=x.dtype)
         return ((steepness(judge, torch.lerp(x, fake.images.detach(), share), c) - 1) ** 2).mean()
 
 
@@ -102,7 +104,7 @@ class DRAGAN(Penalty):
 
     def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
         x = real.images.detach()
-        return ((steepness(judge, x + self.spread * x.std() * torch.randn_like(x), c) - 1) ** 2).mean()
+        return ((steepness(judge, x + self.spread * x.std() * normal_like(x), c) - 1) ** 2).mean()
 
 
 class R1(Penalty):

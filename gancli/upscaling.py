@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from gancli import checkpoint, images
 from gancli.config import choose_device, nearest
+from gancli.machine import free_memory
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom not included
 
@@ -213,23 +214,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "DefaultCPUAllocator" in said or "out of memory" in said
     )
-
-
-def free_memory(device: torch.device | str = "cpu") -> float:
-    """Bytes that may still be taken on a device; infinite where the system does not say."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    free = math.inf
-    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    with contextlib.suppress(OSError, ValueError, KeyError):  # a container's own limit, where it has one
-        group = Path("/sys/fs/cgroup")
-        limit, taken = (float((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
-        free = min(free, limit - taken + float(cache))  # files it has read are given up first
-    return free
 
 
 class LiveBytes(TorchFunctionMode):
@@ -463,9 +447,7 @@ def stored(path: Path) -> nn.Module:
             state = {name: file.get_tensor(name).float() for name in file.keys()} if config else {}  # noqa: SIM118
         if not config:
             return community(path)
-        network = checkpoint.rebuild(json.loads(config))
-        network.load_state_dict(state)
-        return network
+        return checkpoint.restore(json.loads(config), state)
     except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged, or not a model: {str(error).splitlines()[0]}") from error
 

@@ -146,3 +146,50 @@ def test_python_loads_in_one_line(trained):
     G = gancli.load(trained)
     x = G.sample(n=3, seed=0)
     assert x.shape == (3, 3, 16, 16) and x.dtype == torch.float32 and x.abs().max() <= 1
+
+
+def damage(file: Path) -> None:
+    """A bit of its largest tensor."""
+    bad = file.with_name("bad")
+    write_foreign(bad, "flipped bit", file)
+    bad.replace(file)  # not in place: the file may have another name, step-N.pt say
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(gan):
+    words = ["train", *TINY, "model=mlp", "trainer.keep_every=2"]
+    assert gan(*words, "run.dir=whole")[0] == 0 == gan(*words, "run.dir=run", "trainer.steps=5")[0]
+    damage(Path("run/checkpoints/last.pt"))
+    code, _, error = gan("sample", "ckpt=run")
+    assert code == 1 and "run/checkpoints/last.pt is damaged: the checksum does not match of" in error
+    assert "type ckpt=run/checkpoints/previous.pt, the one before" in error
+    assert gan("sample", "ckpt=run/checkpoints/previous.pt")[0] == 0
+    assert gan(*words, "run.dir=run")[0] == 0
+    log = Path("run/log.txt").read_text()
+    assert log.count("went on from previous.pt, of step 4") == 1
+    assert " saved in " in log and "% of the time since the one before" in log
+    whole, run = (torch.load(f"{name}/checkpoints/last.pt", weights_only=True) for name in ("whole", "run"))
+    assert all(torch.equal(x, whole["ema"][name]) for name, x in run["ema"].items())
+    assert {p.name for p in Path("run/checkpoints").iterdir()} == {
+        *("last.pt", "previous.pt", "damaged.pt", "step-0000002.pt", "step-0000004.pt", "step-0000006.pt")
+    }
+
+
+def test_a_run_of_nothing_but_damaged_checkpoints_is_a_sentence(gan):
+    words = ["train", *TINY, "model=mlp", "run.dir=run"]
+    assert gan(*words, "trainer.steps=3")[0] == 0
+    for name in ("last.pt", "previous.pt"):
+        damage(Path("run/checkpoints") / name)
+    before = {p.name: p.read_bytes() for p in Path("run/checkpoints").iterdir()}
+    code, _, error = gan(*words)
+    assert code == 1 and "no checkpoint of this run can be read" in error and "type another run.dir=" in error
+    assert {p.name: p.read_bytes() for p in Path("run/checkpoints").iterdir()} == before
+
+
+def test_how_often_is_saved_and_what_is_kept_may_change_from_session_to_session(gan):
+    words = ["train", *TINY, "model=mlp", "run.dir=run"]
+    assert gan(*words, "trainer.steps=3")[0] == 0
+    assert gan(*words, "trainer.checkpoint_minutes=1", "trainer.keep_every=1", "trainer.keep_last=2")[0] == 0
+    kept = sorted(p.name for p in Path("run/checkpoints").glob("step-*"))
+    assert kept == ["step-0000004.pt", "step-0000006.pt"]
+    code, _, error = gan(*words, "run.dir=other", "trainer.keep_last=-1")
+    assert code == 1 and "trainer.keep_last=-1" in error and "type 0" in error

@@ -1,15 +1,18 @@
 """gan export: what other programs read."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from test_games import MODELS, config, start
 from tiny import TINY
 
 import gancli
 from gancli import checkpoint
+from gancli.commands import export
 
 
 @pytest.mark.parametrize("half", ["false", "true"])
@@ -38,3 +41,63 @@ def test_what_cannot_be_written_is_said_and_nothing_is_overwritten(gan):
     assert code == 1 and "is there already" in err and Path("g.safetensors").read_text() == "mine"
     code, _, err = gan("export", "out=h.safetensors")
     assert code == 1 and "no checkpoint was given" in err
+
+
+def generators() -> list[str]:
+    """Of the models that there are, the first with each generator."""
+    found = {str(config(f"model={model}").model.G): model for model in reversed(MODELS)}
+    return sorted(found.values())
+
+
+@pytest.mark.parametrize("model", generators())
+def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
+    """At any number of images and any size of pictures, and called as the command says."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run, file = start(tmp_path / "run", model), tmp_path / "made" / "g.onnx"
+    for _ in range(2):
+        run.trainer.round(0.0)  # batch norm has seen something
+    run.save()
+    capsys.readouterr()
+    export.main(str(tmp_path / "run"), str(file), half=False, ema=False)
+    out, told = capsys.readouterr()
+    assert out == f"{file}\n" and len(told.splitlines()) == 3, told
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    network, facts = run.trainer.game.G.eval(), session.get_modelmeta().custom_metadata_map
+    assert f"{model} on synthetic, 2 steps" in facts["trained"] and json.loads(facts["output"])["channels"] == 3
+    assert json.loads(facts["class_names"]) == run.data.class_names
+    names = [i.name for i in session.get_inputs()]
+    assert [o.name for o in session.get_outputs()] == ["image"] and names == [
+        n for n in "zc" if f"{n}: " in facts["call"]
+    ]
+    for n, height, width in ((1, 6, 5), (3, 16, 1), (7, 9, 11)):
+        c = (
+            torch.eye(network.classes)[torch.arange(n) % max(network.classes, 1)]
+            if network.classes
+            else torch.zeros(n, 0)
+        )
+        c = c if network.z_dim else torch.rand(n, 3, height, width)
+        z = torch.randn(n, network.z_dim)
+        with torch.no_grad():
+            expected = network(z, c).clamp(-1, 1)
+        made = session.run(None, {name: {"z": z, "c": c}[name].numpy() for name in names})[0]
+        assert torch.allclose(torch.from_numpy(made), expected, rtol=0, atol=1e-4)
+    said: dict = {}
+    exec(told, said)
+    assert said["image"].dtype == "float32" and abs(said["image"]).max() <= 1
+
+
+def test_an_onnx_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    start(tmp_path / "run", "mlp").save()
+    monkeypatch.setattr(export, "AGREE", -1.0)
+    with pytest.raises(ValueError, match=r"away from this generator's.*type out=generator.safetensors"):
+        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, ema=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+def test_onnx_needs_its_extra_and_keeps_32_bits(gan, monkeypatch):
+    code, _, err = gan("export", "ckpt=run", "out=g.onnx", "half=true")
+    assert code == 1 and "half=true is for out=x.safetensors" in err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, _, err = gan("export", "ckpt=run", "out=g.onnx")
+    assert code == 1 and "pip install 'gancli[onnx]'" in err and len(err.splitlines()) == 1

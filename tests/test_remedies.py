@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(tmp_pat
 @pytest.mark.parametrize("at", [0, 2, 5])  # before the first save but that of the beginning, between saves, at the end
 def test_rollback_goes_on_from_the_last_good_checkpoint_at_half_the_rate(at, tmp_path):
     run = poisoned(start(tmp_path / "run", "mlp", "trainer.on_nan=rollback"), at)
-    rate = run.trainer.rates["G"][0]
+    rate = run.trainer.options["G"][0]["lr"]
     run.train()
     content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")
     assert content["step"] == 6 and content["rollbacks"] == 1

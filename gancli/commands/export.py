@@ -1,35 +1,153 @@
 """gan export: a generator for other programs."""
 
 import json
+import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from gancli import checkpoint
+from gancli.sampling import one_hot
+
+AGREE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
 def main(ckpt: str, out: str, half: bool, ema: bool) -> None:
-    """Write the generator's tensors, and in the file's metadata its config and what was trained; prints the path."""
+    """Write the generator, and in the file what was trained and how it is called; prints the path."""
     path = Path(out).expanduser()
-    if path.suffix != ".safetensors":
-        raise ValueError(f"out={out} is no form that is written; type out=generator.safetensors")
+    if path.suffix not in (".safetensors", ".onnx"):
+        raise ValueError(f"out={out} is no form that is written; type out=generator.safetensors or out=generator.onnx")
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
-    file = checkpoint.find(ckpt)
-    content = checkpoint.read(file)
-    network, config = content["networks"]["G"], content["config"]
-    checkpoint.rebuild(network["config"]).load_state_dict(content["ema"] if ema else network["state"])  # it is whole
-    state = content["ema"] if ema else network["state"]
-    tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    if path.suffix == ".onnx":
+        if half:
+            raise ValueError("half=true is for out=x.safetensors, whose weights are only kept; leave it out")
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError:
+            raise ValueError(
+                f"out={out} needs what reads and runs such files; type pip install 'gancli[onnx]'"
+            ) from None
+    content = checkpoint.read(checkpoint.find(ckpt))
+    config, saved = content["config"], content["networks"]["G"]
+    state = content["ema"] if ema else saved["state"]
+    network = checkpoint.restore(saved["config"], state, content["output"])  # it is whole
     metadata = {
-        "network": json.dumps(network["config"]),
+        "network": json.dumps(saved["config"]),
         "output": json.dumps(content["output"]),
         "trained": f"{config['model']['name']} on {config['data']['name']}, {content['step']} steps, "
         f"{content['images']} images, {content['seconds'] / 60:.1f} minutes, seed {config['seed']}",
         "versions": json.dumps(content["versions"]),
     }
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    partial, how = path.with_name(f".{path.name}.partial"), ""
+    try:
+        if path.suffix == ".onnx":
+            model = Called(network, **content["output"])
+            class_names = json.dumps(content["output"]["class_names"])
+            model.write(partial, metadata | {"call": model.call, "class_names": class_names})
+            how = model.example(path)
+        else:
+            tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
+            partial.write_bytes(save(tensors, metadata))  # its own save_file makes a file that others may not read
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     print(path)
+    if how:
+        print(how, file=sys.stderr)
+
+
+class Called(nn.Module):
+    """A generator as other programs call it: with those of z and c that it looks at, for images in [-1, 1].
+
+    A generator without noise enlarges, and c is a small picture of any size.
+    """
+
+    def __init__(self, network: Any, size: int, channels: int, class_names: list[str]):
+        super().__init__()
+        self.network, self.channels, self.side = network, channels, size
+        self.eval().requires_grad_(False)
+        self.z_dim, self.classes, self.enlarges = network.z_dim, network.classes, not network.z_dim
+        self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.enlarges else [])]
+
+    def forward(self, *given: Tensor) -> Tensor:
+        inputs = dict(zip(self.names, given))
+        first = given[0].flatten(1)
+        z, c = (inputs.get(name, first[:, :0]) for name in ("z", "c"))
+        return self.network(z, c).clamp(-1, 1)
+
+    @property
+    def call(self) -> str:
+        """What goes in and what comes out, for people."""
+        image = f"image: float32 (N, {self.channels}, {self.side}, {self.side})"
+        says = {"z": f"z: float32 (N, {self.z_dim}), from N(0, 1)", "c": f"c: float32 (N, {self.classes}), one-hot"}
+        if self.enlarges:
+            scale = self.network.scale
+            says["c"] = f"c: float32 (N, {self.channels}, h, w), pictures in [-1, 1]"
+            image = f"image: float32 (N, {self.channels}, {scale} h, {scale} w)"
+        elif self.classes:
+            says["c"] += " in the order of class_names"
+        return "; ".join([*(says[name] for name in self.names), f"{image}, in [-1, 1]"])
+
+    def example(self, path: Path) -> str:
+        """Three lines of Python that call it."""
+        z = f'"z": numpy.random.randn(4, {self.z_dim}).astype("float32")'
+        classes = ", ".join(str(i % max(self.classes, 1)) for i in range(4))
+        c = f'"c": numpy.eye({self.classes}, dtype="float32")[[{classes}]]'
+        if self.enlarges:
+            c = f'"c": numpy.zeros((1, {self.channels}, 32, 48), "float32")'
+        given = ", ".join({"z": z, "c": c}[name] for name in self.names)
+        return (
+            f"import numpy, onnxruntime\n"
+            f"session = onnxruntime.InferenceSession({str(path)!r})\n"
+            f"image = session.run(None, {{{given}}})[0]  # {self.call}"
+        )
+
+    def inputs(self, n: int, height: int = 8, width: int = 8) -> list[Tensor]:
+        """Something to call it with: n images; of pictures to enlarge, the size."""
+        generator = torch.Generator().manual_seed(n)
+        z = torch.randn(n, self.z_dim, generator=generator)
+        c = one_hot(torch.arange(n) % max(self.classes, 1), self.classes)
+        if self.enlarges:
+            c = 2 * torch.rand(n, self.channels, height, width, generator=generator) - 1
+        return [{"z": z, "c": c}[name] for name in self.names]
+
+    @torch.no_grad()
+    def write(self, path: Path, metadata: dict[str, str]) -> None:
+        """As ONNX, for any number of images. ValueError where the file's images are not this generator's."""
+        import onnxruntime
+
+        sizes = {0: "n", 2: "h", 3: "w"} if self.enlarges else {0: "n"}
+        shapes = {name: {axis: torch.export.Dim(size) for axis, size in sizes.items()} for name in self.names}
+        shapes |= {"z": {0: torch.export.Dim("n")}} if self.z_dim else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # z and c have as many rows, and it says so
+            program = torch.onnx.export(
+                self,
+                tuple(self.inputs(2)),
+                input_names=self.names,
+                output_names=["image"],
+                dynamic_shapes=(tuple(shapes[name] for name in self.names),),
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None  # with dynamo
+        program.model.metadata_props.update(metadata)
+        program.save(path, external_data=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for n, height, width in ((1, 1, 1), (2, 8, 8), (5, 7, 12)):
+            given = self.inputs(n, height, width)
+            made = session.run(None, {name: t.numpy() for name, t in zip(self.names, given)})[0]
+            away = (torch.from_numpy(made) - self(*given)).abs().max().item()
+            if not away <= AGREE:
+                raise ValueError(
+                    f"the ONNX file's images are {away:.2g} away from this generator's, and it was not kept; "
+                    f"type out=generator.safetensors"
+                )

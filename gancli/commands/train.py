@@ -1,8 +1,10 @@
 """gan train: from a config to a run folder."""
 
 import contextlib
+import io
 import math
 import shlex
+import shutil
 import sys
 import time
 import traceback
@@ -16,23 +18,23 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from gancli import checkpoint, images
-from gancli.config import build, choose_device, flatten, seed_of
+from gancli.config import build, seed_of
 from gancli.data.batches import Batches
 from gancli.data.image_set import ImageSet
 from gancli.data.photographs import Photographs
+from gancli.determinism import deterministic
 from gancli.ema import EMA
 from gancli.machine import describe
 from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
+from gancli.resume import Busy, Lock, allowed
 from gancli.sampling import noise, one_hot
-from gancli.trainer import Budget, Stopped, StopRequest, Trainer
+from gancli.stop import Stopped, StopRequest
+from gancli.trainer import Budget, Trainer
+from gancli.trainer.distributed import here
+from gancli.trainer.keeper import Keeper
+from gancli.trainer.preflight import is_long, out_of_memory, preflight
 
-# Of a run that is continued, only these may differ: everything else changes what is learned.
-FREE = (
-    *("run.", "device", "data.root", "data.source.root", "trainer.steps", "trainer.kimg", "trainer.minutes"),
-    *("trainer.log_every", "trainer.sample_", "trainer.checkpoint_every", "trainer.keep_every", "trainer.tensorboard"),
-    *("data.cache", "data.source.cache"),
-)
 COMPARED = 1000  # real images that a game's measures look at
 POINTS = 1024  # in a scatter plot
 
@@ -47,24 +49,37 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     name = f"{number}  {' '.join(overrides)}"
     run = None
     try:
-        run = Run(cfg, folder, overrides, quiet=swept)
-        value = run.train()
+        with deterministic(cfg.deterministic), Lock(folder) if here().first else contextlib.nullcontext() as lock:
+            run = Run(cfg, folder, overrides, quiet=swept)
+            run.remarks += [lock.remark] if lock and lock.remark else []
+            value = run.train()
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word
             error = RuntimeError(f"the job called sys.exit({error.code})")
-        if isinstance(error, Exception):
-            if swept or run:
-                leave_traces(folder, error, overrides)
-            elif folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()  # Hydra made it, and nothing was begun in it
-            if swept:
-                print(f"{name}  failed: {error}", file=sys.stderr, flush=True)
+        if run and out_of_memory(error):
+            error = run.too_large(error)
+        failed, busy = isinstance(error, Exception), isinstance(error, Busy)
+        if here().first:
+            if failed and not busy and (swept or run):
+                leave_traces(folder, error, overrides)  # type: ignore[arg-type]
+            else:
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()  # Hydra made it, and nothing was begun in it
+            if run and isinstance(error, Stopped) and not swept:
+                print(f"gan: to go on, type {again(overrides, folder)}", file=sys.stderr)
+            if swept and failed:
+                print(f"{name}  {'skipped' if busy else 'failed'}: {error}", file=sys.stderr, flush=True)
         raise error
     if swept:
-        print(f"{name}  done: {folder}", file=sys.stderr, flush=True)
-    else:
+        print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
+    elif here().first:
         print(folder)
     return value
+
+
+def again(overrides: list[str], folder: Path) -> str:
+    """The command that resumes a run."""
+    return shlex.join(["gan", "train", *(o for o in overrides if not o.startswith("run.dir=")), f"run.dir={folder}"])
 
 
 def leave_traces(folder: Path, error: Exception, overrides: list[str]) -> None:
@@ -80,6 +95,8 @@ class Run:
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
+        self.remarks: list[str] = []
+        self.allowed: list[str] = []  # what of the config this run was begun with has changed
         for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
             if cfg.trainer[name] < 1:
                 raise ValueError(
@@ -87,10 +104,20 @@ class Run:
                 )
         if cfg.trainer.on_nan not in ("stop", "rollback"):
             raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
-        device = choose_device(cfg.device)
-        last = folder / "checkpoints" / "last.pt"
-        self.resumed = checkpoint.read(last, device) if last.exists() else None
-        self.data: ImageSet | Photographs = build(cfg.data.source)
+        if cfg.trainer.preflight not in ("auto", True, False):
+            raise ValueError(f"trainer.preflight={cfg.trainer.preflight} is not auto, true or false; type one of them")
+        self.ranks = here()
+        device = self.ranks.device(cfg.device)
+        self.keeper = Keeper(
+            folder / "checkpoints",
+            *(self.options.checkpoint_every, self.options.checkpoint_minutes),
+            *(self.options.keep_every, self.options.keep_last),
+        )
+        found = checkpoint.newest(self.keeper.folder, device) if self.ranks.first else None
+        self.resumed = found[0] if found else None
+        self.resumed_from = found[1] if found else None
+        self.remarks += [found[2]] if found and found[2] else []
+        self.data: ImageSet | Photographs = self.ranks.in_turn(lambda: build(cfg.data.source))
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
         cfg.data.update(size=self.data.size, channels=self.data.channels, classes=self.data.classes)
         cfg.run.dir = str(folder)
@@ -98,11 +125,14 @@ class Run:
             cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam takes no [0, 0.9]
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         if self.resumed:
-            refuse_changes(self.resumed["config"], self.config, folder)
+            self.allowed = allowed(self.resumed["config"], cfg, folder)
         torch.manual_seed(seed_of(cfg.seed, "networks"))
         self.trainer = Trainer(
             build(cfg.model.game),
-            Batches(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
+            Batches(
+                *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
+                *(self.ranks.rank, self.ranks.size),
+            ),
             {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()},
             Budget(self.options.steps, self.options.kimg, self.options.minutes),
             device,
@@ -114,13 +144,24 @@ class Run:
             precision=self.options.precision,
             channels_last=self.options.channels_last,
             compile=self.options.compile,
+            ranks=self.ranks,
+            sync_bn=self.options.sync_bn,
         )
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
-            self.trainer.load_state_dict({**self.resumed, "networks": states})
-        elif self.options.start:
+            try:
+                self.trainer.load_state_dict({**self.resumed, "networks": states})
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # names or shapes
+                raise ValueError(
+                    f"what the run in {folder} has learned does not fit {'; '.join(self.allowed) or 'this version'} "
+                    f"({checkpoint.sentence(error)}); resume without, or begin anew with trainer.start={folder}"
+                ) from error
+        elif self.options.start and self.ranks.first:
             self._start_from(self.options.start, device)
+        self.ranks.begin_alike(self.trainer)
         self._fix_preview(cfg, device)
+        self.finished = self.trainer.progress >= 1  # before it is asked to train
+        self.saved = self.trainer.step if self.resumed else None  # the step of the last checkpoint
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
         """Begin with the averaged G, and the D if there is one, of another run's checkpoint."""
@@ -147,7 +188,8 @@ class Run:
         n = POINTS if points else self.rows * self.columns
         z = noise(range(n), game.G.z_dim, cfg.seed).to(device)
         c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
-        x = images.to_float(self.data.take(torch.arange(n) % len(self.data))).to(device)
+        # From all over the data: neighbours may be crops of one photograph.
+        x = images.to_float(self.data.take(torch.arange(n) * len(self.data) // n)).to(device)
         torch.manual_seed(seed_of(cfg.seed, "preview"))
         self.fixed = (z, game.condition(x, c), x)
         chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
@@ -156,22 +198,36 @@ class Run:
     def train(self) -> float | None:
         """Play the rounds that are left; log, picture and save as they come due."""
         trainer, options = self.trainer, self.options
-        if trainer.progress >= 1:
-            more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
-            print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
-            score = read_run(self.folder).latest(trainer.game.headline)
+        if self.finished:
+            if not self.ranks.first:
+                return None
+            self.keeper.clean(self.resumed_from)  # it may have been killed in its very last save
+            if not self.quiet:
+                more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
+                print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
+            before = read_run(self.folder)
+            if before.status != "finished":  # it was tried with another config since, say
+                append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})
+            score = before.latest(trainer.game.headline)
             return score if score is None or trainer.game.lower_is_better else -score
-        OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
-        self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
+        self.record: Any = Silence()
+        if self.ranks.first:
+            OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
+            self.record = Record(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
+            self.keeper.clean(self.resumed_from)
+        self.keeper.seconds, self.keeper.log = trainer.seconds, self.record.note
         self.introduce()
+        self.try_first()
         logged = pictured = trainer.step
         with StopRequest() as stop, contextlib.closing(self.record):
             if not self.resumed:
                 self.picture()
                 self.save()
             for step in trainer.rounds():
-                due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample", "checkpoint")]
-                if (any(due) or stop.signum or trainer.progress >= 1) and (what := trainer.broken()):
+                signum = self.ranks.any(stop.signum or 0)
+                due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample")]
+                due.append(self.keeper.due(step, trainer.seconds))
+                if (any(due) or signum or trainer.progress >= 1) and (what := self.broken()):
                     self.mend(what)
                     logged = pictured = trainer.step
                     continue
@@ -179,32 +235,98 @@ class Run:
                     logged = self.log()
                 if due[1]:
                     pictured = self.picture()
-                if due[2] or stop.signum:
+                if due[2] or signum:
                     self.save()
-                if stop.signum:
-                    reason = Stopped(stop.signum)
+                if signum:
+                    self.keeper.wait()
+                    reason = Stopped(signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
                     self.record.page(now=True)
+                    self.ranks.any(0)  # who ends first would end the others, and the first may still be writing
                     raise reason
-            if what := trainer.broken():  # its minutes were over since
+            if what := self.broken():  # its minutes were over since
                 self.mend(what, again=False)
             if logged < trainer.step:
                 self.log()
             if pictured < trainer.step:
                 self.picture()
             self.save()  # also where this step was saved already: its minutes may have run out since
+            self.keeper.wait()
             self.record.history(self.rows)
             self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
             self.record.page(now=True)
         return self.score if trainer.game.lower_is_better else -self.score
+
+    def try_first(self) -> None:
+        """Try all that a long run will do; what it will take goes into the log. ValueError where it will not do."""
+        trainer, options = self.trainer, self.options
+        if self.ranks.size > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
+            return
+        trial = preflight(trainer, self.try_picture, self.try_save)
+        pictures, saves = trial.rounds // options.sample_every, trial.rounds // options.checkpoint_every
+        minutes = (trial.rounds * trial.round + pictures * trial.picture + saves * trial.save) / 60
+        minutes = min(minutes, options.minutes - trainer.seconds / 60) if options.minutes else minutes
+        kept = trial.rounds // options.keep_every if options.keep_every else 0
+        kept = min(kept, options.keep_last) if options.keep_last else kept
+        # The last checkpoint, the one before and the next; a picture lies in samples/ and, a third longer, in the page.
+        disk = (3 + kept) * trial.checkpoint_bytes + pictures * trial.picture_bytes * 7 / 3
+        free = shutil.disk_usage(self.folder).free
+        if disk > free:
+            raise ValueError(
+                f"this run needs about {size(disk)} of disk, for {3 + kept} checkpoints of "
+                f"{size(trial.checkpoint_bytes)}, but {size(free)} are free in {self.folder}; make room, type "
+                f"trainer.keep_last=1, or another run.dir="
+            )
+        memory = f", {size(trial.memory)} of memory" if trial.memory else ""
+        took = f"tried in {trial.seconds:.1f} s"
+        self.record.event(
+            "preflight",
+            step=trainer.step,
+            minutes=minutes,
+            disk=int(disk),
+            memory=trial.memory,
+            message=f"about {minutes:.0f} min, {size(disk)} of disk{memory} at most; {took}"
+            if minutes >= 1
+            else f"about {60 * minutes:.0f} s, {size(disk)} of disk{memory} at most; {took}",
+        )
+
+    def try_picture(self) -> int:
+        file = io.BytesIO()
+        self.look()[0].save(file, "PNG")
+        return file.tell()
+
+    def try_save(self) -> int:
+        path = self.keeper.folder / ".preflight.partial"
+        try:
+            return checkpoint.save(path, self.content).stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
+
+    def too_large(self, error: BaseException) -> ValueError:
+        """One sentence on what to do where memory is not enough for a batch."""
+        self.keeper.wait()  # or it is not safe yet
+        batch = self.config["data"]["batch_size"]
+        safe = f"the checkpoint of step {self.saved:,} is safe" if self.saved is not None else "nothing was saved yet"
+        named = ValueError(
+            f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {safe}: the same command goes "
+            f"on from there, with data.batch_size={max(batch // 2, 1)} resume.allow=[data.batch_size] in less memory"
+        )
+        named.__cause__ = error
+        return named
+
+    def broken(self) -> str:
+        """What is not finite where it is saved: one verdict for all processes."""
+        return self.ranks.of_first(self.trainer.broken())
 
     def mend(self, what: str, again: bool = True) -> None:
         """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
 
         The state is never saved then, so the last checkpoint is a good one.
         """
-        trainer, last = self.trainer, self.folder / "checkpoints" / "last.pt"
-        content = checkpoint.read(last, trainer.device)
+        trainer = self.trainer
+        self.keeper.wait()
+        found = checkpoint.newest(self.keeper.folder, trainer.device) if self.ranks.first else None
+        content = self.ranks.of_first(found[0] if found else {})
         seen = f"at step {trainer.step:,} {what} is not a finite number"
         good = f"the last checkpoint, of step {content['step']:,}, is good"
         if self.options.on_nan == "stop" or not again or trainer.rollbacks == self.options.rollbacks:
@@ -237,13 +359,15 @@ class Run:
             images=len(self.data),
             budget=str(trainer.budget),
         )
+        if self.allowed:
+            self.record.event("changed", step=trainer.step, message="; ".join(self.allowed))
         names = f"{self.config['model']['name']} on {self.config['data']['name']}"
         millions = ", ".join(f"{player} {count / 1e6:.2f} M" for player, count in sizes.items())
         self.record.log(f"{names}: {len(self.data):,} images, batch {batch}; {millions} parameters; {trainer.budget}")
         self.record.log(f"{describe(trainer.device)}; run folder {self.folder}")
         if self.options.compile and not trainer.compiled:
             self.record.log("trainer.compile: not with this penalty or game, which differentiates a gradient; eager")
-        for remark in trainer.game.remarks:
+        for remark in [*self.remarks, *trainer.game.remarks]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")
@@ -256,12 +380,20 @@ class Run:
         return trainer.step
 
     @torch.no_grad()
-    def picture(self) -> int:
+    def look(self) -> tuple[Image.Image, dict[str, float]]:
         """A grid of the averaged generator's images, and how they compare with real ones."""
+        game, G = self.trainer.game, self.trainer.ema.network
+        shown = images.grid(game.preview(G, *self.fixed), self.columns)
+        return shown, game.measure(G, self.reference, self.config["seed"])
+
+    def picture(self) -> int:
+        """The grid into samples/, the figures into metrics.jsonl."""
         trainer = self.trainer
-        shown: Image.Image = images.grid(trainer.game.preview(trainer.ema.network, *self.fixed), self.columns)
+        if not self.ranks.first:
+            self.score = math.nan
+            return trainer.step
+        shown, values = self.look()
         self.record.grid(trainer.step, shown)
-        values = trainer.game.measure(trainer.ema.network, self.reference, self.config["seed"])
         self.score = values[trainer.game.headline]
         # What cannot be told of these data is left out.
         self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
@@ -269,13 +401,18 @@ class Run:
 
     def save(self) -> None:
         """checkpoints/last.pt, and now and then one that is kept."""
-        trainer, keep = self.trainer, self.options.keep_every
-        state = trainer.state_dict()
+        if not self.ranks.first:
+            self.keeper.seconds = self.trainer.seconds
+            return
+        self.keeper.save(self.content, self.trainer.step, self.trainer.seconds)
+        self.saved = self.trainer.step
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        state = self.trainer.state_dict()
         networks = {p: {"config": self.config["model"][p], "state": s} for p, s in state["networks"].items()}
-        content = {**state, "networks": networks, "config": self.config, "output": self.output}
-        checkpoint.save(self.folder / "checkpoints" / "last.pt", content)
-        if keep and trainer.step and trainer.step % keep == 0:
-            checkpoint.save(self.folder / "checkpoints" / f"step-{trainer.step:07d}.pt", content)
+        return {**state, "networks": networks, "config": self.config, "output": self.output}
 
     @property
     def output(self) -> dict[str, Any]:
@@ -283,16 +420,13 @@ class Run:
         return {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
 
 
-def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """ValueError where a run is continued with a config that would learn something else."""
-    old, new = flatten(before), flatten(now)
-    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(FREE))
-    # A change shows where it was typed and wherever it is interpolated: the shortest name is the one to type.
-    changed.sort(key=lambda k: (k.count("."), k))
-    if changed:
-        k = changed[0]
-        rest = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise ValueError(
-            f"the run in {folder} was begun with {k}={old.get(k)}, now {k}={new.get(k)} is given{rest}; type the "
-            f"values it was begun with ({folder / 'config.yaml'}), or another run.dir="
-        )
+def size(n: float) -> str:
+    """Bytes as people say them: 85 MB, 1.2 GB."""
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB" if n >= 1e7 else f"{n / 1e6:.1f} MB"
+
+
+class Silence:
+    """The record of a process that is not the first: whatever it is told, it writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **facts: None

@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from gancli.images import to_array, to_float, to_picture, to_uint8
+from gancli.share import drawn, normal_like
 
 
 @dataclass
@@ -71,10 +73,10 @@ class Degradation:
         size = [side // self.scale for side in x.shape[-2:]]
         y = interpolate(y, size, mode="bicubic", antialias=True)
         if noise:
-            y = y + disturbed * uniform(x, noise) * torch.randn_like(y) * 2 / 255
+            y = y + disturbed * uniform(x, noise) * normal_like(y) * 2 / 255
         y = to_uint8(y)
         if jpeg < 100:
-            quality = torch.randint(jpeg, max(jpeg, 95) + 1, (len(x),), device=x.device)
+            quality = drawn(partial(torch.randint, jpeg, max(jpeg, 95) + 1), (len(x),), x.device)
             y = compressed(y, torch.where(disturbed.flatten(), quality, 100).tolist())
         return to_float(y)
 
@@ -88,7 +90,7 @@ def is_number(value: object, least: float, most: float) -> bool:
 
 def uniform(x: Tensor, most: float) -> Tensor:
     """U(0, most) for each image of x: (N, 1, 1, 1)."""
-    return most * torch.rand(len(x), 1, 1, 1, device=x.device)
+    return most * drawn(torch.rand, (len(x), 1, 1, 1), x.device)
 
 
 def blurred(x: Tensor, sigma: Tensor, largest: float) -> Tensor:

@@ -47,9 +47,9 @@ class ImageSet:
     def is_points(self) -> bool:
         return self.images.is_floating_point() and tuple(self.images.shape[1:]) == (2, 1, 1)
 
-    def take(self, entries: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """These images, (N, C, H, W) of int64 (N,); nothing about them is random."""
-        return self.images[entries.to(self.images.device, non_blocking=True)]
+    def take(self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)) -> Tensor:
+        """These images, (N, C, H, W) of int64 (N,), or `rows` of them; nothing about them is random."""
+        return self.images[entries[rows].to(self.images.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "ImageSet":
         """The same set with its images on the device."""

@@ -58,10 +58,11 @@ class Photographs:
     def labels(self) -> Tensor:
         return torch.zeros(len(self), dtype=torch.int64)
 
-    def take(self, entries: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def take(self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)) -> Tensor:
         """Crops uint8 (N, C, size, size) of these entries, int64 (N,) on the CPU; without a generator at their places.
 
-        The places are drawn on the CPU, so that every device draws the same; the pixels are gathered where they lie.
+        rows: which of them to give; all are drawn. The places are drawn on the CPU, so that every device has the same;
+        the pixels are gathered where they lie.
         """
         k = torch.searchsorted(self.ends, entries, right=True)
         height, width = self.sizes[k].unbind(1)
@@ -76,12 +77,14 @@ class Photographs:
             top = (height - down * self.size) // 2 + nth // across * self.size
             left = (width - across * self.size) // 2 + nth % across * self.size
         steps = torch.arange(self.size)
-        rows = (self.starts[k] + top * width + left)[:, None] + steps * width[:, None]
-        where = (rows[:, :, None] + steps).to(self.pixels.device, non_blocking=True)
+        first, width = (self.starts[k] + top * width + left)[rows], width[rows]
+        where = ((first[:, None] + steps * width[:, None])[:, :, None] + steps).to(
+            self.pixels.device, non_blocking=True
+        )
         crops = self.pixels[where.flatten()].unflatten(0, where.shape).permute(0, 3, 1, 2)
         if generator and self.rotate:
             # Turning is mirroring and swapping the sides; Batches mirrors left to right as well.
-            flips, swaps = (torch.rand(2, len(k), 1, 1, 1, generator=generator) < 0.5).to(crops.device)
+            flips, swaps = (torch.rand(2, len(k), 1, 1, 1, generator=generator)[:, rows] < 0.5).to(crops.device)
             turned = torch.where(swaps, crops.transpose(2, 3), crops)
             crops = torch.where(flips, turned.flip(2), turned)
         return crops

@@ -63,11 +63,12 @@ class Record:
 
     def log(self, text: str) -> None:
         """A line for log.txt, and for the terminal unless the run is quiet."""
-        self._to_file(text)
+        self.note(text)
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
 
-    def _to_file(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """A line for log.txt alone."""
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
@@ -91,7 +92,7 @@ class Record:
         aside = ("lr", "gradient_norm")  # in metrics.jsonl and on the page
         shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(aside)]
         text = "  ".join([f"step {step:,}", f"{rate:,.0f} images/s", *shown])
-        self._to_file(text)
+        self.note(text)
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(100 * progress - self.bar.n)
         if self.lines:

@@ -1,7 +1,6 @@
-"""Time: the loop, its budget, and stopping."""
+"""Time: the loop and its budget."""
 
 from gancli.trainer.budget import Budget
 from gancli.trainer.loop import Trainer
-from gancli.trainer.stop import Stopped, StopRequest
 
-__all__ = ["Budget", "StopRequest", "Stopped", "Trainer"]
+__all__ = ["Budget", "Trainer"]

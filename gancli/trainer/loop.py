@@ -1,6 +1,5 @@
 """The one loop that trains every game. It knows no model's name, no file format and no log format."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from gancli.config import seed_of
 from gancli.data.batches import Batches
 from gancli.ema import EMA
 from gancli.trainer.budget import Budget, constant
+from gancli.trainer.distributed import Alone
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -27,6 +27,7 @@ class Trainer:
     schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
     clip: largest gradient norm of a move; 0 does not clip.
     compile: G and D through torch.compile; not where the game differentiates a gradient, which it cannot.
+    ranks: the processes that train together; sync_bn: whether batch norm sees the images of all of them.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Trainer:
         precision: str = "fp32",
         channels_last: bool = True,
         compile: bool = False,
+        ranks: Alone | None = None,
+        sync_bn: bool = True,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"trainer.precision={precision} is not known; type one of {', '.join(PRECISIONS)}")
@@ -59,8 +62,14 @@ class Trainer:
         self.players = {p: getattr(game, p).to(device, memory_format=self.layout).train() for p in optimizers}
         self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
         self.optimizers = {p: make(self.parameters[p]) for p, make in optimizers.items()}
-        self.rates = {p: [g["lr"] for g in o.param_groups] for p, o in self.optimizers.items()}
+        self.options = {
+            p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
+            for p, o in self.optimizers.items()
+        }
         self.ema = ema(game.G)
+        self.ranks = ranks or Alone()
+        if sync_bn:
+            self.ranks.synchronise(self.players.values())
         self.compiled = compile and not game.double_backward
         for module in self.players.values() if self.compiled else ():
             module.compile()  # in place: the names in its state stay as they are
@@ -72,7 +81,7 @@ class Trainer:
     @property
     def seconds(self) -> float:
         """Time spent training, over all sessions of this run."""
-        return self._seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+        return self._seconds + (self.ranks.now() - self._since if self._since is not None else 0.0)
 
     @property
     def progress(self) -> float:
@@ -81,19 +90,27 @@ class Trainer:
 
     def rounds(self) -> Iterator[int]:
         """Train: one round, then the number of rounds played so far, until the budget is used."""
-        self._since = time.perf_counter()
+        self._since = self.ranks.tick()
         try:
             while (progress := self.progress) < 1:
                 self.round(progress)
+                self.ranks.tick()
                 yield self.step
         finally:
             self._seconds, self._since = self.seconds, None
 
     def round(self, progress: float) -> None:
         """Every move of the game once: draw, loss, backward, step. Then the average."""
-        torch.manual_seed(seed_of(self.seed, "round", self.step))
         self.set_rates(progress)
-        drawn: Counter[str] = Counter()
+        with self.ranks.drawing(seed_of(self.seed, "round", self.step)):
+            # A critic of five moves has seen five batches of real images.
+            batch = self.batches.size * max(Counter(self.play(progress)).values())
+        self.images += batch
+        self.step += 1
+        self.ema.update(self.game.G, self.images, batch)
+
+    def play(self, progress: float) -> Iterator[str]:
+        """The moves of a round, each as its player's name once it is done."""
         for player, loss in self.game.moves(self.step, progress):
             x, c = self.draw()
             with self.autocast:
@@ -103,18 +120,14 @@ class Trainer:
             # Only this player's gradients: the other side's weights cost nothing and gather nothing.
             sum(terms.values()).backward(inputs=parameters)
             gradients = [p.grad for p in parameters if p.grad is not None]
+            terms = self.ranks.average(gradients, terms)
             norm = torch.nn.utils.get_total_norm(gradients)
             if self.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             optimizer.step()
             self.game.stepped(player)
             self.watch({**terms, f"gradient_norm({player})": norm})
-            drawn[player] += len(x)
-        # A critic of five moves has seen five batches of real images.
-        batch = max(drawn.values())
-        self.images += batch
-        self.step += 1
-        self.ema.update(self.game.G, self.images, batch)
+            yield player
 
     def draw(self) -> tuple[Tensor, Tensor]:
         x, c = self.batches(self.draws)
@@ -124,8 +137,8 @@ class Trainer:
     def set_rates(self, progress: float) -> None:
         factor = self.schedule(progress) * 0.5**self.rollbacks
         for player, optimizer in self.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, self.rates[player]):
-                group["lr"] = rate * factor
+            for group, options in zip(optimizer.param_groups, self.options[player]):
+                group["lr"] = options["lr"] * factor
                 if self.beta2:
                     group["betas"] = (group["betas"][0], self.beta2(progress))
 
@@ -158,7 +171,7 @@ class Trainer:
         seconds, rollbacks, running = self.seconds, self.rollbacks, self._since is not None
         self.load_state_dict(state)
         self._seconds, self.rollbacks = seconds, rollbacks + 1
-        self._since = time.perf_counter() if running else None
+        self._since = self.ranks.now() if running else None
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next round depends on, as tensors and plain values."""
@@ -182,5 +195,8 @@ class Trainer:
         self.game.load_state_dict(state["game"])
         for player, module in self.players.items():
             module.load_state_dict(state["networks"][player])
-            self.optimizers[player].load_state_dict(state["optimizers"][player])
+            optimizer = self.optimizers[player]
+            optimizer.load_state_dict(state["optimizers"][player])
+            for group, options in zip(optimizer.param_groups, self.options[player]):
+                group.update(options)  # what the config says now: a state brings back the rates it was taken with
         self.ema.network.load_state_dict(state["ema"])

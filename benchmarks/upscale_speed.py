@@ -1,0 +1,113 @@
+"""Seconds and peak memory of `gan upscale` beside a plain forward of the same network on the whole picture.
+
+    python benchmarks/upscale_speed.py [--repeats 3] [photo.jpg]
+
+Pictures of 1280x720 and of 12 megapixels (4000x3000) are cut from photo.jpg, enlarged to them by bicubic if need be;
+without one they are noise of several sizes laid over each other. Every measurement is a process of its own, from its
+start to the written PNG; "network" is the time within it that the network alone takes. Alone on the machine, please.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# What people write: read, one forward over all of it, write.
+PLAIN = """
+import json, sys, time
+import numpy as np, torch
+from PIL import Image
+from gancli.upscaling import bundled
+network = bundled("faithful", 4).eval()
+x = torch.from_numpy(np.array(Image.open(sys.argv[1]).convert("RGB"))).permute(2, 0, 1)[None] / 127.5 - 1
+began = time.perf_counter()
+with torch.no_grad():
+    y = network(torch.zeros(1, 0), x)
+seconds = time.perf_counter() - began
+array = ((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+Image.fromarray(array).save(sys.argv[2], compress_level=4)
+print(json.dumps(seconds))
+"""
+OURS = """
+import json, sys, time
+from gancli import cli
+from gancli.upscaling import Upscaler
+spent, tiles = [], Upscaler._tile
+def timed(self, *words):
+    began = time.perf_counter()
+    y = tiles(self, *words)
+    spent.append(time.perf_counter() - began)
+    return y
+Upscaler._tile = timed
+code = cli.main(["upscale", sys.argv[1], f"out={sys.argv[2]}"])
+print(json.dumps(sum(spent)))
+sys.exit(code)
+"""
+
+
+def picture(width: int, height: int, photo: str) -> Image.Image:
+    if photo:
+        return ImageOps.fit(Image.open(photo).convert("RGB"), (width, height), Image.Resampling.BICUBIC)
+    rng, layers = np.random.default_rng(0), np.zeros((height, width, 3))
+    for side in (4, 16, 64, 256):
+        coarse = Image.fromarray(rng.integers(0, 256, (side * 3 // 4, side, 3), dtype=np.uint8))
+        layers += np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), float) / 4
+    return Image.fromarray(layers.astype(np.uint8))
+
+
+def measure(code: str, source: Path, target: Path) -> tuple[float, float, float]:
+    """Seconds in all, seconds of the network, and peak memory in GB of one process."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", code, str(source), str(target)], stdout=subprocess.PIPE)
+    assert process.stdout
+    said = process.stdout.read().decode().splitlines()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the process failed with {status}")
+    kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return time.perf_counter() - began, json.loads(said[-1]), kilobytes * 1024 / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photo", nargs="?", default="")
+    parser.add_argument("--repeats", type=int, default=3)
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in ((1280, 720), (4000, 3000)):
+            source = Path(folder) / f"{width}.png"
+            picture(width, height, words.photo).save(source)
+            made = {}
+            for name, code in (("plain forward", PLAIN), ("gan upscale", OURS)):
+                target = Path(folder) / f"{name.replace(' ', '-')}.png"
+                try:
+                    runs = []
+                    for _ in range(words.repeats):
+                        target.unlink(missing_ok=True)
+                        runs.append(measure(code, source, target))
+                except SystemExit as error:
+                    print(f"{width}x{height}  {name:<14} {error}", flush=True)
+                    continue
+                made[name] = np.asarray(Image.open(target)) if width < 2000 else None
+                seconds, network, memory = (statistics.median(column) for column in zip(*runs))
+                spread = f"{min(r[0] for r in runs):.1f} to {max(r[0] for r in runs):.1f}"
+                print(
+                    f"{width}x{height}  {name:<14} {seconds:6.1f} s in all ({spread}), network {network:6.1f} s, "
+                    f"peak {memory:.2f} GB",
+                    flush=True,
+                )
+            if len(made) == 2 and all(a is not None for a in made.values()):
+                ours, plain = (a.astype(int) for a in (made["gan upscale"], made["plain forward"]))
+                print(f"{width}x{height}  largest difference {abs(ours - plain).max()} grey levels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The same bits again. docs/determinism.md says where that holds."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Within `with`, nothing that is computed depends on threads that race, or on how many there are.
+
+    ValueError where PyTorch has no such way to do what it is asked for.
+    """
+    if not on:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = (torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark)
+    # Threads of the processor add up in an order that depends on their number.
+    torch.set_num_threads(1)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        what = str(error).split()[0]
+        raise ValueError(
+            f"deterministic=true was asked for, but PyTorch has no deterministic {what}; type deterministic=false, or "
+            f"leave out what needs it"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(before[0])
+        _, cudnn.deterministic, cudnn.benchmark = before
