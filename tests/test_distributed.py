@@ -114,13 +114,13 @@ class Pair:
 
     def wait(self, true) -> None:
         """Until `true()`, while both go on."""
-        for _ in range(1200):
+        for _ in range(12_000):
             if true():
                 return
             for process, errors in zip(self.processes, self.errors):
                 assert process.poll() is None, errors.read_text()
             time.sleep(0.05)
-        raise AssertionError("it took longer than a minute")
+        raise AssertionError("it took longer than ten minutes")
 
     def begin(self) -> int:
         """A run that goes on and on, until it has logged something; gives how many lines its log had before."""

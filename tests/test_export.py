@@ -101,3 +101,18 @@ def test_onnx_needs_its_extra_and_keeps_32_bits(gan, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, _, err = gan("export", "ckpt=run", "out=g.onnx")
     assert code == 1 and "pip install 'gancli[onnx]'" in err and len(err.splitlines()) == 1
+
+
+def test_a_blend_lies_between_two_networks(gan):
+    for name, steps in (("a", 2), ("b", 6)):
+        assert gan("train", "model=mlp", *TINY, f"run.dir={name}", f"trainer.steps={steps}")[0] == 0
+    assert gan("train", "model=mlp", *TINY, "run.dir=wide", "model.width=6")[0] == 0
+    assert gan("export", "ckpt=b", "blend=a", "share=0.25", "out=m.safetensors")[0] == 0
+    a, b = (gancli.load(name).network.state_dict() for name in "ab")
+    with safe_open("m.safetensors", "pt") as file:
+        assert "0.25 of mlp on synthetic, 6 steps" in file.metadata()["trained"]
+        for name in file.keys():  # noqa: SIM118
+            assert torch.allclose(file.get_tensor(name), 0.75 * a[name] + 0.25 * b[name], atol=1e-7)
+    for words, message in (("share=2", "between 0 and 1"), ("blend=wide", "another network")):
+        code, _, err = gan("export", "ckpt=b", "blend=a", words, "out=n.safetensors")
+        assert code == 1 and message in err

@@ -194,7 +194,7 @@ def test_another_config_in_the_same_folder_is_not_mixed_in(gan, monkeypatch):
     assert gan(*TINY, "recipes=[gan]")[0] == 0
     monkeypatch.setitem(bench.PLANE, "gan", ["model.lr=1e-3"])
     code, _, error = gan(*TINY, "recipes=[gan]")
-    assert code == 1 and "was begun with model.lr=0.002" in error
+    assert code == 1 and "model.lr: 0.002 -> 0.001" in error
 
 
 def test_stacked_without_mnist_says_so_before_anything_is_trained(gan, tmp_path, monkeypatch):

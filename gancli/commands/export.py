@@ -16,7 +16,7 @@ from gancli.sampling import one_hot
 AGREE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
-def main(ckpt: str, out: str, half: bool, ema: bool) -> None:
+def main(ckpt: str, out: str, half: bool, blend: str, share: float, ema: bool) -> None:
     """Write the generator, and in the file what was trained and how it is called; prints the path."""
     path = Path(out).expanduser()
     if path.suffix not in (".safetensors", ".onnx"):
@@ -35,14 +35,16 @@ def main(ckpt: str, out: str, half: bool, ema: bool) -> None:
                 f"out={out} needs what reads and runs such files; type pip install 'gancli[onnx]'"
             ) from None
     content = checkpoint.read(checkpoint.find(ckpt))
-    config, saved = content["config"], content["networks"]["G"]
+    saved = content["networks"]["G"]
     state = content["ema"] if ema else saved["state"]
+    trained = told(content)
+    if blend:
+        state, trained = blended(content, blend, share, ema)
     network = checkpoint.restore(saved["config"], state, content["output"])  # it is whole
     metadata = {
         "network": json.dumps(saved["config"]),
         "output": json.dumps(content["output"]),
-        "trained": f"{config['model']['name']} on {config['data']['name']}, {content['step']} steps, "
-        f"{content['images']} images, {content['seconds'] / 60:.1f} minutes, seed {config['seed']}",
+        "trained": trained,
         "versions": json.dumps(content["versions"]),
     }
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,31 @@ def main(ckpt: str, out: str, half: bool, ema: bool) -> None:
     print(path)
     if how:
         print(how, file=sys.stderr)
+
+
+def told(content: dict[str, Any]) -> str:
+    """What was trained, in one line."""
+    config = content["config"]
+    return (
+        f"{config['model']['name']} on {config['data']['name']}, {content['step']} steps, {content['images']} images, "
+        f"{content['seconds'] / 60:.1f} minutes, seed {config['seed']}"
+    )
+
+
+def blended(content: dict[str, Any], blend: str, share: float, ema: bool) -> tuple[dict[str, Tensor], str]:
+    """The weights between those of two checkpoints, and what they are.
+
+    Between two networks of which one went on from the other lie networks that do a little of what it has learned: Wang
+    et al. 2018 (ESRGAN), section 3.4, https://arxiv.org/abs/1809.00219.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, but share={share}; type share=0.5")
+    other = checkpoint.read(checkpoint.find(blend))
+    ours, theirs = (c["ema"] if ema else c["networks"]["G"]["state"] for c in (content, other))
+    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+        raise ValueError(f"blend={blend} is another network than ckpt's; type a checkpoint that it was begun with")
+    mixed = {k: torch.lerp(theirs[k], v, share) if v.is_floating_point() else v for k, v in ours.items()}
+    return mixed, f"{share:g} of {told(content)}; {1 - share:g} of {told(other)}"
 
 
 class Called(nn.Module):
