@@ -58,7 +58,7 @@ def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
         run.trainer.round(0.0)  # batch norm has seen something
     run.save()
     capsys.readouterr()
-    export.main(str(tmp_path / "run"), str(file), half=False, ema=False)
+    export.main(str(tmp_path / "run"), str(file), half=False, blend="", share=0.5, ema=False)
     out, told = capsys.readouterr()
     assert out == f"{file}\n" and len(told.splitlines()) == 3, told
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -91,7 +91,7 @@ def test_an_onnx_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):
     start(tmp_path / "run", "mlp").save()
     monkeypatch.setattr(export, "AGREE", -1.0)
     with pytest.raises(ValueError, match=r"away from this generator's.*type out=generator.safetensors"):
-        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, ema=True)
+        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, blend="", share=0.5, ema=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 
 
