@@ -30,11 +30,11 @@ from torch.overrides import TorchFunctionMode
 from gancli import checkpoint, images
 from gancli.config import choose_device, nearest
 from gancli.machine import free_memory
+from gancli.networks.sr import SCALES
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom not included
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
-SCALES = (2, 3, 4)
 STYLES = ("faithful", "sharp")
 FLOOR = 32  # the smallest edge of a tile that is tried when memory runs out
 WHOLE = 1 << 30  # the reach of a network whose tiles never equal the whole
