@@ -95,7 +95,8 @@ def run(argv: list[str]) -> int:
 
 def commands() -> list[str]:
     """Every yaml at the top of configs/ is a command."""
-    order = ["train", "sample", "upscale", "evaluate", "report", "bench", "list", "info", "data", "export"]
+    order = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
+    order += ["report", "bench", "list", "info", "data", "export"]
     found = {p.stem for p in CONFIGS.glob("*.yaml")}
     return [c for c in order if c in found] + sorted(found - set(order))
 
@@ -314,6 +315,8 @@ def check_override(word: str, sweep: bool, known: bool = True) -> str:
         if word.startswith("~"):
             return word
         raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
+    if key in (inner := short_names()):
+        key, word = inner[key], f"{inner[key]}={value}"
     group = key.lstrip("+~").partition("@")[0]
     if group in groups():
         for choice in value.strip("'\"").split(",") if sweep else [value]:
@@ -329,6 +332,11 @@ def check_override(word: str, sweep: bool, known: bool = True) -> str:
         # A path is never grammar: quoted, so that ( ) = ~ , {} and spaces are ordinary.
         return f"{key}='" + value.replace("'", r"\'") + "'"
     return word
+
+
+def short_names() -> dict[str, str]:
+    """`task` for `model/task`, and so for every group within the model's."""
+    return {group.partition("/")[2]: group for group in groups() if group.startswith("model/")}
 
 
 def plain_default(key: str) -> int | float | bool | None:
@@ -369,7 +377,7 @@ def explain(error: Exception) -> str:
 def overview() -> str:
     """What `gan --help` says."""
     lines = ["gan: train generative image models from YAML configs and put them to use", ""]
-    lines += [f"  gan {c:<8} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
+    lines += [f"  gan {c:<11} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
     examples = """
     Begin here:
       gan train                                   digits with a DCGAN: no download, about a minute
@@ -454,9 +462,9 @@ def complete(words: list[str]) -> list[str]:
         return []
     key, equals, value = current.partition("=")
     if command == "train":
-        if equals and key in groups():
+        if equals and (group := short_names().get(key, key)) in groups():
             done, comma, last = value.rpartition(",")
-            return [f"{key}={done}{comma}{c}" for c in choices(key) if c.startswith(last)]
+            return [f"{key}={done}{comma}{c}" for c in choices(group) if c.startswith(last)]
         names = [f"{g}=" for g in groups()] + [f"{k.name}=" for k in train_keys() if k.meaning]
     else:
         names = [f"{k.name}=" for k in keys(command)]

@@ -115,12 +115,18 @@ def register_resolvers(name: str = "") -> None:
     """What the yaml files compute.
 
     `${gan.stamp:}`: the name of a run, `name` where it was agreed upon before.
-    `${gan.times:a,b}`: the product; of a number that only the data will tell, null until then.
+    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; of a number that only the data will tell, null until then.
+    `${gan.where:a,b,x,y}`: x where a is b, else y.
     """
     from omegaconf import OmegaConf
 
+    def where(a: object, b: object, then: object, otherwise: object) -> object:
+        return then if a == b else otherwise
+
+    OmegaConf.register_new_resolver("gan.where", where, replace=True)
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("gan.times", lambda a, b: None if b is None else a * b, replace=True)
+    OmegaConf.register_new_resolver("gan.plus", lambda a, b: None if a is None else a + b, replace=True)
 
 
 def seed_of(seed: int, *what: str | int) -> int:

@@ -11,6 +11,8 @@ from gancli.config import nearest, seed_of
 # same to the last bit at any n.
 BLOCK = 64
 
+Codes = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes), what G makes N images of
+
 
 def noise(indices: range, z_dim: int, seed: int) -> Tensor:
     """z (len(indices), z_dim) for these image numbers: a pure function of (seed, image number), on the CPU."""
@@ -41,6 +43,19 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     return torch.where(straight, (1 - t) * a + t * b, arc)
 
 
+def class_number(name: int | str, names: Sequence[str], classes: int) -> int:
+    """The class of this name or number, of `classes`. ValueError for one that is not there."""
+    if isinstance(name, str) and name in names:
+        return names.index(name)
+    try:
+        number = int(name)
+    except ValueError:
+        raise ValueError(f"there is no class {name!r}{nearest(str(name), names)}") from None
+    if not 0 <= number < classes:
+        raise ValueError(f"class {number} is outside 0 to {classes - 1}; type classes=[0,{classes - 1}]")
+    return number
+
+
 class Generator:
     """What a checkpoint gives back: `sample` and `interpolate` make images, float (N, C, H, W) in [-1, 1].
 
@@ -66,12 +81,12 @@ class Generator:
                     "leave classes= out, or train model=cgan"
                 )
             return torch.zeros(n, dtype=torch.int64)
-        numbers = [self._class(c) for c in classes] or list(range(self.classes))
+        numbers = [class_number(c, self.class_names, self.classes) for c in classes] or list(range(self.classes))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
 
     def blocks(self, n: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Iterator[tuple[Tensor, Tensor]]:
         """`sample` in pieces of BLOCK images, (images, labels), for when all of them do not fit in memory."""
-        self._check_noise()
+        self.check_noise()
         if n < 1:
             raise ValueError(f"at least one image is made, but n={n}; type n=64")
         for start in range(0, n, BLOCK):
@@ -89,25 +104,30 @@ class Generator:
 
         frames: images a stretch, its start included and its end not. A class turns into the next one gradually.
         """
-        self._check_noise()
+        self.check_noise()
         if n < 2 or frames < 1:
             raise ValueError(
                 f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
             )
-        z, labels = noise(range(n), self.z_dim, seed), self.labels(n, classes)
-        c = one_hot(labels, self.classes)
-        points = [
-            (slerp(z, z.roll(-1, 0), t), (1 - t) * c + t * c.roll(-1, 0)) for t in (f / frames for f in range(frames))
-        ]
-        z_way = torch.stack([p[0] for p in points], 1).flatten(0, 1)
-        c_way = torch.stack([p[1] for p in points], 1).flatten(0, 1)
-        made = [self._run(z_way[i : i + BLOCK], c_way[i : i + BLOCK]) for i in range(0, len(z_way), BLOCK)]
-        return torch.cat(made)
+        z, c = noise(range(n), self.z_dim, seed), one_hot(self.labels(n, classes), self.classes)
+        return self.between((z, c), (z.roll(-1, 0), c.roll(-1, 0)), [f / frames for f in range(frames)])
 
-    def _check_noise(self) -> None:
+    def between(self, start: Codes, end: Codes, times: Sequence[float]) -> Tensor:
+        """On the way from each code of `start`, time 0, to that of `end`, time 1: (N * len(times), C, H, W)."""
+        points = [(slerp(start[0], end[0], t), (1 - t) * start[1] + t * end[1]) for t in times]
+        z, c = (torch.stack(part, 1).flatten(0, 1) for part in zip(*points))
+        return self.made(z, c)
+
+    def made(self, z: Tensor, c: Tensor) -> Tensor:
+        """Images (N, C, H, W) of codes z (N, z_dim) and c (N, classes), a one-hot class each or a blend of them."""
+        return torch.cat([self._run(*block) for block in zip(z.split(BLOCK), c.split(BLOCK))])
+
+    def check_noise(self) -> None:
+        """ValueError where this is a model that makes nothing of noise."""
         if not self.z_dim:
             raise ValueError(
-                "this model makes large images of small ones and none of noise; type gan upscale IN ckpt=..."
+                "this model makes images of images and none of noise; "
+                "type gan upscale IN ckpt=..., or gan translate or gan inpaint"
             )
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -118,14 +138,3 @@ class Generator:
     def _run(self, z: Tensor, c: Tensor) -> Tensor:
         # A network without tanh may leave the range by a little.
         return self.network(z.to(self.device), c.to(self.device)).clamp(-1, 1)
-
-    def _class(self, name: int | str) -> int:
-        if isinstance(name, str) and name in self.class_names:
-            return self.class_names.index(name)
-        try:
-            number = int(name)
-        except ValueError:
-            raise ValueError(f"there is no class {name!r}{nearest(str(name), self.class_names)}") from None
-        if not 0 <= number < self.classes:
-            raise ValueError(f"class {number} is outside 0 to {self.classes - 1}; type classes=[0,{self.classes - 1}]")
-        return number

@@ -84,6 +84,20 @@ def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     return [part.view(t.shape) for part, t in zip(whole.split([t.numel() for t in tensors]), tensors)]
 
 
+def gathered(t: Tensor) -> Tensor:
+    """The rows of all processes, t (N, ...) being this one's, in their order: differentiable as `total` is."""
+    if _now.size == 1:
+        return t
+    # A place for each: their sum is all of them.
+    parts = [t if rank == _now.rank else torch.zeros_like(t) for rank in range(_now.size)]
+    return total(torch.cat(parts))
+
+
+def own(whole: Tensor) -> Tensor:
+    """This process's rows of what was `gathered`."""
+    return whole.chunk(_now.size)[_now.rank]
+
+
 class Sum(torch.autograd.Function):
     """The sum over all processes. A part moves the sum and so the losses of all: its slope is the sum of theirs."""
 

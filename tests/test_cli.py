@@ -332,8 +332,9 @@ def test_report_rewrites_a_page_and_ranks_runs(gan, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("gan tr", ["train"]),
-        ("gan train model=c", ["model=cgan", "model=cgan_mlp"]),
+        ("gan tra", ["train", "translate"]),
+        ("gan train model=cg", ["model=cgan", "model=cgan_mlp"]),
+        ("gan train task=e", ["task=edges"]),
         ("gan train -m model=dcgan,ml", ["model=dcgan,mlp"]),
         ("gan train trainer.log", ["trainer.log_every="]),
         ("gan sample inter", ["interpolate="]),

@@ -31,6 +31,8 @@ VARIANTS = {
     "ada": ("dcgan", "model/augment=ada", "model.augment.kimg=0.1", "data.flip=true"),
     "diffaugment": ("cgan", "model/augment=diffaugment", "model.packing=2"),
     "critic": ("mlp", "model/penalty=gp", "model.n_critic=2", "model.share=false", "trainer.clip=1"),
+    # What rounding moves grows tenfold a round in its blocks' instance norm: one block, and a pool that is soon full.
+    "cyclegan": ("cyclegan", "model.depth=1", "model.pool=16"),
     "degraded": ("sr_compact", "model.degrade.blur=1", "model.degrade.noise=9", "model.degrade.jpeg=50"),
     "bn_of_each": ("dcgan", "trainer.sync_bn=false"),
     "nothing_shared": ("dcgan", "model/penalty=dragan", "model.minibatch=discrimination"),

@@ -75,7 +75,10 @@ def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
             if network.classes
             else torch.zeros(n, 0)
         )
-        c = c if network.z_dim else torch.rand(n, 3, height, width)
+        if not network.z_dim:  # a picture, of sides that it can halve
+            multiple = getattr(network, "multiple", 0)
+            sides = [multiple * max(side, 2) if multiple else side for side in (height, width)]
+            c = torch.rand(n, getattr(network, "source_channels", 3), *sides)
         z = torch.randn(n, network.z_dim)
         with torch.no_grad():
             expected = network(z, c).clamp(-1, 1)

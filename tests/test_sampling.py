@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import TINY
 
 import gancli
-from gancli import cli
-from gancli.sampling import noise, slerp
+from gancli import cli, images, latents
+from gancli.sampling import noise, one_hot, slerp
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,29 @@ def test_a_way_begins_at_the_images_it_joins(checkpoints):
     assert torch.allclose(way[::4], ends, atol=1e-5)
 
 
+def test_a_way_goes_through_pictures_and_codes_from_the_first_to_the_last(checkpoints, gan):
+    G = gancli.load(checkpoints["cgan"])
+    z, c = noise(range(3), G.z_dim, seed=1), one_hot(torch.tensor([2, 0, 3]), G.classes)
+    for i in range(3):
+        latents.save(Path(f"{i}.npz"), z[i : i + 1], c[i : i + 1])
+    words = [f"ckpt={checkpoints['cgan']}", "interpolate=4"]
+    code, _, error = gan("sample", *words, "images=[0.npz,1.npz,2.npz]", "out=way.npz")
+    assert code == 0, error
+    way, ends = np.load("way.npz"), images.to_array(G.made(z, c))
+    assert way.files == ["images"] and len(way["images"]) == 8, "two stretches of four, ends included"
+    assert np.abs(way["images"][[0, 3, 4, 7]].astype(int) - ends[[0, 1, 1, 2]]).max() <= 1
+    assert gan("sample", *words, "images=[0.npz,1.npz,2.npz]", "out=way.png")[0] == 0
+    with Image.open("way.png") as picture:
+        assert picture.size == (4 * 50 - 2, 2 * 50 - 2)  # a row from each to the next
+    for i, image in enumerate(ends[:2]):
+        images.to_picture(image).save(f"{i}.png")
+    code, _, error = gan("sample", *words, "images=[0.png,1.png]", "classes=[2]", "out=pictures.npz")
+    assert code == 0, error
+    found = np.load("pictures.npz")["images"]
+    start, far = (np.abs(found[i].astype(float) - ends[0]).mean() for i in (0, 3))
+    assert start < far, "the way begins at the picture"
+
+
 def test_every_form_of_output(checkpoints, gan, tmp_path):
     ckpt = f"ckpt={checkpoints['cgan']}"
     code, out, _ = gan("sample", ckpt, "n=12", "out=grid.png")
@@ -115,6 +138,15 @@ def test_without_out_nothing_is_written_over(checkpoints, gan):
         ("dcgan", ["sed=1"], 2, "did you mean seed?"),
         ("dcgan", ["out=a.bmp"], 1, "out=grid.png"),
         ("dcgan", ["interpolate=3", "n=1"], 1, "two images or more"),
+        ("dcgan", ["images=[a.png,b.png]"], 1, "interpolate=0; type interpolate=8"),
+        (
+            "dcgan",
+            ["images=a.png", "interpolate=8"],
+            1,
+            "images= names 1 and interpolate=8; type interpolate=8 images=[",
+        ),
+        ("dcgan", ["images=[a.png,b.png]", "interpolate=1"], 1, "a way has two ends or more"),
+        ("dcgan", ["images=[a.png,b.png]", "interpolate=8"], 1, "a.png: is not a file that can be opened"),
         ("dcgan", ["device=cuda:9"], 1, "device=cpu"),
         ("dcgan", ["--fast"], 2, "takes no option --fast"),
     ],

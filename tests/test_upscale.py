@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 from tiny import TINY
 from torch import nn
 
-from gancli import checkpoint, cli, upscaling
+from gancli import checkpoint, cli, tiling, upscaling
 from gancli.networks.sr import Compact
-from gancli.upscaling import Note, Shrunk, Upscaler, upscale
+from gancli.plain import Note
+from gancli.upscaling import Shrunk, Upscaler, upscale
 
 ARGUMENTS = {"channels": 3, "width": 8, "depth": 2}
 
@@ -121,13 +122,13 @@ def test_the_tile_follows_from_the_memory(monkeypatch):
     assert 4 * (8 + 2 * 48) < upscaler.bytes_per_pixel < 4 * 20 * (8 + 2 * 48)
     edges = []
     for free in (1e6, 1e7, 1e8, 1e12):
-        monkeypatch.setattr(upscaling, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr(tiling, "free_memory", lambda device, free=free: free)
         edges.append(upscaler.edge(10_000, 10_000))
-    assert edges[0] == upscaling.FLOOR and sorted(set(edges)) == edges
+    assert edges[0] == tiling.FLOOR and sorted(set(edges)) == edges
     upscaler.reach = upscaling.WHOLE  # a network whose tiles are not to be joined
     assert upscaler.edge(10_000, 9_000) == 10_000
     upscaler.reach = upscaler.network.reach
-    assert (edges[-1] + 2 * upscaler.reach) ** 2 * upscaler.bytes_per_pixel <= upscaling.MOST_BYTES["cpu"]
+    assert (edges[-1] + 2 * upscaler.reach) ** 2 * upscaler.bytes_per_pixel <= tiling.MOST_BYTES["cpu"]
 
 
 def test_what_is_no_number_is_not_written(gan, weights, tmp_path):
@@ -158,7 +159,7 @@ MODES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::gancli.upscaling.Note")
+@pytest.mark.filterwarnings("ignore::gancli.plain.Note")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_keeps_its_colours(mode):
     colour = scene(24, 18)
@@ -593,7 +594,7 @@ def test_frames_and_16_bits_of_colour_are_told(gan):
 
 
 def test_what_memory_cannot_hold_is_not_begun(gan, monkeypatch):
-    from gancli.commands import upscale as command
+    from gancli import files as command
 
     scene(100, 100).save("a.png")
     monkeypatch.setattr(command, "free_memory", lambda: 1e8)

@@ -1,219 +1,91 @@
-"""gan evaluate: what a super-resolution model gains over bicubic, with the protocol of the figures."""
+"""gan evaluate: how good a model is, in figures that carry their protocol; its network decides which."""
 
 import json as jsons
-import math
-import statistics
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from torch import Tensor
 
+from gancli import checkpoint
 from gancli import images as pixels
-from gancli.checkpoint import versions
 from gancli.config import choose_device
-from gancli.data.degrade import Degradation
-from gancli.data.pictures import decode, printable, walk
-from gancli.metrics.fidelity import CONVENTION, fidelity
-from gancli.networks.sr import enlarged
+from gancli.data.pictures import printable
+from gancli.evaluation import encoders, held_out, super_resolution, translation
+from gancli.evaluation.common import Measured, storable
+from gancli.evaluation.held_out import HeldOut
+from gancli.kinds import command_for
 from gancli.upscaling import STYLES, Upscaler, load
 
-DETAIL = 160  # pixels a side of a detail in the picture
-COLUMNS = ("small", "bicubic", "ours", "real")
 
-
-def main(ckpt: str, images: str, scale: int, out: str, json: str, device: str) -> None:
-    """Print a line per picture, their means and the protocol. ValueError at the end where a picture failed."""
+def main(
+    ckpt: str,
+    images: str,
+    scale: int,
+    data: str,
+    split: str,
+    n: int,
+    samples: int,
+    seed: int,
+    out: str,
+    json: str,
+    device: str,
+) -> None:
+    """Print the figures and their protocol. ValueError at the end where a picture could not be measured."""
     if not ckpt:
         raise ValueError("no model was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp")
     for name, path, suffix in (("out", out, ".png"), ("json", json, ".json")):
         if path and Path(path).suffix.lower() != suffix:
             raise ValueError(f"{name}={path} is no form that is written; type {name}=x{suffix}")
-    upscaler, weights = chosen(ckpt, scale, choose_device(device))
-    rows: list[dict[str, Any]] = []
-    failures: list[tuple[str, str]] = []
-    details: list[list[Image.Image]] = []
-    given = 0
-    for name, high, low in pairs(images):
-        try:
-            real, small = pair(high, low, upscaler.scale)
-        except ValueError as error:
-            failures.append((name, str(error)))
-            print(f"gan: {name}: {error}", file=sys.stderr)
-            continue
-        made = {"bicubic": enlarged(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
-        figures = {column: fidelity(image, real, upscaler.scale) for column, image in made.items()}
-        rows.append({"picture": name, **figures})
-        given += low is not None
-        print(line(name, figures) if len(rows) > 1 else f"{head()}\n{line(name, figures)}", flush=True)
-        if out:
-            details.append(detail(small, made["bicubic"], made["ours"], real, upscaler.scale))
-    if not rows:
-        raise ValueError(f"no picture of {images} could be measured: {': '.join(failures[0])}")
-    means, counted = averaged(rows)
-    print(line("mean", means))
-    if missing := {key: n for key, n in counted.items() if n < len(rows)}:
-        print(f"means of {', '.join(f'{key} over {n}' for key, n in missing.items())} of {len(rows)} pictures, those")
-        print("that have it in both columns: one met exactly, flat, or of less than 11 pixels may not")
-    protocol = {
-        "weights": weights,
-        "convention": CONVENTION.format(scale=upscaler.scale),
-        "scale": upscaler.scale,
-        "pictures": len(rows),
-        "counted in the means": counted,
-        "small pictures": f"{given} given, {len(rows) - given} by antialiased bicubic (a = -0.5), 8 bits",
-        "real pictures": f"cut to a multiple of {upscaler.scale}",
-        "ssim": "Wang et al. 2004",
-        "versions": versions(),
-    }
-    print(
-        "\nPSNR in dB; sharp: mean gradient over that of the real picture; high: power of the upper half of frequencies"
-    )
-    print("beside the real picture's, in dB. Sharp and high say how much detail there is, not that it is right.")
-    print(f"{protocol['convention']}; small pictures: {protocol['small pictures']}; {weights}")
-    if out:
-        print(pixels.write(sheet(details), Path(out)))
+    found = measured(ckpt, images, scale, data, split, n, samples, seed, bool(out), choose_device(device))
+    if out and found.picture:
+        print(pixels.write(found.picture, Path(out)))
     if json:
-        stored = {"protocol": protocol, "mean": storable(means), "pictures": [storable(row) for row in rows]}
-        text = jsons.dumps(stored, indent=1, allow_nan=False)
+        text = jsons.dumps(storable({"protocol": found.protocol, **found.figures}), indent=1, allow_nan=False)
         Path(json).absolute().parent.mkdir(parents=True, exist_ok=True)
         Path(json).write_text(text + "\n", encoding="utf-8")
         print(json)
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(failures) + len(rows)} pictures could not be measured: see above")
+    if found.failed:
+        raise ValueError(found.failed)
 
 
-def chosen(ckpt: str, scale: int, device: torch.device) -> tuple[Upscaler, str]:
-    """The upscaler that is meant, and what it is called in the protocol."""
+def measured(
+    ckpt: str,
+    images: str,
+    scale: int,
+    data: str,
+    split: str,
+    n: int,
+    samples: int,
+    seed: int,
+    with_picture: bool,
+    device: torch.device,
+) -> Measured:
+    """What a model of this kind is measured by, printed and given."""
+    upscaler = None
     if ckpt in STYLES:
-        return load(style=ckpt, scale=scale, device=device), f"bundled style={ckpt} scale={scale}"
-    from gancli import checkpoint
-
-    file = checkpoint.find(ckpt)
-    if file.suffix.lower() in (".safetensors", ".pth"):
-        return load(file, scale=scale, device=device), str(file)
-    content = checkpoint.read(file)
-    own = getattr(checkpoint.load(file).network, "scale", 0)
-    if not own:
+        upscaler, weights = load(style=ckpt, scale=scale, device=device), f"bundled style={ckpt} scale={scale}"
+    elif (file := checkpoint.find(ckpt)).suffix.lower() in (".safetensors", ".pth"):
+        upscaler, weights = load(file, scale=scale, device=device), str(file)
+    else:
+        content, G = checkpoint.read(file), checkpoint.load(file, device=device)
+        config, kind = content["config"], command_for(G.network)
+        name = printable(config["model"]["name"])
+        weights = f"{name} of {content['step']:,} steps, averaged weights, {file}"
+        if kind == "sample":
+            raise ValueError(
+                f"{file} is a {name}, which turns noise into images; gan evaluate measures models that enlarge, "
+                f"encode or translate images so far: train model=sr_compact, vae or pix2pix, or type ckpt=faithful"
+            )
+        upscaler = Upscaler(G.network) if kind == "upscale" else None
+    if upscaler:
+        if data:
+            raise ValueError(f"pictures to enlarge are of any size, and data={data} has one; type images=DIR")
+        return super_resolution.measure(upscaler, weights, images, with_picture)
+    if images:
         raise ValueError(
-            f"{file} is a {content['config']['model']['name']}, which turns noise into images; gan evaluate measures "
-            f"super-resolution models so far: train model=sr_compact, or type ckpt=faithful"
+            f"images= are pictures to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the data "
+            f"that it was trained on"
         )
-    name = f"{content['config']['model']['name']} of {content['step']:,} steps, averaged weights, {file}"
-    return load(file, scale=own, device=device), name
-
-
-def pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
-    """(name, large picture, its small one or None) of a folder, in the order of names."""
-    folder = Path(images).expanduser()
-    if not images or not folder.is_dir():
-        what = f"images={images} is not a folder" if images else "no pictures were given"
-        raise ValueError(f"{what}; type images=DIR, a folder of large pictures")
-    names = sorted(walk(folder, []))
-    if not names:
-        raise ValueError(f"there is no picture in images={images}; type images=DIR, a folder of large pictures")
-    stems = {str(Path(name).with_suffix("")): name for name in names}
-    for name in names:  # not of `stems`, where a.jpg beside a.png is one
-        stem = str(Path(name).with_suffix(""))
-        twin = stems.get(stem.removesuffix("_HR") + "_LR") if stem.endswith("_HR") else None
-        if stem.endswith("_LR") and stem.removesuffix("_LR") + "_HR" in stems:
-            continue
-        yield printable(name), folder / name, folder / twin if twin else None
-
-
-def pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]:
-    """The real picture (1, C, scale h, scale w) and the small one (1, C, h, w), in [-1, 1]."""
-    real = read(high)
-    h, w = (side // scale for side in real.shape[2:])
-    if not h or not w:
-        raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, smaller than a pixel of its small picture, {scale}")
-    if min(h, w) < 3:
-        raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, and nothing is left of it without a border of {scale}")
-    real = real[:, :, : h * scale, : w * scale]
-    if low is None:
-        return real, Degradation(scale)(real)
-    small = read(low)
-    if small.shape[1] != real.shape[1]:  # one of them was stored as colour
-        real, small = real.expand(-1, 3, -1, -1), small.expand(-1, 3, -1, -1)
-    if small.shape[2:] != (h, w):
-        raise ValueError(
-            f"is {real.shape[3]}x{real.shape[2]} and {low.name} {small.shape[3]}x{small.shape[2]}, not {w}x{h}; "
-            f"for another scale type scale="
-        )
-    return real, small
-
-
-def read(path: Path) -> Tensor:
-    """A picture file as (1, C, H, W) in [-1, 1], C 1 or 3."""
-    array = np.array(decode(path)[0])
-    return pixels.to_float(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None])
-
-
-# --- how it is shown ----------------------------------------------------------------------------------------------
-
-
-def averaged(rows: list[dict[str, Any]]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """The means of both columns, and of how many pictures each figure's is.
-
-    Of those alone that have it, finite, in both columns: the means of different pictures would show a gain that no
-    picture has.
-    """
-    both, counted = ("bicubic", "ours"), {}
-    means: dict[str, dict[str, float]] = {column: {} for column in both}
-    for key in rows[0]["ours"]:
-        finite = [row for row in rows if all(math.isfinite(row[column][key]) for column in both)]
-        counted[key] = len(finite)
-        for column in both:
-            means[column][key] = statistics.fmean(row[column][key] for row in finite) if finite else math.nan
-    return means, counted
-
-
-def storable(figures: dict[str, Any]) -> dict[str, Any]:
-    """With None for what is not finite: JSON knows neither nan nor inf, and other programs refuse them."""
-
-    def value(x: Any) -> Any:
-        if isinstance(x, dict):
-            return storable(x)
-        return None if isinstance(x, float) and not math.isfinite(x) else x
-
-    return {key: value(x) for key, x in figures.items()}
-
-
-def head() -> str:
-    columns = f"{'PSNR':>8}{'SSIM':>8}{'sharp':>7}{'high':>7}"
-    return f"{'':<24}{'bicubic':<30}  ours\n{'':<24}{columns}  {columns}   gain"
-
-
-def line(name: str, figures: dict[str, dict[str, float]]) -> str:
-    """PSNR in dB, SSIM, sharpness and high frequencies in dB beside the real picture's; the gain in PSNR."""
-    texts = [
-        f"{f['psnr']:8.2f}{f['ssim']:8.4f}{f['sharpness']:7.2f}{f['high_frequency']:7.1f}"
-        for f in (figures["bicubic"], figures["ours"])
-    ]
-    gain = figures["ours"]["psnr"] - figures["bicubic"]["psnr"]
-    return f"{name[-23:]:<24}{texts[0]}  {texts[1]}{gain:7.2f}"
-
-
-def detail(small: Tensor, bicubic: Tensor, ours: Tensor, real: Tensor, scale: int) -> list[Image.Image]:
-    """The middle of each, DETAIL pixels a side at most; of the small picture enlarged by nearest neighbour."""
-    blocks = small.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    h, w = (min(DETAIL, side) for side in real.shape[2:])
-    top, left = (real.shape[2] - h) // 2, (real.shape[3] - w) // 2
-    cut = [pixels.to_array(x[:, :, top : top + h, left : left + w])[0] for x in (blocks, bicubic, ours, real)]
-    return [pixels.to_picture(array).convert("RGB") for array in cut]
-
-
-def sheet(rows: list[list[Image.Image]]) -> Image.Image:
-    """A row per picture under the names of the columns."""
-    step, header = DETAIL + 4, 16
-    heights = [row[0].height + 4 for row in rows]
-    whole = Image.new("RGB", (len(COLUMNS) * step - 4, header + sum(heights) - 4), "white")
-    for i, name in enumerate(COLUMNS):
-        ImageDraw.Draw(whole).text((i * step + 2, 1), name, "black")
-        for j, row in enumerate(rows):
-            whole.paste(row[i], (i * step, header + sum(heights[:j])))
-    return whole
+    held = HeldOut(*held_out.load(data, split, config["data"], G.size, G.channels), n, seed)
+    if kind == "reconstruct":
+        return encoders.measure(G, weights, held, samples)
+    return translation.measure(G, weights, held, config)

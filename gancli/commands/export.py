@@ -94,15 +94,17 @@ def blended(content: dict[str, Any], blend: str, share: float, ema: bool) -> tup
 class Called(nn.Module):
     """A generator as other programs call it: with those of z and c that it looks at, for images in [-1, 1].
 
-    A generator without noise enlarges, and c is a small picture of any size.
+    A generator without noise begins with a picture c of any size, or any multiple of what it halves.
     """
 
     def __init__(self, network: Any, size: int, channels: int, class_names: list[str]):
         super().__init__()
         self.network, self.channels, self.side = network, channels, size
         self.eval().requires_grad_(False)
-        self.z_dim, self.classes, self.enlarges = network.z_dim, network.classes, not network.z_dim
-        self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.enlarges else [])]
+        self.z_dim, self.classes, self.begins_with_picture = network.z_dim, network.classes, not network.z_dim
+        self.source_channels = getattr(network, "source_channels", channels)
+        self.multiple = getattr(network, "multiple", 1)
+        self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.begins_with_picture else [])]
 
     def forward(self, *given: Tensor) -> Tensor:
         inputs = dict(zip(self.names, given))
@@ -115,10 +117,13 @@ class Called(nn.Module):
         """What goes in and what comes out, for people."""
         image = f"image: float32 (N, {self.channels}, {self.side}, {self.side})"
         says = {"z": f"z: float32 (N, {self.z_dim}), from N(0, 1)", "c": f"c: float32 (N, {self.classes}), one-hot"}
-        if self.enlarges:
-            scale = self.network.scale
-            says["c"] = f"c: float32 (N, {self.channels}, h, w), pictures in [-1, 1]"
-            image = f"image: float32 (N, {self.channels}, {scale} h, {scale} w)"
+        if self.begins_with_picture:
+            h, w = (f"{self.multiple} {side}".removeprefix("1 ") for side in "hw")
+            height, width = (f"{self.network.scale * self.multiple} {side}".removeprefix("1 ") for side in "hw")
+            mask = ", the last channel a mask, 1 where the picture is missing and 0 elsewhere"
+            masked = getattr(self.network, "masked", False)
+            says["c"] = f"c: float32 (N, {self.source_channels}, {h}, {w}), pictures in [-1, 1]{mask if masked else ''}"
+            image = f"image: float32 (N, {self.channels}, {height}, {width})"
         elif self.classes:
             says["c"] += " in the order of class_names"
         return "; ".join([*(says[name] for name in self.names), f"{image}, in [-1, 1]"])
@@ -128,8 +133,9 @@ class Called(nn.Module):
         z = f'"z": numpy.random.randn(4, {self.z_dim}).astype("float32")'
         classes = ", ".join(str(i % max(self.classes, 1)) for i in range(4))
         c = f'"c": numpy.eye({self.classes}, dtype="float32")[[{classes}]]'
-        if self.enlarges:
-            c = f'"c": numpy.zeros((1, {self.channels}, 32, 48), "float32")'
+        if self.begins_with_picture:
+            h, w = (-(-side // self.multiple) * self.multiple for side in (32, 48))
+            c = f'"c": numpy.zeros((1, {self.source_channels}, {h}, {w}), "float32")'
         given = ", ".join({"z": z, "c": c}[name] for name in self.names)
         return (
             f"import numpy, onnxruntime\n"
@@ -138,12 +144,13 @@ class Called(nn.Module):
         )
 
     def inputs(self, n: int, height: int = 8, width: int = 8) -> list[Tensor]:
-        """Something to call it with: n images; of pictures to enlarge, the size."""
+        """Something to call it with: n images; of pictures to begin with, the size in multiples."""
         generator = torch.Generator().manual_seed(n)
         z = torch.randn(n, self.z_dim, generator=generator)
         c = one_hot(torch.arange(n) % max(self.classes, 1), self.classes)
-        if self.enlarges:
-            c = 2 * torch.rand(n, self.channels, height, width, generator=generator) - 1
+        if self.begins_with_picture:
+            sides = (height * self.multiple, width * self.multiple)
+            c = 2 * torch.rand(n, self.source_channels, *sides, generator=generator) - 1
         return [{"z": z, "c": c}[name] for name in self.names]
 
     @torch.no_grad()
@@ -151,9 +158,11 @@ class Called(nn.Module):
         """As ONNX, for any number of images. ValueError where the file's images are not this generator's."""
         import onnxruntime
 
-        sizes = {0: "n", 2: "h", 3: "w"} if self.enlarges else {0: "n"}
-        shapes = {name: {axis: torch.export.Dim(size) for axis, size in sizes.items()} for name in self.names}
-        shapes |= {"z": {0: torch.export.Dim("n")}} if self.z_dim else {}
+        shapes: dict[str, Any] = {name: {0: torch.export.Dim("n")} for name in self.names}
+        if self.begins_with_picture:
+            # The smallest that two halvings with a mirrored border take.
+            h, w = (torch.export.Dim(side, min=2) if self.multiple > 1 else torch.export.Dim(side) for side in "hw")
+            shapes["c"] |= {2: self.multiple * h, 3: self.multiple * w}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # z and c have as many rows, and it says so
             program = torch.onnx.export(
@@ -169,7 +178,8 @@ class Called(nn.Module):
         program.model.metadata_props.update(metadata)
         program.save(path, external_data=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for n, height, width in ((1, 1, 1), (2, 8, 8), (5, 7, 12)):
+        least = 2 if self.multiple > 1 else 1
+        for n, height, width in ((1, least, least), (2, 8, 8), (5, 7, 12)):
             given = self.inputs(n, height, width)
             made = session.run(None, {name: t.numpy() for name, t in zip(self.names, given)})[0]
             away = (torch.from_numpy(made) - self(*given)).abs().max().item()

@@ -9,6 +9,9 @@ GROUPS = {
     "losses": "model/loss",
     "penalties": "model/penalty",
     "augmentations": "model/augment",
+    "contents": "model/content",
+    "likelihoods": "model/likelihood",
+    "tasks": "model/task",
     "experiments": "experiment",
     "sweeps": "sweep",
 }

@@ -21,6 +21,7 @@ from gancli import checkpoint, images
 from gancli.config import build, seed_of
 from gancli.data.batches import Batches
 from gancli.data.image_set import ImageSet
+from gancli.data.pairs import two_classes
 from gancli.data.photographs import Photographs
 from gancli.determinism import deterministic
 from gancli.ema import EMA
@@ -118,6 +119,8 @@ class Run:
         self.resumed_from = found[1] if found else None
         self.remarks += [found[2]] if found and found[2] else []
         self.data: ImageSet | Photographs = self.ranks.in_turn(lambda: build(cfg.data.source))
+        if "between" in cfg.model and not len(self.data.sources):
+            self.data = two_classes(self.data, *cfg.model.between)
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
         cfg.data.update(size=self.data.size, channels=self.data.channels, classes=self.data.classes)
         cfg.run.dir = str(folder)
@@ -127,8 +130,10 @@ class Run:
         if self.resumed:
             self.allowed = allowed(self.resumed["config"], cfg, folder)
         torch.manual_seed(seed_of(cfg.seed, "networks"))
+        game = build(cfg.model.game)
+        game.check(self.data)
         self.trainer = Trainer(
-            build(cfg.model.game),
+            game,
             Batches(
                 *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
                 *(self.ranks.rank, self.ranks.size),
@@ -189,11 +194,22 @@ class Run:
         z = noise(range(n), game.G.z_dim, cfg.seed).to(device)
         c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
         # From all over the data: neighbours may be crops of one photograph.
-        x = images.to_float(self.data.take(torch.arange(n) * len(self.data) // n)).to(device)
+        shown = torch.arange(n) * len(self.data) // n
+        x = images.to_float(self.data.take(shown)).to(device)
+        if len(self.data.sources):
+            c = images.to_float(self._sources(shown)).to(device)
         torch.manual_seed(seed_of(cfg.seed, "preview"))
         self.fixed = (z, game.condition(x, c), x)
         chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0))[:COMPARED]
-        self.reference = ImageSet(self.data.take(chosen).cpu(), self.data.labels[chosen], self.data.class_names)
+        self.reference = ImageSet(
+            *(self.data.take(chosen).cpu(), self.data.labels[chosen], self.data.class_names),
+            sources=self._sources(chosen).cpu(),
+        )
+
+    def _sources(self, entries: torch.Tensor) -> torch.Tensor:
+        """What belongs to these images of the data, or lies as far along in a set of another length; or nothing."""
+        n = len(self.data.sources)
+        return self.data.sources[entries * n // len(self.data)] if n else self.data.sources
 
     def train(self) -> float | None:
         """Play the rounds that are left; log, picture and save as they come due."""

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 
+from gancli.data.tasks import Task, blurred, is_number
 from gancli.images import to_array, to_float, to_picture, to_uint8
+from gancli.metrics.fidelity import fidelity
+from gancli.networks.sr import enlarged
 from gancli.share import drawn, normal_like
 
 
 @dataclass
-class Degradation:
+class Degradation(Task):
     """c = JPEG((x * Gaussian) made smaller by `scale` + noise): Wang et al. 2021, equation 1, https://arxiv.org/abs/2107.10833.
 
     x: (N, C, s h, s w) in [-1, 1], on any device, to (N, C, h, w) in [-1, 1] in steps of 8 bits, as people's pictures
@@ -37,6 +40,7 @@ class Degradation:
     share: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not is_number(self.scale, 2, 4) or self.scale != int(self.scale):
             raise ValueError(f"an image is 2, 3 or 4 times larger, but model.scale={self.scale}; type model.scale=4")
         for name, what in (("blur", "pixels of the large image"), ("noise", "grey levels of 255")):
@@ -80,36 +84,18 @@ class Degradation:
             y = compressed(y, torch.where(disturbed.flatten(), quality, 100).tolist())
         return to_float(y)
 
+    def naive(self, c: Tensor) -> Tensor:
+        """Bicubic."""
+        return enlarged(c, self.scale)
 
-def is_number(value: object, least: float, most: float) -> bool:
-    """Whether a person's value is a finite number in [least, most]; from the command line it may be a word."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most and value < math.inf
-    )
+    def compare(self, made: Tensor, real: Tensor, c: Tensor) -> dict[str, float]:
+        """psnr in dB by the convention of the literature."""
+        return {"psnr": fidelity(made, real, self.scale)["psnr"]}
 
 
 def uniform(x: Tensor, most: float) -> Tensor:
     """U(0, most) for each image of x: (N, 1, 1, 1)."""
     return most * drawn(torch.rand, (len(x), 1, 1, 1), x.device)
-
-
-def blurred(x: Tensor, sigma: Tensor, largest: float) -> Tensor:
-    """x (N, C, H, W) through Gaussians of standard deviations sigma (N, 1, 1, 1), in pixels, none above `largest`.
-
-    Beyond its edges x continues as its outermost pixels. As sums of moved images, because a convolution may round to
-    TF32 or bf16, which are coarser than 8 bits; sigma = 0 is exact.
-    """
-    # Beyond four standard deviations lies less than a step of 8 bits. One reach for all, so that nothing waits.
-    reach = math.ceil(4 * largest)
-    offset = torch.arange(-reach, reach + 1, device=x.device)
-    # So narrow, the Gaussian is 1 at 0 and 0 elsewhere; narrower, it would be 0 / 0.
-    weight = (-0.5 * (offset / sigma.clamp(min=1e-3)) ** 2).exp()
-    weight = weight / weight.sum(-1, keepdim=True)
-    y = pad(x, (reach, reach, reach, reach), mode="replicate")
-    for dim, side in ((2, x.shape[2]), (3, x.shape[3])):
-        terms = (share * y.narrow(dim, k, side) for k, share in enumerate(weight.split(1, -1)))
-        y = sum(terms, start=x.new_zeros(()))
-    return y
 
 
 def compressed(x: Tensor, qualities: list[int]) -> Tensor:

@@ -38,6 +38,7 @@ class Photographs:
     rotate: bool = True
     skipped: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
+    sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))  # as of an ImageSet
 
     def __post_init__(self) -> None:
         self.fits = self.sizes // self.size  # crops down and across

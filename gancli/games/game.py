@@ -31,6 +31,14 @@ class Game:
     def __post_init__(self) -> None:
         self.step, self.progress = 0, 0.0
 
+    def check(self, data: Any) -> None:
+        """ValueError where the game cannot be played with these data, an ImageSet or Photographs."""
+        if len(data.sources):
+            raise ValueError(
+                "these data bring images to begin with, and this model begins with noise or makes its own; "
+                "type model=pix2pix or model=cyclegan, or data=folder for the images alone"
+            )
+
     @property
     def double_backward(self) -> bool:
         """Whether a move differentiates a gradient, which torch.compile cannot."""

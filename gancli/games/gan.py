@@ -130,19 +130,25 @@ class GAN(Game):
         return self.judge(x, c) if self.loss.paired else None
 
     def measure(self, G: nn.Module, real: ImageSet, seed: int) -> dict[str, float]:
-        generator, n, x = Generator(G, real.size, real.channels, real.class_names), len(real), to_float(real.images)
-        made = generator.sample(n, seed=seed).cpu()
-        labels = real.labels if generator.classes else torch.zeros_like(real.labels)
-        values = {
-            "sliced_wasserstein": sliced_wasserstein(made, x),
-            "diversity": diversity(made, x, generator.labels(n), labels),
-        }
-        if real.classes > 1:
-            values["class_coverage"], _ = class_coverage(made, x, real.labels, real.classes)
-        return values
+        return samples_measured(G, real, seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {"augment": self.augment.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.augment.load_state_dict(state["augment"])
+
+
+def samples_measured(G: nn.Module, real: ImageSet, seed: int, made: Tensor | None = None) -> dict[str, float]:
+    """As many images of G's, those of `seed` or `made`, beside real ones: cheap figures of likeness and of variety."""
+    generator, n, x = Generator(G, real.size, real.channels, real.class_names), len(real), to_float(real.images)
+    if made is None:
+        made = generator.sample(n, seed=seed).cpu()
+    labels = real.labels if generator.classes else torch.zeros_like(real.labels)
+    values = {
+        "sliced_wasserstein": sliced_wasserstein(made, x),
+        "diversity": diversity(made, x, generator.labels(n), labels),
+    }
+    if real.classes > 1:
+        values["class_coverage"], _ = class_coverage(made, x, real.labels, real.classes)
+    return values

@@ -40,6 +40,16 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return 10 * (255**2 / (a.double() - b.double()).square().mean((-2, -1))).log10()
 
 
+def rgb_psnr(made: Tensor, real: Tensor, where: Tensor | None = None) -> Tensor:
+    """10 log10(255^2 / mean squared difference) in dB of images (N, C, H, W) of 8 bits, over all channels: (N,).
+
+    Infinite where they are the same. where: (N, 1, H, W), 1 at the pixels that count.
+    """
+    a, b = (to_uint8(image).cpu().double() for image in (made, real))
+    counted = torch.ones_like(a) if where is None else where.cpu().double().expand_as(a)
+    return 10 * (255**2 * counted.sum((1, 2, 3)) / (counted * (a - b).square()).sum((1, 2, 3))).log10()
+
+
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of each pair of planes (N, H, W) in grey levels, (N,), 1 for the same plane.
 

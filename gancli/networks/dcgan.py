@@ -46,11 +46,15 @@ class Generator(nn.Module):
             kernel, stride, padding = (-(-size >> k), 1, 0) if first else (4, 2, 1)
             layers += [nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU(True)]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1))
         init_normal(self)
 
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+    def raw(self, z: Tensor, c: Tensor) -> Tensor:
+        """What goes through tanh, which a likelihood may want to see."""
         return crop(self.layers(torch.cat([z, self.embed(c)], 1)[:, :, None, None]), self.size)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.raw(z, c).tanh()
 
 
 NORMS = ("batch", "none", "spectral")
@@ -77,6 +81,8 @@ class Discriminator(nn.Module):
         embedding: int = 8,
         norm: str = "batch",
         minibatch: str = "none",
+        outputs: int = 1,
+        bias: bool = True,
     ):
         super().__init__()
         batch = check_choice("model.norm", norm, NORMS) == "batch"
@@ -90,7 +96,7 @@ class Discriminator(nn.Module):
             layers += [nn.BatchNorm2d(after)] if normed else []
             self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, True)))
         self.minibatch = minibatch_layer(minibatch, widths[-1] * (size >> k) ** 2)
-        self.last = nn.Conv2d(widths[-1] + self.minibatch.extra + self.embed.width, 1, size >> k)
+        self.last = nn.Conv2d(widths[-1] + self.minibatch.extra + self.embed.width, outputs, size >> k, bias=bias)
         init_normal(self)
         if norm == "spectral":
             spectral(self)
@@ -104,3 +110,25 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.last(beside(self.features(x, c), self.embed(c))).flatten()
+
+
+class Encoder(Discriminator):
+    """The discriminator's layers up to numbers that describe the image instead of a verdict on it.
+
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to (N, outputs). bias: of the last layer.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        channels: int,
+        size: int,
+        width: int = 64,
+        classes: int = 0,
+        norm: str = "batch",
+        bias: bool = True,
+    ):
+        super().__init__(channels, size, width, classes, norm=norm, outputs=outputs, bias=bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(beside(self.features(x, c), self.embed(c))).flatten(1)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gancli.config import nearest
+from gancli.share import drawn
 
 
 class LabelEmbedding(nn.Module):
@@ -71,6 +72,38 @@ def check_choice(key: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ValueError(f"{key}={value} is not one of {', '.join(known)}{nearest(str(value), known)}")
     return value
+
+
+class Dropout(nn.Module):
+    """Sets each value to 0 with probability p while training, and enlarges the others by 1 / (1 - p).
+
+    As torch's own, but what is drawn does not depend on how many processes share a batch.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"a share of values is left out, but model.dropout={p}; type model.dropout=0.5")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.p):
+            return x
+        return x * (drawn(torch.rand, tuple(x.shape), x.device) >= self.p) / (1 - self.p)
+
+
+class ReflectionPad(nn.Module):
+    """`border` pixels more on each side, mirrored at the outermost: torch's own, but deterministic on CUDA too."""
+
+    def __init__(self, border: int):
+        super().__init__()
+        self.border = border
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dim in (2, 3):
+            first, last = x.narrow(dim, 1, self.border), x.narrow(dim, -self.border - 1, self.border)
+            x = torch.cat([first.flip(dim), x, last.flip(dim)], dim)
+        return x
 
 
 class NoMinibatch(nn.Module):

@@ -28,10 +28,14 @@ class Generator(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)), nn.Tanh())
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)))
+
+    def raw(self, z: Tensor, c: Tensor) -> Tensor:
+        """What goes through tanh, which a likelihood may want to see."""
+        return self.layers(torch.cat([z, self.embed(c)], 1)).unflatten(1, self.shape)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        return self.layers(torch.cat([z, self.embed(c)], 1)).unflatten(1, self.shape)
+        return self.raw(z, c).tanh()
 
 
 NORMS = ("none", "spectral")
@@ -54,6 +58,7 @@ class Discriminator(nn.Module):
         dropout: float = 0.0,
         norm: str = "none",
         minibatch: str = "none",
+        outputs: int = 1,
     ):
         super().__init__()
         check_choice("model.norm", norm, NORMS)
@@ -64,7 +69,7 @@ class Discriminator(nn.Module):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.minibatch = minibatch_layer(minibatch, width)
-        self.last = nn.Linear(width + self.minibatch.extra, 1)
+        self.last = nn.Linear(width + self.minibatch.extra, outputs)
         if norm == "spectral":
             spectral(self)
 
@@ -74,3 +79,16 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.last(self.features(x, c)).squeeze(1)
+
+
+class Encoder(Discriminator):
+    """pixels - 4 width - 2 width - width - outputs: numbers that describe the image instead of a verdict on it.
+
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to (N, outputs).
+    """
+
+    def __init__(self, outputs: int, channels: int, size: int, width: int = 256, classes: int = 0):
+        super().__init__(channels, size, width, classes, outputs=outputs)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(self.features(x, c))

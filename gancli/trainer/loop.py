@@ -132,6 +132,7 @@ class Trainer:
     def draw(self) -> tuple[Tensor, Tensor]:
         x, c = self.batches(self.draws)
         self.draws += 1
+        c = c.contiguous(memory_format=self.layout) if c.dim() == 4 else c
         return x.contiguous(memory_format=self.layout), c
 
     def set_rates(self, progress: float) -> None:

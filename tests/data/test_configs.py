@@ -46,13 +46,16 @@ def test_builds(name, tmp_path):
     elif name in ("folder", "photos"):
         Image.fromarray(x[0].repeat(16, 0).repeat(16, 1)).save(tmp_path / "a.png")
         cfg.data.path, cfg.data.cache = str(tmp_path), str(tmp_path / "cache")
+    elif name in ("pairs", "unpaired"):
+        Image.fromarray(x[0]).save(tmp_path / "a.png")
+        cfg.data.path = cfg.data.sources = str(tmp_path)
     data = build(cfg.data.source)
     for fact in ("size", "channels", "classes"):
         assert cfg.data[fact] in (None, getattr(data, fact))
     assert len(data) == len(data.labels) > 0
 
 
-@pytest.mark.parametrize("name", ["folder", "npz", "photos"])
+@pytest.mark.parametrize("name", ["folder", "npz", "pairs", "photos", "unpaired"])
 def test_path_is_asked_for(name):
     with pytest.raises(ValueError, match=rf"data={name} needs .*data\.path="):
         build(load(name).data.source)

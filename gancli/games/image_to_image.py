@@ -1,6 +1,7 @@
-"""Super-resolution: G makes a large image of a small one, first alone, then against D.
+"""Image to image: G makes x of an image c, alone, against D, or first one and then the other.
 
-Ledig et al. 2017 (SRGAN), https://arxiv.org/abs/1609.04802.
+Isola et al. 2017 (pix2pix), https://arxiv.org/abs/1611.07004; with a small c, Ledig et al. 2017 (SRGAN),
+https://arxiv.org/abs/1609.04802; with a c that has a hole, Pathak et al. 2016, https://arxiv.org/abs/1604.07379.
 """
 
 from dataclasses import dataclass
@@ -9,37 +10,45 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gancli.data.degrade import Degradation
 from gancli.data.image_set import ImageSet
+from gancli.data.tasks import NO_SOURCES, Given, Task
 from gancli.games.game import Game, Move, Terms
 from gancli.games.gan import GAN
 from gancli.images import to_float
-from gancli.metrics.fidelity import fidelity
-from gancli.networks.sr import enlarged
 
-MEASURED = 64  # crops that the cheap measure looks at
+MEASURED = 64  # images that the cheap measure looks at
 
 
 @dataclass(eq=False, kw_only=True)
-class SuperResolution(Game):
-    """G alone: its image shall have the content of the real one (section 2.2.1).
+class ImageToImage(Game):
+    """G alone: its image shall have the content of the real one.
 
-    c is made of x by `degrade`: (N, C, H / scale, W / scale).
-    content: the distance of made images from real ones that is minimised.
+    content: the distance of made images from real ones that is minimised. task: what c is made of x, or that the data
+    bring it.
     """
 
     headline: ClassVar[str] = "psnr"
     lower_is_better: ClassVar[bool] = False
 
     content: Any
-    degrade: Degradation
+    task: Task
+
+    def check(self, data: Any) -> None:
+        if not isinstance(self.task, Given):
+            return super().check(data)
+        if not len(data.sources):
+            raise ValueError(NO_SOURCES)
+        if not data.paired:
+            raise ValueError(
+                "these data are two sets of images of which no two belong together; type model=cyclegan, or data=pairs"
+            )
 
     def to(self, device: torch.device) -> None:
         super().to(device)  # a GAN's augmentation
         self.content.to(device)
 
     def condition(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.degrade(x)
+        return self.task.condition(x, c)
 
     def moves(self, step: int, progress: float) -> list[Move]:
         self.step, self.progress = step, progress
@@ -51,30 +60,31 @@ class SuperResolution(Game):
         return {"G/content": self.content(self.G(self.noise(c), c), x)}
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """Bicubic | G's | real, side by side: (N, C, H, 3 W)."""
-        return torch.cat([enlarged(c, self.degrade.scale), G(z, c), x], 3)
+        """What there is without a network | G's | real, side by side: (N, C, H, 3 W)."""
+        return torch.cat([self.task.naive(c), G(z, c), x], 3)
 
     def measure(self, G: nn.Module, real: ImageSet, seed: int) -> dict[str, float]:
-        """PSNR in dB, as `gan evaluate` has it but on crops of the training images, and bicubic's on the same."""
+        """PSNR in dB as the task has it, and `naive_psnr` of what there is without a network, on the same images."""
         device = next(G.parameters()).device
-        x = to_float(real.images[:MEASURED]).to(device)
+        x, c = (to_float(t[:MEASURED]).to(device) for t in (real.images, real.sources))
         torch.manual_seed(seed)  # the same disturbances each time
-        c = self.condition(x, torch.zeros(len(x), 0, device=device))
+        c = self.condition(x, c)
         with torch.no_grad():
-            ours, bicubic = G(self.noise(c), c), enlarged(c, self.degrade.scale)
-        made = {"psnr": ours, "bicubic_psnr": bicubic}
-        return {name: fidelity(images, x, self.degrade.scale)["psnr"] for name, images in made.items()}
+            ours, naive = G(self.noise(c), c), self.task.naive(c)
+        values = self.task.compare(ours, x, c)
+        return values | {f"naive_{name}": value for name, value in self.task.compare(naive, x, c).items()}
 
 
 @dataclass(eq=False, kw_only=True)
-class SRGAN(SuperResolution, GAN):
+class ImageToImageGAN(ImageToImage, GAN):
     """G alone for the first `pretrain` of the budget, then G and D: content plus `adversarial` times D's opinion.
 
-    Equation 3: the paper's weight is 1e-3, and its first phase is a whole training of SRResNet (section 3.2).
+    pix2pix, equation 4, has a weight of 100 on L1 beside D's opinion, from the beginning: adversarial=0.01. SRGAN,
+    equation 3, has 1e-3, and a first phase that is a whole training of SRResNet (section 3.2).
     """
 
-    adversarial: float = 1e-3
-    pretrain: float = 0.5
+    adversarial: float
+    pretrain: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,7 +102,7 @@ class SRGAN(SuperResolution, GAN):
 
     def moves(self, step: int, progress: float) -> list[Move]:
         if progress < self.pretrain:
-            return SuperResolution.moves(self, step, progress)
+            return ImageToImage.moves(self, step, progress)
         return GAN.moves(self, step, progress)
 
     def generator_loss(self, x: Tensor, c: Tensor) -> Terms:

@@ -1,0 +1,54 @@
+"""gan project: for every picture the code of which a generator makes what is nearest to it."""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from gancli import checkpoint, files, images, latents
+from gancli.commands.info import shown
+from gancli.config import choose_device
+from gancli.data.pictures import printable
+from gancli.metrics.fidelity import psnr
+
+
+def main(
+    inputs: Sequence[str],
+    ckpt: str,
+    out: str,
+    steps: int,
+    seed: int,
+    classes: Sequence[int | str],
+    fit: str,
+    overwrite: bool,
+    skip: bool,
+    ema: bool,
+    device: str,
+) -> None:
+    """Search every picture that is named; prints the paths written. ValueError at the end where one failed."""
+    if files.form(out, "", 95) != "png":
+        raise ValueError(f"out={out} is no form that is written; type out=x.png or out=DIR/")
+    where = choose_device(device)
+
+    def begin() -> files.Make:
+        G = checkpoint.load(ckpt, ema, where)
+        G.check_noise()
+
+        def find(job: files.Job, progress: files.Progress) -> None:
+            code = job.target.with_suffix(".npz")
+            if code.exists() and not overwrite:
+                raise ValueError(f"{code} is there already; type overwrite=true, or another out=")
+            x = latents.picture(job.source, G, fit)
+            z, c = latents.project(G, x, classes, steps, seed)
+            found = G.made(z, c).cpu()
+            images.write(images.grid(torch.cat([x, found]), 2), job.target)
+            tqdm.write(printable(str(latents.save(code, z, c))))
+            error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, found))).item()
+            name = dict(enumerate(G.class_names)).get(k := int(c.argmax()), k) if G.classes else ""
+            said = f"PSNR {error:.1f} dB{', class ' * bool(G.classes)}{name}"
+            tqdm.write(f"{printable(str(job.source))}: {shown(said)}", file=sys.stderr)
+
+        return find
+
+    files.run("project", "projected", inputs, out, "_projected", "png", overwrite, skip, begin)

@@ -1,0 +1,36 @@
+"""gan translate: pictures made of pictures by pix2pix or CycleGAN, file by file."""
+
+from collections.abc import Sequence
+
+from gancli import files
+from gancli.config import choose_device
+from gancli.translating import load
+
+
+def main(
+    inputs: Sequence[str],
+    ckpt: str,
+    out: str,
+    direction: str,
+    overwrite: bool,
+    skip: bool,
+    format: str,
+    quality: int,
+    tile: int,
+    ema: bool,
+    device: str,
+) -> None:
+    """Translate every picture that is named; prints the paths written. ValueError at the end where one failed."""
+    kind = files.form(out, format, quality)
+    where = choose_device(device)
+
+    def begin() -> files.Make:
+        translator = load(ckpt, direction, ema, where, tile)
+
+        def translate(job: files.Job, progress: files.Progress) -> None:
+            result = translator(files.read(job.source, 1, kind), progress)
+            files.save(files.reduced(result, kind), job.target, kind, quality)
+
+        return translate
+
+    files.run("translate", "translated", inputs, out, "_translated", kind, overwrite, skip, begin)

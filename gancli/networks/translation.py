@@ -1,0 +1,130 @@
+"""Networks that make an image of an image: CycleGAN's residual generator and both its directions, PatchGAN.
+
+Zhu et al. 2017, https://arxiv.org/abs/1703.10593, section 7.1 (after Johnson et al. 2016); Isola et al. 2017,
+https://arxiv.org/abs/1611.07004, section 6.1.2.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gancli.networks.layers import ReflectionPad, check_choice, init_normal, spectral
+from gancli.networks.unet import WHOLE, need_sources, norm_layer, padded
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(ReLU(norm(conv(x))))), 3x3 on reflected borders."""
+
+    def __init__(self, width: int, norm: str):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(ReflectionPad(1), nn.Conv2d(width, width, 3, bias=norm == "none"), norm_layer(norm, width), nn.ReLU()),
+            *(ReflectionPad(1), nn.Conv2d(width, width, 3, bias=norm == "none"), norm_layer(norm, width)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class ResidualGenerator(nn.Module):
+    """7x7 - two halvings - `depth` residual blocks at 4 width - two doublings - 7x7 - tanh.
+
+    c (N, source_channels, H, W) to (N, channels, H, W) in [-1, 1]; z is of width zero. Any size; what is no multiple
+    of 4 is padded. Paper: width 64, 6 blocks for images of 128 pixels and 9 for 256. Departure from the paper: the
+    doublings are 4x4 (paper: 3x3), so that every pixel is made of as many.
+    """
+
+    z_dim, classes, scale, masked, multiple = 0, 0, 1, False, 4
+
+    def __init__(self, channels: int, source_channels: int, width: int = 64, depth: int = 6, norm: str = "instance"):
+        super().__init__()
+        need_sources(source_channels)
+        self.channels, self.source_channels = channels, source_channels
+        # 3 of the first layer, then in steps of 1, 2 and 4 pixels; the last layer 3 again.
+        self.reach = WHOLE if norm == "instance" else 3 + 1 + 2 + 8 * depth + 8 + 4 + 3
+        bias = norm == "none"
+        layers: list[nn.Module] = [ReflectionPad(3), nn.Conv2d(source_channels, width, 7, bias=bias)]
+        layers += [norm_layer(norm, width), nn.ReLU()]
+        for now in (width, 2 * width):
+            layers += [nn.Conv2d(now, 2 * now, 3, 2, 1, bias=bias), norm_layer(norm, 2 * now), nn.ReLU()]
+        layers += [ResidualBlock(4 * width, norm) for _ in range(depth)]
+        for now in (4 * width, 2 * width):
+            layers += [nn.ConvTranspose2d(now, now // 2, 4, 2, 1, bias=bias)]
+            layers += [norm_layer(norm, now // 2), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, ReflectionPad(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+        init_normal(self)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        # The blocks reflect one pixel of a quarter of the size, so there must be two.
+        return self.layers(padded(c, self.multiple, least=8))[:, :, : c.shape[2], : c.shape[3]]
+
+
+class TwoWay(nn.Module):
+    """CycleGAN's two generators: `there` makes an image of the second set of one of the first, `back` the reverse."""
+
+    z_dim, classes, scale, masked = 0, 0, 1, False
+
+    def __init__(self, there: nn.Module, back: nn.Module):
+        super().__init__()
+        self.there, self.back = there, back
+        self.channels, self.source_channels = there.channels, there.source_channels
+        self.multiple, self.reach = there.multiple, there.reach
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.there(z, c)
+
+
+class PatchDiscriminator(nn.Module):
+    """A logit for every patch: 4x4 convolutions and LeakyReLU(0.2), `depth` of them of stride 2 and two of 1.
+
+    x (N, channels, H, W) beside c (N, source_channels, H, W), which may be of width zero, to (N, H', W'). A patch is
+    70x70 pixels where depth is 3. Images of less than 64 pixels have fewer strides, so that there are patches: of 34x34
+    at 32 pixels, of 16x16 at 16.
+    norm: batch | instance | spectral | none, not at the first and the last layer (spectral: at all).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        source_channels: int = 0,
+        size: int = 256,
+        width: int = 64,
+        depth: int = 3,
+        norm: str = "batch",
+    ):
+        super().__init__()
+        check_choice("model.norm", norm, ("batch", "instance", "spectral", "none"))
+        depth = max(1, min(depth, size.bit_length() - 4))
+        if size < 8:
+            raise ValueError(f"PatchGAN judges images of 8 pixels or more, but data.size={size}; type data.size=32")
+        self.source_channels = source_channels
+        inner = "none" if norm == "spectral" else norm
+        layers: list[nn.Module] = [nn.Conv2d(channels + source_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        now = width
+        for i in range(1, depth + 1):
+            after = width * min(2**i, 8)
+            stride, bias = 2 if i < depth else 1, inner == "none"
+            layers += [nn.Conv2d(now, after, 4, stride, 1, bias=bias), norm_layer(inner, after), nn.LeakyReLU(0.2)]
+            now = after
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(now, 1, 4, 1, 1)
+        init_normal(self)
+        if norm == "spectral":
+            spectral(self)
+
+    def features(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the last layer sees of x."""
+        return self.layers(torch.cat([x, c], 1) if self.source_channels else x)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.last(self.features(x, c)).squeeze(1)
+
+
+class TwoDiscriminators(nn.Module):
+    """CycleGAN's two discriminators: `target` judges images of the second set, x; `source` those of the first, c."""
+
+    def __init__(self, target: nn.Module, source: nn.Module):
+        super().__init__()
+        self.target, self.source = target, source
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.target(x, c)
