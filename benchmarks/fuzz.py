@@ -35,14 +35,26 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gancli import archive, checkpoint, cli
-from gancli.commands import export, info, sample, train, upscale  # noqa: F401  imported before the fork
+from gancli.commands import (  # noqa: F401  imported before the fork
+    export,
+    info,
+    inpaint,
+    reconstruct,
+    sample,
+    train,
+    translate,
+    upscale,
+)
 
 BATCH = 25  # cases a process
 SECONDS = 30  # a case, then it hangs
 ROOM = 1.5 * 2**30  # bytes that a process may take beside what importing everything took
 TINY = ["data=synthetic", "data.n=16", "data.size=8", "data.batch_size=4", "model.width=4", "device=cpu"]
 TINY += ["trainer.steps=1", "trainer.sample_rows=1", "trainer.preflight=false"]
-MODELS = (["model=mlp"], ["model=cgan"], ["model=sr_compact", "data.size=16", "model.depth=2"])
+MODELS = (
+    *(["model=mlp"], ["model=cgan"], ["model=sr_compact", "data.size=16", "model.depth=2"]),
+    *(["model=vae_mlp"], ["model=inpainting"], ["model=cyclegan", "model.depth=1"]),
+)
 # What a stranger would like to have called, and numbers that a program might trust.
 NAMES = (
     *("os system", "posix system", "builtins eval", "builtins exec", "builtins bytearray", "subprocess Popen"),
@@ -237,10 +249,11 @@ def checkpoint_case(number: int, seed: int, bases: list[bytes], folder: Path) ->
     name = "case.pt" if data[:2] == b"PK" else "case.safetensors"
     (folder / name).write_bytes(ways[int(draw.integers(len(ways)))](data, draw, others))
     if name != "case.pt":
-        return [["upscale", "in.png", "out=up.png", f"ckpt={name}", "device=cpu"]]
+        return [["upscale", "in.png", "out=upscale.png", f"ckpt={name}", "device=cpu"]]
     commands = [["info", f"ckpt={name}"], ["sample", f"ckpt={name}", "n=1", "out=s.png", "device=cpu"]]
     commands.append(["export", f"ckpt={name}", "out=e.safetensors"])
-    commands.append(["upscale", "in.png", "out=up.png", f"ckpt={name}", "device=cpu"])
+    for command, *more in (["upscale"], ["translate"], ["inpaint", "mask=centre"], ["reconstruct"]):
+        commands.append([command, "in.png", f"out={command}.png", f"ckpt={name}", "device=cpu", *more])
     if number % 5 == 0:  # resumed
         (folder / "run" / "checkpoints").mkdir(parents=True)
         shutil.copy(folder / name, folder / "run" / "checkpoints" / "last.pt")
@@ -255,10 +268,12 @@ def picture_case(number: int, seed: int, bases: list[bytes], folder: Path) -> li
     data = (flipped, cut, spliced, headed)[int(draw.integers(4))](bases[number % len(bases)], draw, bases)
     (folder / "case" / "a.png").write_bytes(data)
     scale = f"scale={2 + number % 3}"
-    return [["data", "check", "case"], ["upscale", "case/a.png", "out=up.png", "device=cpu", scale]]
+    return [["data", "check", "case"], ["upscale", "case/a.png", "out=upscale.png", "device=cpu", scale]]
 
 
-RESULTS = {"case.pt", "case.safetensors", "case", "in.png", "s.png", "e.safetensors", "up.png", "run"}
+OF_PICTURES = ("upscale", "translate", "inpaint", "reconstruct")
+RESULTS = {"case.pt", "case.safetensors", "case", "in.png", "s.png", "e.safetensors", "run"}
+RESULTS |= {f"{command}.png" for command in OF_PICTURES}
 
 
 def play(commands: list[list[str]], folder: Path) -> str:
@@ -273,7 +288,9 @@ def play(commands: list[list[str]], folder: Path) -> str:
         except BaseException:
             return f"{words[0]}: {traceback.format_exc()}"
         said = error.getvalue().strip().splitlines()
-        alone = len(said) == 1 or (words[0] in ("upscale", "train") and all(s.startswith("gan: ") for s in said[-1:]))
+        alone = len(said) == 1 or (
+            words[0] in (*OF_PICTURES, "train") and all(s.startswith("gan: ") for s in said[-1:])
+        )
         if code and not (alone and said[-1].startswith("gan: ") and "GAN_TRACEBACK" not in said[-1]):
             return f"{words[0]} ended with {code}: {' | '.join(said)[-600:]}"
         if any("Warning" in line for line in said):

@@ -11,7 +11,7 @@ from gancli.share import Share, gathered, own, sharing
 
 
 def test_codes_are_as_far_from_noise_as_they_are_shifted():
-    """All codes moved by m are |m . theta| away along theta; over all directions that is |m|^2 / z_dim in the square."""
+    """All codes moved by m are |m . theta| away along theta; over all directions, squared, that is |m|^2 / z_dim."""
     torch.manual_seed(0)
     shift = torch.randn(8)
     near = torch.stack([from_noise(torch.randn(512, 8)) for _ in range(20)]).mean()

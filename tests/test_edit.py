@@ -206,3 +206,17 @@ def test_bad_input_gets_one_sentence(checkpoints, gan, tmp_path, model, words, c
     got, out, error = gan("edit", *words, f"ckpt={checkpoints[model]}")
     assert got == code and said in error and len(error.strip().splitlines()) == 1
     assert not out and not any(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_plane_is_both_directions_at_once(gan, checkpoints):
+    """Around the mean code: rows go down the second direction, columns along the first."""
+    ckpt = checkpoints["dcgan"]
+    code, _, error = gan("edit", f"ckpt={ckpt}", "plane=true", "steps=3", "amount=2", "out=plane.npz")
+    assert code == 0, error
+    G = gancli.load(ckpt)
+    first, second = first_layer_directions(G, 2)
+    z = torch.stack([2 * (column * first - row * second) for row in (-1, 0, 1) for column in (-1, 0, 1)])
+    expected = images.to_array(G.made(z, torch.zeros(9, 0)))
+    assert alike(np.load("plane.npz")["images"], expected)
+    code, _, error = gan("edit", f"ckpt={checkpoints['cgan']}", "plane=true", "classes=[0,1]")
+    assert code == 1 and "leave one out" in error

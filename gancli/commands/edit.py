@@ -22,6 +22,7 @@ def main(
     image: int,
     classes: Sequence[int | str],
     directions: int,
+    plane: bool,
     steps: int,
     amount: float,
     data: str,
@@ -39,7 +40,9 @@ def main(
         raise ValueError(f"a row has 2 images or more, but steps={steps}; type steps=9")
     if image < 0:
         raise ValueError(f"the images of a seed are numbered from 0, but image={image}; type image=0")
-    if kind == ".png" and steps * max(directions, 1) > LARGEST_GRID:
+    if plane and classes[1:]:
+        raise ValueError("a plane is of the two strongest directions, and classes= name another; leave one out")
+    if kind == ".png" and steps * (steps if plane else max(directions, 1)) > LARGEST_GRID:
         raise ValueError(f"a grid shows {LARGEST_GRID:,} images at most, but steps={steps}; type steps=9")
     file = checkpoint.find(ckpt)
     G = checkpoint.load(file, ema, choose_device(device))
@@ -47,7 +50,9 @@ def main(
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     ends: Sequence[Tensor] = ()
-    if len(classes) < 2:
+    if plane:
+        way = latents.first_layer_directions(G, 2)
+    elif len(classes) < 2:
         way = latents.first_layer_directions(G, directions)
     elif G.classes:
         way, ends = torch.zeros(1, G.z_dim), one_hot(G.labels(2, classes), G.classes).split(1)
@@ -56,7 +61,12 @@ def main(
     z, c = start(G, inputs, classes[:1], seed, image, fit)
     a, b = ends or (c, c)
     t = torch.linspace(0, 1, steps)[:, None]
-    rows = [(z + (2 * t - 1) * amount * direction, torch.lerp(a, b, t)) for direction in way]
+    moved = (2 * t - 1) * amount
+    if plane:  # around the middle of all codes, where no picture is given
+        z = z if inputs else torch.zeros_like(z)
+        rows = [(z + moved * way[0] - down * way[1], c.expand(steps, -1)) for down in moved]
+    else:
+        rows = [(z + moved * direction, torch.lerp(a, b, t)) for direction in way]
     x = G.made(*(torch.cat(part) for part in zip(*rows)))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     WRITERS[kind](path, x, None, steps, G)

@@ -77,8 +77,8 @@ class PatchDiscriminator(nn.Module):
     """A logit for every patch: 4x4 convolutions and LeakyReLU(0.2), `depth` of them of stride 2 and two of 1.
 
     x (N, channels, H, W) beside c (N, source_channels, H, W), which may be of width zero, to (N, H', W'). A patch is
-    70x70 pixels where depth is 3. Images of less than 64 pixels have fewer strides, so that there are patches: of 34x34
-    at 32 pixels, of 16x16 at 16.
+    70x70 pixels where depth is 3. Images of less than 56 pixels have fewer strides, so that there are patches: of 34x34
+    from 28 pixels on, of 16x16 below.
     norm: batch | instance | spectral | none, not at the first and the last layer (spectral: at all).
     """
 
@@ -93,7 +93,7 @@ class PatchDiscriminator(nn.Module):
     ):
         super().__init__()
         check_choice("model.norm", norm, ("batch", "instance", "spectral", "none"))
-        depth = max(1, min(depth, size.bit_length() - 4))
+        depth = max(1, min(depth, 3 if size >= 56 else 2 if size >= 28 else 1))
         if size < 8:
             raise ValueError(f"PatchGAN judges images of 8 pixels or more, but data.size={size}; type data.size=32")
         self.source_channels = source_channels
