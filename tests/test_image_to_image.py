@@ -1,5 +1,7 @@
 """Games from an image to an image: terms by hand, the pool, which data fit, networks that keep what they are told."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -169,6 +171,7 @@ def test_two_folders_are_trained_on(model, data, gan, tmp_path):
     words = ["train", f"model={model}", f"data={data}", *two_folders(tmp_path), *FOLDERS, "run.dir=run"]
     code, out, error = gan(*words)
     assert code == 0 and out.endswith("run\n"), error
+    assert "gan translate PICTURE" in Path("run/index.html").read_text()  # what its page says to type next
     code, out, error = gan("translate", "a/3.png", "ckpt=run", "out=made.png")
     assert code == 0 and Image.open("made.png").size == (16, 16), error
 

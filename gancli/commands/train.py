@@ -25,6 +25,7 @@ from gancli.data.pairs import two_classes
 from gancli.data.photographs import Photographs
 from gancli.determinism import deterministic
 from gancli.ema import EMA
+from gancli.kinds import command_for
 from gancli.machine import describe
 from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
@@ -372,6 +373,7 @@ class Run:
             device=str(trainer.device),
             versions=checkpoint.versions(),
             parameters=sizes,
+            use=command_for(trainer.game.G),
             images=len(self.data),
             budget=str(trainer.budget),
         )

@@ -92,7 +92,7 @@ class VAE(Variational):
         torch.manual_seed(seed)  # the same pixels and the same noise each time
         with torch.no_grad():
             bounds = elbo(G, G.likelihood.observed(x), c, self.noise(c))  # type: ignore[operator, union-attr]
-        return {**Encoding.measure(self, G, real, seed), "elbo": float(bounds.mean())}
+        return {"elbo": float(bounds.mean()), **Encoding.measure(self, G, real, seed)}
 
 
 @dataclass(eq=False, kw_only=True)

@@ -62,7 +62,8 @@ class CycleGAN(GAN):
             outputs = [D(images, c[:, :0]) for images in (real, self.pools[name](fake.detach()))]
             terms[f"D/{name}"] = self.loss.discriminator(*outputs)
             with torch.no_grad():
-                terms |= {f"{key} {name}": value for key, value in self.loss.watch(*outputs).items()}
+                watched = self.loss.watch(*outputs)
+                terms |= {key.replace("D(", f"D_{name}("): value for key, value in watched.items()}
         return terms
 
     def generator_loss(self, x: Tensor, c: Tensor) -> Terms:

@@ -206,10 +206,24 @@ def _provenance(run: Run) -> str:
     return f'<section><h2>What produced it</h2><dl class="table">{cells}</dl></section>'
 
 
+# What else than samples a run is for, by the command that its "started" row names, and what is typed behind it.
+USES = {
+    "reconstruct": ("reconstruct pictures", ""),
+    "translate": ("translate pictures", ""),
+    "inpaint": ("fill holes in pictures", " mask=centre"),
+    "upscale": ("enlarge pictures", ""),
+}
+
+
 def _next(run: Run) -> str:
     commands = []
     if any((run.folder / "checkpoints").glob("*.pt")):
-        commands.append(("sample from it", f"gan sample {_argument('ckpt', run.folder)}"))
+        use, ckpt = str(run.started.get("use", "sample")), _argument("ckpt", run.folder)
+        if use in ("sample", "reconstruct"):
+            commands.append(("sample from it", f"gan sample {ckpt}"))
+        if use in USES:
+            what, more = USES[use]
+            commands.append((what, f"gan {use} PICTURE {ckpt}{more}"))
     if run.status != "finished":
         # A running run needs this only when its process was killed, which the folder cannot tell.
         what = "if it was killed, resume" if run.status == "running" else "resume" if commands else "train again"
