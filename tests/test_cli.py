@@ -190,12 +190,14 @@ def test_a_terminal_gets_one_bar_and_no_lines_of_numbers(tmp_path):
     assert "100%|" in text and "step 6" in text and "images/s" in text and "min left" not in text
 
 
+@pytest.mark.slow
 def test_runs_begun_at_once_do_not_share_a_folder(tmp_path):
     runs = [start("train", *TINY, "trainer.steps=1", cwd=tmp_path) for _ in range(2)]
     folders = {run.communicate()[0].strip() for run in runs}
     assert all(run.returncode == 0 for run in runs) and len(folders) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
     words = ["train", *TINY, "trainer.steps=100000", "trainer.sample_every=100000", "run.dir=run"]

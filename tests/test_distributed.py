@@ -23,6 +23,7 @@ from gancli.data.photographs import photographs
 from gancli.share import Share, drawn, normal_like, sharing
 from gancli.trainer.distributed import here, joined
 
+pytestmark = pytest.mark.slow  # two processes first train every model, which takes half a minute
 MODELS = choices("model")
 # What is asked of a batch as a whole (its mean features) each process asks of its part.
 AS_A_WHOLE = ("feature_matching",)

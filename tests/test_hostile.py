@@ -283,6 +283,7 @@ def test_safetensors_of_a_stranger(gan, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"in.png", "up.png", "bad.safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory, as Linux does")
 def test_files_damaged_at_random_open_or_are_refused():
     words = [sys.executable, str(FUZZER), "--checkpoints", "60", "--pictures", "60", "--seed", "1"]

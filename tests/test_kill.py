@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "kill.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, as Linux does well")
 def test_killed_anywhere_and_resumed_equals_uninterrupted():
     words = [sys.executable, str(SCRIPT), "--times", "20", "--seed", "1"]

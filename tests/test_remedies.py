@@ -179,6 +179,7 @@ def told(folder: Path) -> list[tuple[str, int, str]]:
     return [(r["event"], r["step"], r["finding"]) for r in rows if r.get("event") in ("warning", "recovered")]
 
 
+@pytest.mark.slow
 def test_the_run_says_that_d_has_won_and_what_it_advises_helps(tmp_path):
     """G hardly moves, so D is soon always right; the advised penalty keeps it from being sure."""
     unfair = ["data=synthetic", "model=mlp", "model.width=8", "data.size=8", "data.batch_size=16", "trainer.steps=700"]

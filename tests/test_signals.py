@@ -97,6 +97,7 @@ def test_a_sweep_that_is_interrupted_goes_on_when_it_is_typed_again(gan, monkeyp
     assert (folder / "leaderboard.csv").read_text().count("finished") == 3
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_sweep_all_save(tmp_path):
     """Ctrl-C reaches the whole family, and the workers wait for the first of them to pass it on."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
