@@ -19,6 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs real MNIST and CIFAR-10: set GAN_DATA to their folder"))
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on which tests came before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """`gan("train", ...)` in an empty folder, in this process: (exit code, standard output, standard error)."""
