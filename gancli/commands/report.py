@@ -7,9 +7,13 @@ from gancli.report.leaderboard import write_leaderboard
 from gancli.report.page import write_page
 from gancli.report.read import find_runs
 
+ASCENDING = {"auto": None, "true": True, "false": False}
 
-def main(runs: Sequence[str], sort: str = "sliced_wasserstein", ascending: bool = True, out: str = "") -> None:
+
+def main(runs: Sequence[str], sort: str = "auto", ascending: str = "auto", out: str = "") -> None:
     """Rewrite the page of every run found; of several, write and print the leaderboard."""
+    if ascending not in ASCENDING:
+        raise ValueError(f"ascending={ascending} is neither auto, true nor false; type ascending=true")
     paths = [Path(run).expanduser() for run in runs] or [Path("outputs")]
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
     pages = [write_page(folder) for folder in folders]
@@ -18,5 +22,5 @@ def main(runs: Sequence[str], sort: str = "sliced_wasserstein", ascending: bool 
         return
     place = Path(out).expanduser() if out else paths[0]
     place.mkdir(parents=True, exist_ok=True)
-    print(write_leaderboard(folders, place, sort, ascending))
+    print(write_leaderboard(folders, place, sort, ASCENDING[ascending]))
     print(place / "leaderboard.html")

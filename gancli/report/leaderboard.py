@@ -1,16 +1,22 @@
-"""Runs side by side: a ranked table (text, CSV, Markdown, HTML), their curves and their last grids."""
+"""Runs side by side: a ranked table for each way in which they were measured, their curves and their last grids.
+
+Two numbers that do not compare are never in one column. Where runs differ in their seed, what is ranked is the setting,
+by its mean over the seeds: the best of three seeds says most about luck.
+"""
 
 import csv
 import io
 import math
 import os
+import re
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from PIL import Image, ImageDraw, ImageFont
@@ -28,85 +34,216 @@ from gancli.report.page import (
     plain,
     write_text,
 )
-from gancli.report.read import Run, is_number, read_run
+from gancli.report.read import MEASURERS, Run, Score, is_number, one_line, read_run
 
-NOTE = "Losses of different games do not compare: a lower one says nothing about which samples are better."
+NOTE = "Numbers compare within a table and not between tables; losses of different games compare nowhere."
+SPREAD = "± is the standard deviation (n−1) over those that finished and were measured"
 GRIDS = 100  # on a contact sheet at most
 CURVES = 8  # as many as there are colours
-WIDTH = 100  # of the table for a terminal
+WIDTH = 100  # of a table for a terminal
+# What begins so is better the higher it is, as is the inception score, `is`; anything else is better the lower.
+HIGHER = (
+    *("precision", "recall", "density", "coverage", "accuracy", "class_accuracy", "class_coverage", "diversity"),
+    *("psnr", "hole_psnr", "naive_psnr", "naive_hole_psnr", "reconstruction_psnr", "ssim"),
+    *("elbo", "importance_weighted", "score", "images_per_second"),
+)
+UNMEASURED = Score({}, {}, None, "game")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a run, its place (None: not ranked), its sort value, and what makes it differ."""
+    """A line of a table: a run, its place (None: not ranked), what was measured, and what makes the run differ.
+
+    sort_by: the figure that ranks.
+    """
 
     run: Run
     rank: int | None
-    value: float | None
+    score: Score
     differs: dict[str, str]
+    sort_by: str
+
+    @property
+    def value(self) -> float | None:
+        """What ranks it."""
+        return self.score.figures.get(self.sort_by)
 
     @property
     def error(self) -> str:
         """Why it failed, on one line; empty when it did not."""
-        return " ".join(self.run.message.split()) if self.run.status == "failed" else ""
+        return one_line(self.run.message) if self.run.status == "failed" else ""
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """Mean and standard deviation (n - 1) of the sort value over the n seeds of one setting."""
+class Setting:
+    """What runs differ in beside the seed: those that finished and have a value, one a seed, of so many seeds."""
 
-    settings: dict[str, str]
-    n: int
-    mean: float
-    sd: float
+    rank: int | None
+    differs: dict[str, str]
+    rows: list[Row]
+    seeds: int
+
+    def values(self, figure: str) -> list[float]:
+        found = (row.score.figures.get(figure) for row in self.rows)
+        return [value for value in found if value is not None]
+
+    def mean(self, figure: str) -> float | None:
+        return _mean(self.values(figure))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs whose figures compare, ranked by the first of them. settings: over seeds, where runs differ in these.
+
+    heading, details: the protocol for a person.
+    """
+
+    heading: str
+    details: str
+    figures: list[str]
+    ascending: bool
+    rows: list[Row]
+    settings: list[Setting]
 
     @property
-    def shown(self) -> str:
-        """`32.64 ± 0.98`: the deviation to two digits, the mean as far as the deviation goes."""
-        places = max(0, min(8, 1 - math.floor(math.log10(self.sd)))) if self.sd > 0 else 4
-        return f"{self.mean:,.{places}f} ± {self.sd:,.{places}f}"
+    def sort_by(self) -> str:
+        return next(iter(self.figures), "")
 
 
-def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str, ascending: bool) -> str:
-    """Write leaderboard.csv, .md, .html and contact.png into `out`; gives the table for a terminal.
+class Column(NamedTuple):
+    """Of a table: its name for programs, and what it holds line by line, plain and for a person.
 
-    Ranked by the last finite value of `sort_by`; runs without one come after, failed runs last.
+    least: the higher, the sooner it is left out where there is no room; 0 stays.
     """
-    rows = rank([read_run(folder) for folder in folders], sort_by, ascending)
-    seeds = over_seeds(rows, ascending)
-    header, cells = _cells(rows, sort_by)
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *([_raw(v) for v in line] for line in cells)])
-    write_text(out / "leaderboard.csv", buffer.getvalue())
-    write_text(out / "leaderboard.md", _markdown(rows, seeds, sort_by, ascending))
-    write_text(out / "leaderboard.html", _html(rows, seeds, out, sort_by, ascending))
-    sheet = contact_sheet(rows, sort_by)
+
+    key: str
+    values: list[Any]
+    shown: list[str]
+    least: int = 0
+
+
+def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto", ascending: bool | None = None) -> str:
+    """Write leaderboard.csv, .md, .html and contact.png into `out`; gives the tables for a terminal.
+
+    sort_by: a figure, or any key of metric rows; `auto`: of each table the first. ascending: None as suits the figure.
+    A second table of single runs is leaderboard-2.csv, and so on: one file mixes no protocols either.
+    """
+    tables = ranked([read_run(folder) for folder in folders], sort_by, ascending)
+    for old in out.glob("leaderboard-*.csv"):
+        if re.fullmatch(r"leaderboard-[0-9]+\.csv", old.name):
+            old.unlink()
+    for i, table in enumerate(tables, 1):
+        write_text(out / ("leaderboard.csv" if i == 1 else f"leaderboard-{i}.csv"), _csv(table))
+    write_text(out / "leaderboard.md", _markdown(tables))
+    write_text(out / "leaderboard.html", _html(tables, out))
+    sheet = contact_sheet(_each_run(tables))
     if sheet:
         partial = out / ".contact.png.partial"
         sheet.save(partial, "PNG")
         partial.replace(out / "contact.png")
-    return _text(rows, seeds, sort_by)
+    return _text(tables)
 
 
-def rank(runs: Sequence[Run], sort_by: str, ascending: bool) -> list[Row]:
-    """Runs as rows in the order of the table."""
-    keys = list(dict.fromkeys(key for run in runs for key in run.keys))
+def ranked(runs: Sequence[Run], sort_by: str = "auto", ascending: bool | None = None) -> list[Table]:
+    """The tables: of what gan evaluate measured, then of what trainings and their games did, most runs first.
+
+    What games measure by the way is shown where nothing else is, or not of all that finished. Runs that are in no table
+    come last in the first.
+    """
+    figures = dict.fromkeys(figure for run in runs for score in run.scores for figure in score.figures)
+    keys = list(figures | dict.fromkeys(key for run in runs for key in run.keys))
     # Where no run got as far as a number there is nothing to misspell.
-    if keys and sort_by not in keys:
+    if keys and sort_by not in ("auto", *keys):
         near = get_close_matches(sort_by, keys, 1, 0)[0]
         raise ValueError(f"no run here has the metric {sort_by!r}; sort by {near!r} or another of: {', '.join(keys)}")
-    values = [run.latest(sort_by) for run in runs]
-
-    def order(i: int) -> tuple[bool, bool, float]:
-        value = values[i]
-        return runs[i].status == "failed", value is None, 0 if value is None else value if ascending else -value
-
+    groups: dict[str, dict[int, Score]] = {}  # by protocol, of runs by their number
+    for i, run in enumerate(runs):
+        for score in _scores(run, sort_by, sort_by in figures):
+            groups.setdefault(score.key, {})[i] = score
+    chosen = sorted(groups.values(), key=lambda group: (MEASURERS.index(_measurer(group)), -len(group)))
+    if sort_by == "auto":
+        evaluated = {i for group in chosen if _measurer(group) != "game" for i in group}
+        left = {i for i, run in enumerate(runs) if run.status == "finished"} - evaluated
+        chosen = [group for group in chosen if not evaluated or _measurer(group) != "game" or left & group.keys()]
+    homeless = [i for i in range(len(runs)) if not any(i in group for group in chosen)]
+    chosen = chosen or [{}]
+    chosen[0] = chosen[0] | dict.fromkeys(homeless, UNMEASURED)
     columns = differences(runs)
-    rows: list[Row] = []
-    for place, i in enumerate(sorted(range(len(runs)), key=order), 1):
-        ranked = runs[i].status != "failed" and values[i] is not None
-        rows.append(Row(runs[i], place if ranked else None, values[i], {key: columns[key][i] for key in columns}))
-    return rows
+    differs = [{key: columns[key][i] for key in columns} for i in range(len(runs))]
+    return [_table(runs, differs, group, sort_by, ascending) for group in chosen]
+
+
+def _scores(run: Run, sort_by: str, is_figure: bool) -> list[Score]:
+    """What is ranked of a run; where a key is typed that is no figure, a loss or a speed say, its last value."""
+    if sort_by == "auto":
+        return run.scores
+    if is_figure:
+        return [score for score in run.scores if score.figures.get(sort_by) is not None]
+    value = run.latest(sort_by)
+    return [] if value is None else [Score(run.conditions, {sort_by: value}, None, "game")]
+
+
+def _measurer(group: dict[int, Score]) -> str:
+    return min((score.by for score in group.values()), key=MEASURERS.index)
+
+
+def _table(
+    runs: Sequence[Run],
+    differs: Sequence[dict[str, str]],
+    group: dict[int, Score],
+    sort_by: str,
+    ascending: bool | None,
+) -> Table:
+    """group: the numbers of the runs in it. differs: of all runs, for a seed that failed early is in no table."""
+    # A figure that one run lacks must not fall behind because that run comes first.
+    scores = sorted(group.values(), key=lambda score: -len(score.figures))
+    told = {figure for score in scores for figure, value in score.figures.items() if value is not None}
+    figures = dict.fromkeys(figure for score in scores for figure in score.figures if figure in told)
+    ordered = sorted(figures, key=lambda figure: figure != sort_by)
+    first = next(iter(ordered), "")
+    ascending = not higher_is_better(first) if ascending is None else ascending
+    rows = [Row(runs[i], None, group[i], differs[i], first) for i in sorted(group)]
+    settings = over_seeds(rows, differs, ascending)
+    rows.sort(key=lambda row: (row.run.status == "failed", row.value is None, _signed(row.value, ascending)))
+    places = (i if row.run.status != "failed" and row.value is not None else None for i, row in enumerate(rows, 1))
+    rows = [replace(row, rank=place) for row, place in zip(rows, places)]
+    return Table(*scores[0].told, ordered, ascending, rows, settings)
+
+
+def over_seeds(rows: Sequence[Row], differs: Sequence[dict[str, str]], ascending: bool) -> list[Setting]:
+    """The settings of rows, best mean first; none where of no setting two seeds were asked for by `differs`."""
+    seeds: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    for line in differs:
+        if "seed" in line:
+            seeds.setdefault(_but_seed(line), set()).add(line["seed"])
+    found: dict[tuple[tuple[str, str], ...], dict[str, Row]] = {_but_seed(row.differs): {} for row in rows}
+    if all(len(seeds.get(setting, ())) < 2 for setting in found):
+        return []
+    for row in rows:
+        if row.run.status == "finished" and row.value is not None:
+            found[_but_seed(row.differs)][row.differs["seed"]] = row  # of a seed that was run twice the later
+    lines = [Setting(None, dict(key), list(by_seed.values()), len(seeds[key])) for key, by_seed in found.items()]
+    lines.sort(key=lambda line: (not line.rows, _signed(line.mean(rows[0].sort_by), ascending)))
+    return [replace(line, rank=i if line.rows else None) for i, line in enumerate(lines, 1)]
+
+
+def higher_is_better(figure: str) -> bool:
+    """Of a figure by its name. A bound in bits is how many a picture costs."""
+    return (figure.startswith(HIGHER) or figure == "is") and not figure.endswith("_bits")
+
+
+def _signed(value: float | None, ascending: bool) -> float:
+    """A sort key."""
+    return 0.0 if value is None else value if ascending else -value
+
+
+def _but_seed(differs: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in differs.items() if key != "seed")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -132,23 +269,17 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     return columns if typed else dict(sorted(columns.items(), key=lambda item: item[0].count("."))[:6])
 
 
-def over_seeds(rows: Sequence[Row], ascending: bool) -> list[Seeds]:
-    """The sort value over finished runs that differ in seed only, best mean first."""
-    groups: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
-    for row in rows:
-        if row.value is not None and row.run.status == "finished" and "seed" in row.differs:
-            settings = tuple((key, value) for key, value in row.differs.items() if key != "seed")
-            groups.setdefault(settings, {})[row.differs["seed"]] = row.value
-    found = [
-        Seeds(dict(settings), len(v), statistics.fmean(v.values()), statistics.stdev(v.values()))
-        for settings, v in groups.items()
-        if len(v) > 1
-    ]
-    return sorted(found, key=lambda line: line.mean, reverse=not ascending)
+def _each_run(tables: Sequence[Table]) -> list[Row]:
+    """Every run once, as it stands in the first table that it is in."""
+    rows: dict[Path, Row] = {}
+    for table in tables:
+        for row in table.rows:
+            rows.setdefault(row.run.folder, row)
+    return list(rows.values())
 
 
-def contact_sheet(rows: Sequence[Row], sort_by: str, side: int = 240) -> Image.Image | None:
-    """The last grid of each run in the order of the table, with captions; None when there is no grid."""
+def contact_sheet(rows: Sequence[Row], side: int = 240) -> Image.Image | None:
+    """The last grid of each run in the order of the tables, with captions; None when there is no grid."""
     shown = [row for row in rows if row.run.samples][:GRIDS]
     pictures = []
     for row in shown:
@@ -169,51 +300,95 @@ def contact_sheet(rows: Sequence[Row], sort_by: str, side: int = 240) -> Image.I
     for i, (row, picture) in enumerate(pictures):
         left, top = gap + i % columns * (side + gap), gap + i // columns * (side + gap + caption)
         sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
-        for j, (text, ink) in enumerate(zip(_caption(row, sort_by), ("#1c1e21", "#666c75"))):
+        for j, (text, ink) in enumerate(zip(_caption(row), ("#1c1e21", "#666c75"))):
             while pen.textlength(text, font) > side:
                 text = f"{text[:-2]}…"
             pen.text((left, top + side + 3 + 16 * j), text, ink, font)
     return sheet
 
 
-# ---- the table
+# ---- the tables
 
 
-def _cells(rows: Sequence[Row], sort_by: str) -> tuple[list[str], list[list[Any]]]:
-    """The header and the lines of the table, with plain values."""
-    settings = list(rows[0].differs) if rows else []
-    measured = [key for key in ("step", "minutes", "kimg", "images_per_second") if key != sort_by]
-    players = list(dict.fromkeys(p for row in rows for p in _parameters(row.run)))
-    header = ["rank", "job", *settings, sort_by, "status", *measured, *(f"parameters {p}" for p in players), "error"]
-    lines = []
-    for row in rows:
-        counts = _parameters(row.run)
-        lines.append(
-            [
-                row.rank,
-                row.run.name,
-                *row.differs.values(),
-                row.value,
-                row.run.status,
-                *(_reached(row.run, key) for key in measured),
-                *(counts.get(p) for p in players),
-                row.error,
-            ]
-        )
-    return header, lines
+def run_columns(table: Table) -> list[Column]:
+    """The table of single runs."""
+    rows = table.rows
+    counts = [_parameters(row.run) for row in rows]
+    return [
+        _column("rank", [row.rank for row in rows]),
+        _column("job", [row.run.name for row in rows]),
+        *_differing([row.differs for row in rows]),
+        *(_column(key, [row.score.figures.get(key) for row in rows], least) for key, least in _figures(table)),
+        _column("status", [row.run.status for row in rows]),
+        *(_column(key, [_reached(row, key) for row in rows], least) for key, least in _costs(table, "step")),
+        *(_column(f"parameters {p}", [count.get(p) for count in counts], 6) for p in _players(rows)),
+    ]
 
 
-def _reached(run: Run, key: str) -> Any:
-    """How far a run came: its last event or its last row, whichever is further."""
-    if key not in ("step", "minutes"):
-        return run.latest(key)
-    places = [value for value in (run.ending.get(key), run.latest(key)) if value is not None and is_number(value)]
-    return max(places, default=None)
+def setting_columns(table: Table) -> list[Column]:
+    """The table over seeds."""
+    lines = table.settings
+    numbers = [len(line.rows) for line in lines]
+    told = [str(n) if n == line.seeds else f"{n} of {line.seeds}" for n, line in zip(numbers, lines)]
+
+    def over(key: str, least: int) -> Column:
+        shown = [_spread(line.values(key), n) for line, n in zip(lines, numbers)]
+        return Column(key, [line.mean(key) for line in lines], shown, least)
+
+    return [
+        _column("rank", [line.rank for line in lines]),
+        *_differing([line.differs for line in lines]),
+        Column("seeds", numbers, told),
+        *(over(key, least) for key, least in _figures(table)),
+        *(
+            _column(key, [_mean(_reached(row, key) for row in line.rows) for line in lines], least)
+            for key, least in _costs(table)
+        ),
+        *(
+            _column(f"parameters {p}", [_mean(_parameters(row.run).get(p) for row in line.rows) for line in lines], 6)
+            for p in _players(table.rows)
+        ),
+    ]
+
+
+def _column(key: str, values: list[Any], least: int = 0) -> Column:
+    return Column(key, values, [_shown(key, value) for value in values], least)
+
+
+def _differing(lines: Sequence[dict[str, str]]) -> list[Column]:
+    """What makes lines differ; in some of it all of this table may be alike."""
+    columns = {key: [line[key] for line in lines] for key in (lines[0] if lines else {})}
+    return [_column(key, values, 2 * (len(set(values)) == 1)) for key, values in columns.items()]
+
+
+def _figures(table: Table) -> list[tuple[str, int]]:
+    """What was measured, and how little each matters in a narrow table."""
+    return [(key, 0 if key == table.sort_by else 3) for key in table.figures]
+
+
+def _costs(table: Table, *others: str) -> list[tuple[str, int]]:
+    """What figures are bought with, and how little each matters in a narrow table."""
+    costs = [*((key, 0) for key in others), ("minutes", 1), ("kimg", 5), ("images_per_second", 4)]
+    return [(key, least) for key, least in costs if key not in table.figures]
+
+
+def _reached(row: Row, key: str) -> float | None:
+    """How far a run had come when it was measured; one that was not, when it ended."""
+    until = math.inf if row.score.step is None else row.score.step
+    if key != "step":
+        return row.run.latest(key, until)
+    ends = (row.run.ending.get("step"), row.run.latest("step"))
+    places = [value for value in ends if value is not None and is_number(value)]
+    return max(places, default=None) if row.score.step is None else until
 
 
 def _parameters(run: Run) -> dict[str, Any]:
     counts = run.started.get("parameters")
     return counts if isinstance(counts, dict) else {}
+
+
+def _players(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(player for row in rows for player in _parameters(row.run)))
 
 
 def _raw(value: Any) -> str:
@@ -234,42 +409,76 @@ def _shown(column: str, value: Any) -> str:
     return "–" if value is None or value == "" else str(value)
 
 
-def _names(columns: Iterable[str]) -> list[str]:
+def _spread(values: Sequence[float], n: int) -> str:
+    """`32.64 ± 0.98`: the deviation to two digits, the mean as far as it goes; of fewer than n values it says so."""
+    if len(values) < 2:
+        shown = number(values[0]) if values else "–"
+    else:
+        mean, sd = statistics.fmean(values), statistics.stdev(values)
+        places = max(0, min(8, 1 - math.floor(math.log10(sd)))) if sd else 0
+        shown = f"{mean:,.{places}f} ± {sd:,.{places}f}" if sd else f"{number(mean)} ± 0"
+    return shown if len(values) in (0, n) else f"{shown} (n = {len(values)})"
+
+
+def _names(keys: Iterable[str]) -> list[str]:
     """Headers for a person: model.lr is lr where no other column is."""
-    columns = list(columns)
+    keys = list(keys)
     renamed = {"step": "steps", "images_per_second": "images/s", "minutes": "time"}
-    short = [renamed.get(key) or (key.rpartition(".")[2] if "/" not in key else key) for key in columns]
-    return [name if short.count(name) == 1 else key for name, key in zip(short, columns)]
+    short = [renamed.get(key) or (key.rpartition(".")[2] if "/" not in key else key) for key in keys]
+    return [name if short.count(name) == 1 else key for name, key in zip(short, keys)]
 
 
-def _seed_table(seeds: Sequence[Seeds], sort_by: str) -> list[list[str]]:
-    header = [*_names(seeds[0].settings), "n", f"{sort_by}, mean ± sd"]
-    return [header, *([*line.settings.values(), str(line.n), line.shown] for line in seeds)]
+def _sentence(table: Table) -> str:
+    which = "lowest" if table.ascending else "highest"
+    of, n = ("setting", len(table.settings)) if table.settings else ("run", len(table.rows))
+    over = f"mean {table.sort_by} over seeds" if table.settings else table.sort_by
+    told = f"{n} {of}{'s' * (n != 1)}" + (f", ranked by {over}, {which} first" if table.sort_by else "")
+    return f"{told}; {SPREAD}." if table.settings else f"{told}."
 
 
-def _text(rows: Sequence[Row], seeds: Sequence[Seeds], sort_by: str) -> str:
-    header, cells = _cells(rows, sort_by)
-    shown = [[_shown(key, value) for key, value in zip(header, line)] for line in cells]
-    columns = {key: [name, *column] for key, name, *column in zip(header, _names(header), *shown)}
-    del columns["error"]
+def _csv(table: Table) -> str:
+    protocol = " · ".join(part for part in (table.heading, table.details) if part)
+    columns = [
+        *run_columns(table),
+        _column("protocol", [protocol if row.score.protocol else "" for row in table.rows]),
+        _column("error", [row.error for row in table.rows]),
+    ]
+    buffer = io.StringIO()
+    lines = zip(*([_raw(value) for value in column.values] for column in columns))
+    csv.writer(buffer, lineterminator="\n").writerows([[column.key for column in columns], *lines])
+    return buffer.getvalue()
 
-    def over() -> int:
-        return sum(max(map(len, column)) + 2 for column in columns.values()) - 2 - WIDTH
 
-    # What matters least goes first where the terminal is too narrow; the files have all of it.
-    for least in ("parameters ", "kimg", "images_per_second", "minutes"):
-        if over() > 0:
-            columns = {k: column for k, column in columns.items() if k == sort_by or not k.startswith(least)}
-    longest = max(map(len, columns["job"]))
-    if over() > 0:
-        columns["job"] = [_middle(name, max(16, longest - over())) for name in columns["job"]]
-    parts = [_aligned(list(columns.values()))]
-    failed = [f"{row.run.name}: {row.error}" for row in rows if row.error]
+def _text(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        lines = (table.heading, table.details, _sentence(table))
+        parts.append("\n".join(part for line in lines for part in textwrap.wrap(line, WIDTH)))
+        if table.settings:
+            parts += [_narrow(setting_columns(table)), "Runs"]
+        parts.append(_narrow(run_columns(table)))
+    failed = [f"{row.run.name}: {row.error}" for row in _each_run(tables) if row.error]
     if failed:
         parts.append("\n".join(["Failed", *(f"  {line}" for line in failed)]))
-    if seeds:
-        parts.append("Over seeds, finished runs\n" + _aligned([list(c) for c in zip(*_seed_table(seeds, sort_by))]))
     return "\n\n".join([*parts, NOTE])
+
+
+def _narrow(columns: list[Column]) -> str:
+    """The table, without what matters least where the terminal is too narrow; the files have all of it."""
+
+    def over() -> int:
+        cells = ([name, *column.shown] for name, column in zip(_names(column.key for column in columns), columns))
+        return sum(max(map(len, column)) + 2 for column in cells) - 2 - WIDTH
+
+    while over() > 0 and (least := max(column.least for column in columns)):
+        last = max(i for i, column in enumerate(columns) if column.least == least)
+        columns = columns[:last] + columns[last + 1 :]
+    job = next((i for i, column in enumerate(columns) if column.key == "job"), None)
+    if over() > 0 and job is not None:
+        longest = max(map(len, columns[job].shown))
+        names = [_middle(name, max(16, longest - over())) for name in columns[job].shown]
+        columns[job] = Column("job", columns[job].values, names)
+    return _aligned([[name, *column.shown] for name, column in zip(_names(column.key for column in columns), columns)])
 
 
 def _aligned(columns: Sequence[Sequence[str]]) -> str:
@@ -287,87 +496,88 @@ def _middle(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width // 2]}…{text[len(text) - (width - width // 2 - 1) :]}"
 
 
-def _markdown(rows: Sequence[Row], seeds: Sequence[Seeds], sort_by: str, ascending: bool) -> str:
-    header, cells = _cells(rows, sort_by)
-    parts = [
-        f"# Leaderboard\n\n{_sentence(rows, sort_by, ascending)}",
-        _pipes([_names(header), *([_shown(key, value) for key, value in zip(header, line)] for line in cells)]),
-    ]
-    if seeds:
-        parts.append(
-            f"## Over seeds\n\nFinished runs that differ in seed only.\n\n{_pipes(_seed_table(seeds, sort_by))}"
-        )
+def _markdown(tables: Sequence[Table]) -> str:
+    parts = ["# Leaderboard"]
+    for table in tables:
+        parts.append(f"## {escape(table.heading or 'Runs', quote=False)}")
+        parts += [escape(line, quote=False) for line in (table.details, _sentence(table)) if line]
+        if table.settings:
+            parts += [_pipes(setting_columns(table)), "### Runs"]
+        parts.append(_pipes([*run_columns(table), _column("error", [row.error for row in table.rows])]))
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
-def _pipes(lines: Sequence[Sequence[str]]) -> str:
+def _pipes(columns: Sequence[Column]) -> str:
+    lines = [_names(column.key for column in columns), *zip(*(column.shown for column in columns))]
     safe = [[escape(cell, quote=False).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in [safe[0], ["---"] * len(safe[0]), *safe[1:]])
-
-
-def _sentence(rows: Sequence[Row], sort_by: str, ascending: bool) -> str:
-    which = "lowest" if ascending else "highest"
-    return f"{len(rows)} run{'s' * (len(rows) != 1)}, ranked by the last {sort_by}, {which} first."
 
 
 # ---- the page
 
 
-def _html(rows: Sequence[Row], seeds: Sequence[Seeds], out: Path, sort_by: str, ascending: bool) -> str:
-    header, cells = _cells(rows, sort_by)
-    # A sentence makes a poor column: errors are told below the table.
-    header, cells = header[:-1], [line[:-1] for line in cells]
-    # Numbers stand in the order of the table, so the best curves have the first colours.
-    ranked = [row for row in rows if row.rank]
-    lines = [(f"{row.rank}. {_settings(row) or row.run.name}", *row.run.series(sort_by)) for row in ranked[:CURVES]]
-    charts = [chart(sort_by, lines)] if any(len(steps) > 1 for _, steps, _ in lines) else []
-    numeric = {key for line in cells for key, value in zip(header, line) if is_number(value)}
-    heads = "".join(
-        f'<th class="{"number" if key in numeric else "words"}" aria-sort="{"ascending" if key == "rank" else "none"}">'
-        f"<button>{escape(name)}</button></th>"
-        for key, name in zip(header, _names(header))
-    )
-    body = "".join(_html_row(row, header, line, out, sort_by, numeric) for row, line in zip(rows, cells))
+def _html(tables: Sequence[Table], out: Path) -> str:
+    rows = _each_run(tables)
+    told = f"{len(rows)} run{'s' * (len(rows) != 1)}, {len(tables)} table{'s' * (len(tables) != 1)}. "
     parts = [
-        f"<header><h1>Leaderboard</h1><p class=fine>{escape(_sentence(rows, sort_by, ascending))} "
-        "Click on a column to sort by it.</p></header>",
-        f'<section class="wide"><table id="board"><thead><tr>{heads}</tr></thead>',
-        f'<tbody>{body}</tbody></table></section><p class="fine under">{NOTE}</p>',
+        f"<header><h1>Leaderboard</h1><p class=fine>{told}Click on a column to sort by it.</p></header>",
     ]
+    charts: list[dict[str, Any]] = []
+    for table in tables:
+        drawn = _charts(table)
+        charts += drawn
+        parts.append(_section(table, out, drawn))
+    parts.append(f'<p class="fine under">{NOTE}</p>')
     errors = [(_link(row.run, out, escape(row.run.name)), escape(row.error)) for row in rows if row.error]
     failed = "".join(f"<dt>{link}</dt><dd>{error}</dd>" for link, error in errors)
     if failed:
         parts.append(f'<section><h2>Failed</h2><dl class="table">{failed}</dl></section>')
-    if seeds:
-        first, *others = _seed_table(seeds, sort_by)
-        table = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in others)
-        parts.append(
-            '<section class="wide"><h2>Over seeds <span class="fine">finished runs that differ in seed only; '
-            f"sd with n − 1</span></h2><table><thead><tr>{''.join(f'<th>{escape(h)}</th>' for h in first)}</tr></thead>"
-            f"<tbody>{table}</tbody></table></section>"
-        )
-    if charts:
-        top = f'<span class="fine">the first {CURVES}</span>' if len(ranked) > CURVES else ""
-        parts.append(f"<section><h2>Curves {top}</h2>{charts_html(charts)}</section>")
-    parts.append(_contact_html(rows, out, sort_by))
+    parts.append(_contact_html(rows, out))
     parts.append(f"<footer>written {now()}</footer>")
     parts.append(data_script({"charts": charts, "running": False, "written": 0}))
     parts.append(f"<style>{BOARD_STYLE}</style><script>{SCRIPT}</script><script>{SORT_SCRIPT}</script>")
     return document("Leaderboard", "\n".join(parts))
 
 
-def _html_row(row: Row, header: Sequence[str], line: Sequence[Any], out: Path, sort_by: str, numeric: set[str]) -> str:
-    cells = []
-    for key, value in zip(header, line):
-        text = escape(_shown(key, value))
-        if key == "job":
-            text = _link(row.run, out, text)
-        elif key == "status":
-            text = f'<span class="status {row.run.status}">{text}</span>'
-        kind = "number" if key in numeric else "words"
-        mark = " sorted" if key == sort_by else ""
-        cells.append(f'<td class="{kind}{mark}" data-value="{escape(_raw(value))}">{text}</td>')
-    return f"<tr>{''.join(cells)}</tr>"
+def _charts(table: Table) -> list[dict[str, Any]]:
+    """The first figure over time, where the training wrote it."""
+    # Numbers stand in the order of the table, so the best curves have the first colours.
+    rows = [row for row in table.rows if row.rank and row.score.by != "evaluate"][:CURVES]
+    lines = [(f"{row.rank}. {_settings(row) or row.run.name}", *row.run.series(table.sort_by)) for row in rows]
+    return [chart(table.sort_by, lines)] if any(len(steps) > 1 for _, steps, _ in lines) else []
+
+
+def _section(table: Table, out: Path, charts: Sequence[dict[str, Any]]) -> str:
+    """A protocol, its tables and its curves."""
+    parts = [f"<h2>{escape(table.heading or 'Runs')}</h2>"]
+    parts += [f'<p class="fine protocol">{escape(line)}</p>' for line in (table.details, _sentence(table)) if line]
+    if table.settings:
+        parts.append(_table_html(setting_columns(table), table.sort_by) + "<h3>Runs</h3>")
+    parts.append(_table_html(run_columns(table), table.sort_by, [(row.run, out) for row in table.rows]))
+    if charts:
+        top = f"the first {CURVES}" if sum(row.rank is not None for row in table.rows) > CURVES else ""
+        parts.append(f'<h3>Curves <span class="fine">{top}</span></h3>{charts_html(charts)}')
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _table_html(columns: Sequence[Column], sort_by: str, runs: Sequence[tuple[Run, Path]] = ()) -> str:
+    """A table that a click on a column sorts. runs: of the lines, where these are runs, and whence they are linked."""
+    heads, cells = [], []
+    for column, name in zip(columns, _names(column.key for column in columns)):
+        kind = "number" if any(is_number(value) for value in column.values) else "words"
+        sort = "ascending" if column.key == "rank" else "none"
+        heads.append(f'<th class="{kind}" aria-sort="{sort}"><button>{escape(name)}</button></th>')
+        kind += " sorted" * (column.key == sort_by)
+        texts = [escape(text) for text in column.shown]
+        if column.key == "job":
+            texts = [_link(run, out, text) for (run, out), text in zip(runs, texts)]
+        elif column.key == "status":
+            texts = [f'<span class="status {text}">{text}</span>' for text in texts]
+        values = [escape(_raw(value)) for value in column.values]
+        cells.append([f'<td class="{kind}" data-value="{value}">{t}</td>' for value, t in zip(values, texts)])
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in zip(*cells))
+    table = f'<table class="board"><thead><tr>{"".join(heads)}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="wide">{table}</div>'
 
 
 def _link(run: Run, out: Path, inner: str) -> str:
@@ -377,14 +587,14 @@ def _link(run: Run, out: Path, inner: str) -> str:
     return f'<a href="{escape(quote(Path(os.path.relpath(run.folder / "index.html", out)).as_posix()))}">{inner}</a>'
 
 
-def _contact_html(rows: Sequence[Row], out: Path, sort_by: str) -> str:
+def _contact_html(rows: Sequence[Row], out: Path) -> str:
     cards = []
     for row in [row for row in rows if row.run.samples][:GRIDS]:
         picture = picture_uri(row.run.samples[-1][1], 320)
         if picture is None:
             continue
         uri, width, height = picture
-        name, told = (escape(text) for text in _caption(row, sort_by))
+        name, told = (escape(text) for text in _caption(row))
         image = f'<img src="{uri}" width="{width}" height="{height}" alt="{name}">'
         text = f"{name}<br><span class=fine>{told}</span>"
         cards.append(f"<figure>{_link(row.run, out, image)}<figcaption>{text}</figcaption></figure>")
@@ -393,10 +603,10 @@ def _contact_html(rows: Sequence[Row], out: Path, sort_by: str) -> str:
     return f'<section><h2>Last samples</h2><div class="cards">{"".join(cards)}</div></section>'
 
 
-def _caption(row: Row, sort_by: str) -> tuple[str, str]:
+def _caption(row: Row) -> tuple[str, str]:
     """Two lines under a picture: which run it is, and what makes it differ."""
     name = f"rank {row.rank} · {row.run.name}" if row.rank else f"{row.run.name} ({row.run.status})"
-    value = f"{sort_by} {number(row.value)}" if row.value is not None else ""
+    value = f"{row.sort_by} {number(row.value)}" if row.value is not None else ""
     return name, " · ".join(part for part in (value, _settings(row)) if part)
 
 
@@ -415,17 +625,21 @@ def _flat(node: Any, path: str = "") -> dict[str, str]:
 
 
 BOARD_STYLE = """
-.wide { overflow-x: auto; margin-top: 28px; }
+.wide { overflow-x: auto; }
+.protocol { margin-bottom: 10px; max-width: 130ch; overflow-wrap: anywhere; }
+h2 + .protocol { margin: -8px 0 2px; }
+section > h3 { margin: 22px 0 8px; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 14px 6px 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 400; font-size: 12.5px; border-color: var(--soft); }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--c0); }
 th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
-th.number, td.number { text-align: right; } .under { margin-top: 10px; }
+th.number, td.number { text-align: right; } .under { margin-top: 28px; }
 td.sorted { font-weight: 600; }
 td:first-child { color: var(--soft); }
 tbody tr:hover td { background: var(--wash); }
+h3 + .wide .board { font-size: 13px; } h3 + .wide th, h3 + .wide td { padding: 3px 14px 3px 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(190px, 44%), 1fr)); gap: 22px 20px; }
 .cards figure { margin: 0; min-width: 0; } .cards figcaption { font-size: 13px; margin-top: 6px;
   overflow-wrap: anywhere; line-height: 1.4; }
@@ -433,19 +647,19 @@ tbody tr:hover td { background: var(--wash); }
 """
 
 SORT_SCRIPT = r"""
-(() => {
-const heads = [...document.querySelectorAll("#board th")], body = document.querySelector("#board tbody");
-heads.forEach((head, i) => head.querySelector("button").addEventListener("click", () => {
-  const down = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  heads.forEach(h => h.setAttribute("aria-sort", h === head ? (down > 0 ? "ascending" : "descending") : "none"));
-  const value = row => row.cells[i].dataset.value;
-  const compare = (a, b) => {
-    const x = value(a), y = value(b);
-    if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stays at the end
-    const numbers = !isNaN(x) && !isNaN(y);
-    return down * (numbers ? x - y : x.localeCompare(y, undefined, {numeric: true}));
-  };
-  body.append(...[...body.rows].sort(compare));
-}));
-})();
+for (const table of document.querySelectorAll("table.board")) {
+  const heads = [...table.querySelectorAll("th")], body = table.tBodies[0];
+  heads.forEach((head, i) => head.querySelector("button").addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    heads.forEach(h => h.setAttribute("aria-sort", h === head ? (down > 0 ? "ascending" : "descending") : "none"));
+    const value = row => row.cells[i].dataset.value;
+    const compare = (a, b) => {
+      const x = value(a), y = value(b);
+      if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stays at the end
+      const numbers = !isNaN(x) && !isNaN(y);
+      return down * (numbers ? x - y : x.localeCompare(y, undefined, {numeric: true}));
+    };
+    body.append(...[...body.rows].sort(compare));
+  }));
+}
 """

@@ -54,6 +54,7 @@ def page(run: Run) -> str:
     body = [
         _header(run),
         f'<div class="hero"><div class="side">{_grids(run)}{_next(run)}</div>{_curves(charts)}</div>',
+        _scores(run),
         f'<div class="pair">{_provenance(run)}{_events(run)}</div>',
         _config(run),
         f"<footer>{_e(run.name)} · written {now()} by gancli {_e(__version__)}</footer>",
@@ -186,6 +187,23 @@ def _curves(charts: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _scores(run: Run) -> str:
+    """What gan evaluate and evaluations in training have found, each with its protocol; nothing where there is none."""
+    parts = []
+    for score in run.scores:
+        if score.by == "game":  # its curves are above
+            continue
+        heading, details = score.told
+        step = f' <span class="fine">step {_e(_count(score.step))}</span>' if score.step is not None else ""
+        cells = "".join(
+            f"<dt>{_e(name)}</dt><dd>{_e(number(value))}</dd>"
+            for name, value in score.figures.items()
+            if value is not None
+        )
+        parts.append(f'<h3>{_e(heading)}{step}</h3><p class="fine">{_e(details)}</p><dl class="table">{cells}</dl>')
+    return f"<section><h2>Scores</h2>{''.join(parts)}</section>" if parts else ""
+
+
 def _provenance(run: Run) -> str:
     started = run.started
     versions = started.get("versions")
@@ -224,6 +242,7 @@ def _next(run: Run) -> str:
         if use in USES:
             what, more = USES[use]
             commands.append((what, f"gan {use} PICTURE {ckpt}{more}"))
+        commands.append(("measure it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
     if run.status != "finished":
         # A running run needs this only when its process was killed, which the folder cannot tell.
         what = "if it was killed, resume" if run.status == "running" else "resume" if commands else "train again"
@@ -240,7 +259,7 @@ def resume_command(run: Run) -> str:
 
 
 def _events(run: Run) -> str:
-    told = [e for e in run.events if e["event"] not in ("started", "finished") or e.get("message")]
+    told = [e for e in run.events if e["event"] not in ("started", "finished", "protocol") or e.get("message")]
     if not told:
         return ""
     # A warning that repeats every step must not bury the page.

@@ -1,12 +1,12 @@
-"""A run folder as a value: what it was asked to do, what it measured, how it ended.
+"""A run folder as a value: what it was asked to do, what was measured of it and how, how it ended.
 
 Reading forgives: a run that failed early has hardly any file, and one that was killed has half a last line.
 """
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 # What every metric row carries beside the losses and the watched values.
-BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr")
+BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")
 STATUS_OF = {
     "started": "running",
     "resumed": "running",
@@ -23,17 +23,58 @@ STATUS_OF = {
     "failed": "failed",
     "finished": "finished",
 }
+# What a protocol holds that changes no number's meaning: which program wrote it and when, which weights of the run were
+# measured and where they lay, why a figure is missing.
+INCIDENTAL = ("versions", "command", "time", "weights", "step", "untold")
+HEADING = ("data", "split", "made", "real")  # what a reader looks for first
+# Settings of data that do not change the images that a game's own measures look at.
+UNSEEN = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "classes")
+# What is asked of a model that is given images: the PSNR of one task is no PSNR of another.
+ASKED = ("task", "scale", "degrade", "between")
+HEADLINES = ("sliced_wasserstein", "elbo", "psnr")  # of a game's own figures, those to rank by, in this order
+WATCHED = ("augmented",)  # named like a measure, but it tells what a training did and not how well
+MEASURERS = ("evaluate", "training", "game")  # gan evaluate; the same within a training; a game, at every grid
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures that were measured in one way, None where one could not be told.
+
+    protocol: that way, as who measured wrote it. step: of the weights. by: one of MEASURERS.
+    """
+
+    protocol: dict[str, Any]
+    figures: dict[str, float | None]
+    step: float | None
+    by: str
+
+    @property
+    def key(self) -> str:
+        """Alike where figures compare, and only there."""
+        return repr(sorted((str(key), repr(value)) for key, value in self.protocol.items() if key not in INCIDENTAL))
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """The protocol for a person: `mnist · split test · made 10,000`, and all the rest of it."""
+        first = [_told(key, self.protocol.get(key)) for key in HEADING]
+        rest = [_told(key, value) for key, value in self.protocol.items() if key not in (*HEADING, *INCIDENTAL)]
+        heading, details = (one_line(" · ".join(part for part in parts if part)) for parts in (first, rest))
+        return heading, details
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its folder, its resolved config, metric rows and events in the order of steps, its grids over time."""
+    """One run: its folder, its resolved config, metric rows and events in the order of steps, its grids over time.
+
+    evaluations: the lines of scores.jsonl, which gan evaluate writes.
+    """
 
     folder: Path
     config: dict[str, Any]
     rows: list[dict[str, Any]]
     events: list[dict[str, Any]]
     samples: list[tuple[int, Path]]
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -95,11 +136,55 @@ class Run:
         values[~np.isfinite(values)] = np.nan
         return steps, values
 
-    def latest(self, key: str) -> float | None:
-        """The last finite value of a key: a metric taken every 1,000 steps is not in the last row."""
-        values = self.series(key)[1]
-        values = values[np.isfinite(values)]
+    def latest(self, key: str, until: float = np.inf) -> float | None:
+        """The last finite value of a key, up to a step: a metric taken every 1,000 steps is not in the last row."""
+        steps, values = self.series(key)
+        values = values[np.isfinite(values) & (steps <= until)]
         return float(values[-1]) if values.size else None
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """What was measured of it, one Score a protocol: the last, and that of gan evaluate where there are others."""
+        found: dict[str, Score] = {}
+        for entry in self.evaluations:
+            figures, protocol = entry.get("figures"), entry.get("protocol")
+            if isinstance(figures, dict) and isinstance(protocol, dict):
+                values = {one_line(k): _finite(v) for k, v in figures.items() if v is None or is_number(v)}
+                score = Score(protocol, values, _finite(entry.get("step")), "evaluate")
+                found[score.key] = score
+        told = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("figures"), list)]
+        told = [e for e in told if isinstance(e.get("protocol"), dict)]
+        own = [self._last([str(name) for name in e["figures"]], e["protocol"], "training") for e in told[-1:]]
+        for score in [*own, *self._by_game({str(name) for e in told for name in e["figures"]})]:
+            found.setdefault(score.key, score)
+        return [score for score in found.values() if any(value is not None for value in score.figures.values())]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The protocol of what the game measures at every grid: the data, and what is asked of the model."""
+        data, model = self.config.get("data"), self.config.get("model")
+        settings = {k: v for k, v in data.items() if k not in UNSEEN} if isinstance(data, dict) else {}
+        asked = {k: v for k, v in model.items() if k in ASKED} if isinstance(model, dict) else {}
+        return {"data": self.choice("data"), **settings, **asked, "measured": "while training"}
+
+    def _by_game(self, others: set[str]) -> list[Score]:
+        """The figures of grids: what rows hold beside losses, D's opinions, norms, bookkeeping and `others`."""
+        aside = {*BOOKKEEPING, *WATCHED, *others}
+        keys = [key for key in self.keys if key not in aside and not {"/", "("} & set(key)]
+        keys = sorted(keys, key=lambda key: _place(key, HEADLINES))
+        # How near samples are to images is the same question to any model; a bound depends on what is likely by it.
+        model = self.config.get("model")
+        model = model if isinstance(model, dict) else {}
+        likely = {"likelihood": model.get("likelihood"), "classes": "told" if model.get("classes") else "none"}
+        return [
+            self._last([key for key in keys if key != "elbo"], self.conditions, "game"),
+            self._last([key for key in keys if key == "elbo"], self.conditions | likely, "game"),
+        ]
+
+    def _last(self, keys: list[str], protocol: dict[str, Any], by: str) -> Score:
+        """The last finite values: of the weights at the end, not of the luckiest."""
+        steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
+        return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), by)
 
     def choice(self, group: str) -> str:
         """What was chosen in a config group, e.g. `dcgan` for model; empty when nothing says so."""
@@ -112,6 +197,38 @@ class Run:
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def one_line(text: str) -> str:
+    """Text of others without line breaks and without what a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if is_number(value) and np.isfinite(value) else None
+
+
+def _place(key: str, order: Sequence[str]) -> int:
+    """A sort key that puts those of `order` first."""
+    return order.index(key) if key in order else len(order)
+
+
+def _told(key: Any, value: Any) -> str:
+    """An entry of a protocol for a person; empty where nothing is known."""
+    name = str(key).replace("_", " ")
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    if isinstance(value, dict):
+        target = str(value.get("_target_") or "").rpartition(".")[2]
+        inner = [target, *(_told(k, v) for k, v in value.items() if k != "_target_")]
+        value = ", ".join(part for part in inner if part)
+    elif isinstance(value, list):
+        value = ", ".join(str(v) for v in value)
+    elif is_number(value):
+        value = f"{value:,}"
+    return str(value) if key == "data" else f"{name} {value}"
 
 
 def read_run(folder: Path) -> Run:
@@ -133,7 +250,7 @@ def read_run(folder: Path) -> Run:
     if config is None:
         config = {}
         events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
-    return Run(folder, config, rows, events, _samples(folder / "samples"))
+    return Run(folder, config, rows, events, _samples(folder / "samples"), list(_lines(folder / "scores.jsonl")))
 
 
 def find_runs(path: Path) -> list[Path]:

@@ -51,8 +51,12 @@ class Record:
 
     def event(self, name: str, **facts: Any) -> None:
         """Something that happens once: started, resumed, stopped, failed, finished."""
-        append_row(self.folder, {"event": name, **facts})
+        self.fact(name, **facts)
         self.log(f"{name}: {facts['message']}" if "message" in facts else name)
+
+    def fact(self, name: str, **facts: Any) -> None:
+        """As an event, but for programs: no line of the log."""
+        append_row(self.folder, {"event": name, **facts})
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`: it will be logged again."""
@@ -82,8 +86,13 @@ class Record:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
 
-    def progress(self, step: int, seen: int, seconds: float, progress: float, values: dict[str, float]) -> None:
-        """How the run is doing, as a row and on the terminal; `seen` images and `seconds` are of the whole run."""
+    def progress(
+        self, step: int, seen: int, seconds: float, progress: float, values: dict[str, float], told: str = ""
+    ) -> None:
+        """How the run is doing, as a row and on the terminal; `seen` images and `seconds` are of the whole run.
+
+        told: on the terminal alone, of the last evaluation.
+        """
         now = time.perf_counter()
         before = self._last or (now - max(seconds, 1e-9), 0)
         rate = (seen - before[1]) / max(now - before[0], 1e-9)
@@ -93,6 +102,7 @@ class Record:
         shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(aside)]
         text = "  ".join([f"step {step:,}", f"{rate:,.0f} images/s", *shown])
         self.note(text)
+        text += f"  {told}" if told else ""
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(100 * progress - self.bar.n)
         if self.lines:

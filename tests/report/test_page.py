@@ -1,7 +1,6 @@
 import json
 import re
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +129,10 @@ def test_a_curve_keeps_its_extremes_and_a_spike_does_not_flatten_it() -> None:
     assert drawn["beyond"] and drawn["window"][1] < 10
 
 
-def test_a_hundred_thousand_rows_are_quick_and_small(make_run: MakeRun) -> None:
+def test_the_page_of_a_hundred_thousand_rows_is_small(make_run: MakeRun) -> None:
     noise = np.random.default_rng(0).normal(size=100_000).tolist()
     folder = make_run(rows=[metric_row(i, **{"G/adversarial": v}) for i, v in enumerate(noise)])
-    began = time.perf_counter()
     path = write_page(folder)
-    # About a second here; the bound is for a busy machine.
-    assert time.perf_counter() - began < 20
     assert path.stat().st_size < 500_000
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import MakeRun, metric_row
+from fabricate import MakeRun, evaluated, metric_row, protocol
 
-from gancli.report.read import find_runs, read_run
+from gancli.report.read import Score, find_runs, read_run
 
 FINISHED = {"event": "finished", "step": 200, "minutes": 0.2}
 
@@ -80,6 +80,117 @@ def test_a_config_that_is_not_yaml_is_a_warning(make_run: MakeRun) -> None:
     run = read_run(folder)
     assert run.config == {} and run.status == "running"
     assert "YAML" in run.events[-1]["message"]
+
+
+def test_the_latest_up_to_a_step(make_run: MakeRun) -> None:
+    run = read_run(make_run(rows=[metric_row(100, fid=2.0), metric_row(200, fid=1.0)]))
+    assert (run.latest("fid"), run.latest("fid", 199), run.latest("fid", 99)) == (1.0, 2.0, None)
+
+
+def test_of_what_gan_evaluate_wrote_the_last_line_of_a_protocol_counts(make_run: MakeRun) -> None:
+    folder = evaluated(make_run(), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
+    evaluated(folder, {"fd_mnist": 5.0}, protocol(made=1000), step=100)
+    evaluated(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y.pt"))
+    with (folder / "scores.jsonl").open("a") as file:
+        file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "proto')  # killed while writing
+    first, second = read_run(folder).scores
+    assert (first.figures, first.step, first.by) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
+    assert (second.figures, second.step) == ({"fd_mnist": 5.0}, 100)
+
+
+def test_scores_that_say_nothing_are_no_scores(make_run: MakeRun) -> None:
+    folder = evaluated(make_run(), {"fd_mnist": None, "kd_mnist": float("nan")})
+    evaluated(folder, {"fd_mnist": 1.0}, "a text")
+    evaluated(folder, [1], {})
+    (folder / "scores.jsonl").open("a").write('{"step": 1}\n[2]\n')
+    assert read_run(folder).scores == []
+
+
+def test_what_changes_no_number_is_no_other_protocol() -> None:
+    def key(**values: object) -> str:
+        return Score(protocol(**values), {}, None, "evaluate").key
+
+    assert key() == key(versions={"torch": "3"}, weights="y.pt", step=9, command="x", time="y", untold={"fd": "few"})
+    others = [
+        {"made": 1000},
+        {"split": "train"},
+        {"features": "cifar"},
+        {"averaged": False},
+        {"seed": 1},
+        {"real": None},
+    ]
+    assert len({key(), *(key(**other) for other in others)}) == 1 + len(others)
+
+
+def test_a_training_s_own_evaluations_have_the_protocol_it_told_last(make_run: MakeRun) -> None:
+    def told(*figures: str, **values: object) -> dict:
+        return {"event": "protocol", "step": 0, "figures": list(figures), "protocol": protocol(**values)}
+
+    rows = [
+        told("fd_mnist", "is", made=5),
+        metric_row(100, fd_mnist=3.0, diversity=0.8) | {"is": 7.0},
+        told("fd_mnist", made=2000),
+        {"step": 200, "fd_mnist": 3.5},
+        metric_row(300, fd_mnist=float("nan"), diversity=0.9),
+    ]
+    own, game = read_run(make_run(rows=rows)).scores
+    # The weights at the end, though those of step 100 were better.
+    assert (own.figures, own.step, own.by, own.protocol["made"]) == ({"fd_mnist": 3.5}, 200, "training", 2000)
+    # `is` was measured in a way that nothing tells any more.
+    assert (game.figures, game.step, game.by) == ({"diversity": 0.9}, 300, "game")
+
+
+def test_of_one_protocol_gan_evaluate_has_the_last_word(make_run: MakeRun) -> None:
+    event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(weights="of the training")}
+    folder = make_run(rows=[event, metric_row(100, fd_mnist=3.0)])
+    (score,) = read_run(evaluated(folder, {"fd_mnist": 4.0})).scores
+    assert (score.figures, score.by) == ({"fd_mnist": 4.0}, "evaluate")
+
+
+def test_what_a_game_measures_is_of_its_data_and_no_loss(make_run: MakeRun) -> None:
+    data = {"name": "folder", "path": "cats", "size": 32, "channels": 3, "batch_size": 8, "root": "/data", "flip": True}
+    measured = {
+        "diversity": 0.9,
+        "sliced_wasserstein": 0.1,
+        "augmented": 0.3,
+        "evaluate_seconds": 2.0,
+        "gradient_norm(G)": 1.0,
+    }
+    run = read_run(make_run(rows=[metric_row(100, **measured)], config={"model": {"name": "dcgan"}, "data": data}))
+    (score,) = run.scores
+    assert score.figures == {"sliced_wasserstein": 0.1, "diversity": 0.9}
+    assert next(iter(score.figures)) == "sliced_wasserstein"
+    assert score.protocol == {
+        "data": "folder",
+        "path": "cats",
+        "size": 32,
+        "channels": 3,
+        "measured": "while training",
+    }
+
+
+def test_a_bound_is_of_a_likelihood_and_samples_are_not(make_run: MakeRun) -> None:
+    found = []
+    for name in ("Bernoulli", "Gaussian"):
+        model = {"name": "vae", "likelihood": {"_target_": f"gancli.networks.likelihood.{name}"}, "classes": 0}
+        rows = [metric_row(100, sliced_wasserstein=0.1, elbo=-90.0)]
+        run = read_run(make_run(name, rows=rows, config={"model": model, "data": {"name": "mnist", "size": 28}}))
+        found.append(run.scores)
+    (bernoulli, bernoulli_bound), (gaussian, gaussian_bound) = found
+    assert bernoulli.key == gaussian.key and bernoulli_bound.key != gaussian_bound.key
+    assert bernoulli_bound.figures == {"elbo": -90.0}
+    assert "likelihood Bernoulli · classes none" in bernoulli_bound.told[1]
+
+
+def test_a_protocol_is_told_in_a_line() -> None:
+    how = protocol(averaged=False, real=None, task={"_target_": "a.Inpaint", "mask": "mixed"}, between=[0, 1], empty="")
+    heading, details = Score(how | {"odd\n\x1b[2J": "\u2028x\ud800"}, {}, None, "game").told
+    assert heading == "mnist · split test · made 10,000"
+    assert details == (
+        "not averaged · seed 0 · features mnist 1a2b3c, 64 features · task Inpaint, mask mixed · between 0, 1 · "
+        "odd [2J x"
+    )
+    assert Score({}, {}, None, "game").told == ("", "")
 
 
 def test_find_runs(make_run: MakeRun, tmp_path: Path) -> None:
