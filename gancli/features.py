@@ -21,11 +21,13 @@ from torch import Tensor
 from gancli import checkpoint
 from gancli.config import nearest
 from gancli.data.image_set import ImageSet
+from gancli.data.sets import CIFAR10, DIGITS
 from gancli.images import to_float, to_uint8
 from gancli.networks.classifier import Classifier
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUNDLED = {"mnist": 1, "cifar": 3}  # and the channels each is for
+CLASSES = {"mnist": DIGITS, "cifar": CIFAR10}
 CHUNK = 64  # images seen at a time: a processor's caches hold their maps, and of Inception they take 1 GB
 # Of the weights that torch-fidelity downloads, and pytorch-fid too: TensorFlow's own of 2015-12-05, which FID is by.
 INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -35,7 +37,7 @@ class Extractor:
     """A frozen network that is shown images as it knows them.
 
     name, hash: which one; the hash is the first 12 hexadecimal digits of the SHA-256 of its file. dim: how many
-    features. channels, size: of what it knows; size 0 is any, which it resizes itself.
+    features. channels, size: of what it knows; size 0 is any, which it resizes itself. class_names: of its logits.
     look: uint8 (N, channels, size, size) on the device to features (N, dim) and logits (N, classes).
     """
 
@@ -48,9 +50,10 @@ class Extractor:
         size: int,
         look: Callable[[Tensor], tuple[Tensor, Tensor]],
         device: torch.device | str,
+        class_names: list[str],
     ):
         self.name, self.hash, self.dim, self.channels, self.size = name, hash[:12], dim, channels, size
-        self.look, self.device = look, torch.device(device)
+        self.look, self.device, self.class_names = look, torch.device(device), class_names
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,7 +150,7 @@ def opened(path: Path, name: str, device: torch.device | str = "cpu") -> Extract
         return features, network.head(features)
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Extractor(name, digest, network.dim, network.channels, network.size, look, device)
+    return Extractor(name, digest, network.dim, network.channels, network.size, look, device, CLASSES[name])
 
 
 # --- Inception ----------------------------------------------------------------------------------------------------
@@ -164,8 +167,8 @@ def inception(path: str | Path = "", device: torch.device | str = "cpu") -> Extr
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
     except ImportError:
         raise ValueError(
-            "scores by Inception need the package torch-fidelity; type pip install torch-fidelity, or choose the "
-            "scores of a network that came along"
+            "scores by Inception need the package torch-fidelity; type pip install torch-fidelity, or leave metrics= "
+            "out for the scores of a network that came along"
         ) from None
     file = Path(path).expanduser() if path else downloaded(URL_INCEPTION_V3)
     if not file.is_file():
@@ -180,7 +183,7 @@ def inception(path: str | Path = "", device: torch.device | str = "cpu") -> Extr
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(content)
     )
-    return Extractor("inception", digest, 2048, 3, 0, network.to(device), device)
+    return Extractor("inception", digest, 2048, 3, 0, network.to(device), device, [])
 
 
 def downloaded(url: str) -> Path:
@@ -193,6 +196,7 @@ def downloaded(url: str) -> Path:
         except (OSError, RuntimeError) as error:  # no network, a full disk; another file than was expected
             raise ValueError(
                 f"the weights of Inception could not be downloaded ({checkpoint.sentence(error)}); put the file that "
-                f"{url} is into {file.parent}, or choose the scores of a network that came along"
+                f"{url} is into {file.parent}, type inception=FILE where you have it, or leave metrics= out for "
+                f"the scores of a network that came along"
             ) from error
     return file

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gancli import cli
+from gancli.evaluation import scores
 
 torch.set_num_threads(1)  # the tests' networks are too small to share among threads
 
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def seeded() -> None:
     """What a test draws does not depend on which tests came before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cache_of_yours(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is kept of real images is kept for these tests alone."""
+    scores.CACHE = tmp_path_factory.mktemp("statistics")
 
 
 @pytest.fixture

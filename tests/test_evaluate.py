@@ -105,11 +105,12 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(gan):
     Path("empty").mkdir()
     picture(Path("set/a.png"))
     for words, message in (
-        (("images=set",), "no model was given"),
+        ((), "nothing to measure was given; type ckpt=FILE"),
+        (("images=set",), "no ckpt= to enlarge them was given, nor either of these; type one of them"),
         (("ckpt=sr_compact",), "no pictures were given; type images=DIR"),
         (("ckpt=sr_compact", "images=nowhere"), "images=nowhere is not a folder"),
         (("ckpt=sr_compact", "images=empty"), "there is no picture in images=empty"),
-        (("ckpt=dcgan", "images=set"), "is a dcgan, which turns noise into images; gan evaluate measures models that"),
+        (("ckpt=dcgan", "images=set"), "to enlarge, and dcgan/checkpoints/last.pt is a dcgan; type data=DIR"),
         (("ckpt=sr_compact", "images=set", "out=x.gif"), "out=x.gif is no form that is written"),
         (("ckpt=sr_compact", "images=set", "json=x.txt"), "json=x.txt is no form that is written"),
         (("ckpt=faithful", "images=set", "scale=5"), "scale=5 is not one of 2, 3 and 4"),

@@ -1,91 +1,176 @@
-"""gan evaluate: how good a model is, in figures that carry their protocol; its network decides which."""
+"""gan evaluate: how good a model is, or images that somebody has made, in figures that carry their protocol."""
 
 import json as jsons
+import shlex
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from gancli import checkpoint
 from gancli import images as pixels
-from gancli.config import choose_device
+from gancli.config import CONFIGS, choose_device
+from gancli.data.named import named
 from gancli.data.pictures import printable
 from gancli.evaluation import encoders, held_out, super_resolution, translation
+from gancli.evaluation import samples as of_noise
 from gancli.evaluation.common import Measured, storable
+from gancli.evaluation.folders import Pictures
 from gancli.evaluation.held_out import HeldOut
 from gancli.kinds import command_for
 from gancli.upscaling import STYLES, Upscaler, load
 
+SCORES = "scores.jsonl"  # in the folder of a run: what was measured of its checkpoints, a line each
 
-def main(
-    ckpt: str,
-    images: str,
-    scale: int,
-    data: str,
-    split: str,
-    n: int,
-    samples: int,
-    seed: int,
-    out: str,
-    json: str,
-    device: str,
-) -> None:
-    """Print the figures and their protocol. ValueError at the end where a picture could not be measured."""
-    if not ckpt:
-        raise ValueError("no model was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp")
-    for name, path, suffix in (("out", out, ".png"), ("json", json, ".json")):
+
+class Asked(NamedTuple):
+    """What was typed: the keys of configs/evaluate.yaml."""
+
+    ckpt: str
+    images: str
+    reference: str
+    data: str
+    split: str
+    n: int
+    metrics: Sequence[str]
+    inception: str
+    ema: bool
+    size: int
+    channels: int
+    scale: int
+    samples: int
+    seed: int
+    out: str
+    json: str
+    device: str
+
+    def again(self, ckpt: str) -> str:
+        """The command that measures this once more; ckpt: the file that was meant."""
+        import yaml
+
+        defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text())
+        words = {**self._asdict(), "ckpt": ckpt, "out": "", "json": "", "device": defaults["device"]}
+        typed = {key: value for key, value in words.items() if value != defaults[key]}
+        shown = {key: f"[{','.join(map(str, value))}]" if key == "metrics" else value for key, value in typed.items()}
+        return shlex.join(
+            ["gan", "evaluate", *(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in shown.items())]
+        )
+
+
+def main(**keys: Any) -> None:
+    """Print the figures and their protocol, and keep them in the run that a checkpoint is of.
+
+    keys: as Asked has them. ValueError at the end where a picture could not be measured.
+    """
+    asked = Asked(**keys)
+    for name, path, suffix in (("out", asked.out, ".png"), ("json", asked.json, ".json")):
         if path and Path(path).suffix.lower() != suffix:
             raise ValueError(f"{name}={path} is no form that is written; type {name}=x{suffix}")
-    found = measured(ckpt, images, scale, data, split, n, samples, seed, bool(out), choose_device(device))
-    if out and found.picture:
-        print(pixels.write(found.picture, Path(out)))
-    if json:
+    device = choose_device(asked.device)
+    if not asked.ckpt and not asked.images:
+        raise ValueError(
+            "nothing to measure was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp, or "
+            "images=DIR reference=DIR"
+        )
+    if asked.ckpt and (asked.reference or asked.size or asked.channels):
+        raise ValueError("reference=, size= and channels= are for images= without a model; leave them out, or ckpt=")
+    found = of_model(asked, device) if asked.ckpt else of_images(asked, device)
+    if asked.out and found.picture:
+        print(pixels.write(found.picture, Path(asked.out)))
+    if asked.json:
         text = jsons.dumps(storable({"protocol": found.protocol, **found.figures}), indent=1, allow_nan=False)
-        Path(json).absolute().parent.mkdir(parents=True, exist_ok=True)
-        Path(json).write_text(text + "\n", encoding="utf-8")
-        print(json)
+        Path(asked.json).absolute().parent.mkdir(parents=True, exist_ok=True)
+        Path(asked.json).write_text(text + "\n", encoding="utf-8")
+        print(asked.json)
     if found.failed:
         raise ValueError(found.failed)
 
 
-def measured(
-    ckpt: str,
-    images: str,
-    scale: int,
-    data: str,
-    split: str,
-    n: int,
-    samples: int,
-    seed: int,
-    with_picture: bool,
-    device: torch.device,
-) -> Measured:
-    """What a model of this kind is measured by, printed and given."""
-    upscaler = None
-    if ckpt in STYLES:
-        upscaler, weights = load(style=ckpt, scale=scale, device=device), f"bundled style={ckpt} scale={scale}"
-    elif (file := checkpoint.find(ckpt)).suffix.lower() in (".safetensors", ".pth"):
-        upscaler, weights = load(file, scale=scale, device=device), str(file)
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+def of_model(asked: Asked, device: torch.device) -> Measured:
+    """What a model of its kind is measured by, printed and given."""
+    if asked.ckpt in STYLES:
+        upscaler = load(style=asked.ckpt, scale=asked.scale, device=device)
+        return enlarging(asked, upscaler, f"bundled style={asked.ckpt} scale={asked.scale}")
+    file = checkpoint.find(asked.ckpt)
+    if file.suffix.lower() in (".safetensors", ".pth"):
+        return enlarging(asked, load(file, scale=asked.scale, device=device), str(file))
+    content, G = checkpoint.read(file), checkpoint.load(file, asked.ema, device)
+    config, kind = content["config"], command_for(G.network)
+    name = printable(config["model"]["name"])
+    weights = (
+        f"{name} of {content['step']:,} steps, {'averaged weights' if asked.ema else 'weights as trained'}, {file}"
+    )
+    if kind == "upscale":
+        found = enlarging(asked, Upscaler(G.network), weights)
     else:
-        content, G = checkpoint.read(file), checkpoint.load(file, device=device)
-        config, kind = content["config"], command_for(G.network)
-        name = printable(config["model"]["name"])
-        weights = f"{name} of {content['step']:,} steps, averaged weights, {file}"
-        if kind == "sample":
+        if asked.images:
             raise ValueError(
-                f"{file} is a {name}, which turns noise into images; gan evaluate measures models that enlarge, "
-                f"encode or translate images so far: train model=sr_compact, vae or pix2pix, or type ckpt=faithful"
+                f"images= are pictures to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the "
+                f"data that it was trained on"
             )
-        upscaler = Upscaler(G.network) if kind == "upscale" else None
-    if upscaler:
-        if data:
-            raise ValueError(f"pictures to enlarge are of any size, and data={data} has one; type images=DIR")
-        return super_resolution.measure(upscaler, weights, images, with_picture)
-    if images:
+        if kind != "sample" and asked.metrics and not G.z_dim:
+            raise ValueError(
+                f"metrics= are scores of images made of noise, and {file} is a {name}, which makes none; leave "
+                f"metrics= out"
+            )
+        data = held_out.load(asked.data, asked.split, config["data"], G.size, G.channels)
+        held = HeldOut(*data, asked.n, asked.seed)
+        if kind == "sample" or asked.metrics:
+            found = of_noise.of_model(G, weights, asked.ema, held, asked.metrics, asked.inception)
+        elif kind == "reconstruct":
+            found = encoders.measure(G, weights, held, asked.samples)
+        else:
+            found = translation.measure(G, weights, held, config)
+    keep(found, asked, file, content["step"])
+    return found
+
+
+def enlarging(asked: Asked, upscaler: Upscaler, weights: str) -> Measured:
+    """Super-resolution."""
+    if asked.data:
+        raise ValueError(f"pictures to enlarge are of any size, and data={asked.data} has one; type images=DIR")
+    return super_resolution.measure(upscaler, weights, asked.images, bool(asked.out))
+
+
+def keep(found: Measured, asked: Asked, ckpt: Path, step: int) -> None:
+    """Another line in the folder of the run that this checkpoint is of, for `gan report`; not of a lone file."""
+    run = ckpt.absolute().parent.parent
+    if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
+        return
+    row = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "command": asked.again(str(ckpt)),
+        "step": step,
+        "figures": storable(found.ranked),
+        "protocol": storable(found.protocol),
+    }
+    file = run / SCORES
+    torn = file.is_file() and not file.read_bytes().endswith(b"\n")  # by a process that was killed
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write("\n" * torn + jsons.dumps(row) + "\n")
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+def of_images(asked: Asked, device: torch.device) -> Measured:
+    """Scores of a folder or an .npz file of images beside real ones."""
+    if bool(asked.reference) == bool(asked.data):
+        both = "both were given" if asked.data else "no ckpt= to enlarge them was given, nor either of these"
         raise ValueError(
-            f"images= are pictures to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the data "
-            f"that it was trained on"
+            f"images= are compared with reference=DIR, pictures, or with data=NAME, and {both}; type one of them"
         )
-    held = HeldOut(*held_out.load(data, split, config["data"], G.size, G.channels), n, seed)
-    if kind == "reconstruct":
-        return encoders.measure(G, weights, held, samples)
-    return translation.measure(G, weights, held, config)
+    made = Pictures("images", asked.images, asked.size, asked.channels, asked.n, asked.seed)
+    real: Pictures | HeldOut
+    if asked.reference:
+        real = Pictures("reference", asked.reference, asked.size, asked.channels, asked.n, asked.seed)
+    else:
+        data = named(asked.data, asked.size or None, asked.channels or None, asked.split)
+        split = asked.split if held_out.has_split(asked.data) else "none"
+        real = HeldOut(data, printable(asked.data), split, asked.n, asked.seed)
+    return of_noise.of_images(made, real, asked.metrics, asked.inception, device)

@@ -25,6 +25,7 @@ from gancli.data.pairs import two_classes
 from gancli.data.photographs import Photographs
 from gancli.determinism import deterministic
 from gancli.ema import EMA
+from gancli.evaluation.training import Best, Evaluation
 from gancli.kinds import command_for
 from gancli.machine import describe
 from gancli.report.read import read_run
@@ -104,6 +105,14 @@ class Run:
                 raise ValueError(
                     f"trainer.{name} counts from 1, but {cfg.trainer[name]} was given; type trainer.{name}=100"
                 )
+        for name in ("every", "patience"):
+            if (value := cfg.trainer[f"evaluate_{name}"]) < 0:
+                raise ValueError(f"trainer.evaluate_{name}={value} is not negative; type 0 for none")
+        if cfg.trainer.evaluate_patience and not cfg.trainer.evaluate_every:
+            raise ValueError(
+                f"trainer.evaluate_patience={cfg.trainer.evaluate_patience} counts evaluations, and there are none; "
+                f"type trainer.evaluate_every=500"
+            )
         if cfg.trainer.on_nan not in ("stop", "rollback"):
             raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
         if cfg.trainer.preflight not in ("auto", True, False):
@@ -166,7 +175,8 @@ class Run:
             self._start_from(self.options.start, device)
         self.ranks.begin_alike(self.trainer)
         self._fix_preview(cfg, device)
-        self.finished = self.trainer.progress >= 1  # before it is asked to train
+        self._prepare_evaluation(device)
+        self.finished = self.trainer.progress >= 1 or self.is_over  # before it is asked to train
         self.saved = self.trainer.step if self.resumed else None  # the step of the last checkpoint
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
@@ -207,6 +217,28 @@ class Run:
             sources=self._sources(chosen).cpu(),
         )
 
+    def _prepare_evaluation(self, device: torch.device) -> None:
+        """What is evaluated of the average, where that is asked for, and the best there was."""
+        options, self.evaluation, self.best = self.options, None, None
+        self.told, self.spent, self.began = "", 0.0, self.trainer.seconds  # of evaluations, in this session
+        if options.evaluate_every and self.ranks.first:
+            name = " ".join(
+                str(part) for part in (self.config["data"]["name"], self.config["data"].get("path")) if part
+            )
+            self.evaluation = Evaluation(
+                *(self.trainer.game, self.trainer.ema.network, self.data, self.reference, name),
+                *(options.evaluate_n, list(options.evaluate_metrics), device),
+            )
+            self.best = Best(self.evaluation.figure, options.evaluate_n, self.evaluation.lower_is_better)
+            if self.resumed:
+                self.best.load_state_dict(self.resumed.get("best") or {})
+
+    @property
+    def is_over(self) -> bool:
+        """Whether so many evaluations have been no better that the run ends."""
+        patience = self.options.evaluate_patience
+        return self.ranks.of_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
+
     def _sources(self, entries: torch.Tensor) -> torch.Tensor:
         """What belongs to these images of the data, or lies as far along in a set of another length; or nothing."""
         n = len(self.data.sources)
@@ -221,12 +253,14 @@ class Run:
             self.keeper.clean(self.resumed_from)  # it may have been killed in its very last save
             if not self.quiet:
                 more = f"for more, raise the budget, as in trainer.steps={2 * trainer.step}"
+                if trainer.progress < 1:
+                    more = "it got no better; to go on all the same, type trainer.evaluate_patience=0"
                 print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
             before = read_run(self.folder)
             if before.status != "finished":  # it was tried with another config since, say
                 append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})
-            score = before.latest(trainer.game.headline)
-            return score if score is None or trainer.game.lower_is_better else -score
+            score = before.latest(self.headline)
+            return score if score is None or self.lower_is_better else -score
         self.record: Any = Silence()
         if self.ranks.first:
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
@@ -235,7 +269,7 @@ class Run:
         self.keeper.seconds, self.keeper.log = trainer.seconds, self.record.note
         self.introduce()
         self.try_first()
-        logged = pictured = trainer.step
+        logged = pictured = evaluated = trainer.step
         with StopRequest() as stop, contextlib.closing(self.record):
             if not self.resumed:
                 self.picture()
@@ -244,10 +278,13 @@ class Run:
                 signum = self.ranks.any(stop.signum or 0)
                 due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample")]
                 due.append(self.keeper.due(step, trainer.seconds))
+                due.append(bool(options.evaluate_every) and step % options.evaluate_every == 0)
                 if (any(due) or signum or trainer.progress >= 1) and (what := self.broken()):
                     self.mend(what)
-                    logged = pictured = trainer.step
+                    logged = pictured = evaluated = trainer.step
                     continue
+                if due[3]:  # before the others, which tell it, and save it
+                    evaluated = self.evaluate()
                 if due[0]:
                     logged = self.log()
                 if due[1]:
@@ -261,8 +298,12 @@ class Run:
                     self.record.page(now=True)
                     self.ranks.any(0)  # who ends first would end the others, and the first may still be writing
                     raise reason
+                if due[3] and self.is_over:
+                    break
             if what := self.broken():  # its minutes were over since
                 self.mend(what, again=False)
+            if options.evaluate_every and evaluated < trainer.step:
+                self.evaluate()
             if logged < trainer.step:
                 self.log()
             if pictured < trainer.step:
@@ -270,9 +311,48 @@ class Run:
             self.save()  # also where this step was saved already: its minutes may have run out since
             self.keeper.wait()
             self.record.history(self.rows)
-            self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60)
+            self.record.event("finished", step=trainer.step, minutes=trainer.seconds / 60, **self.ending())
             self.record.page(now=True)
-        return self.score if trainer.game.lower_is_better else -self.score
+        return self.score if self.lower_is_better else -self.score
+
+    def ending(self) -> dict[str, str]:
+        """Why a run is over before its budget is; and which of its checkpoints is the best."""
+        if not self.best or not self.best.step:
+            return {}
+        best = f"best {self.best.figure} {self.best.value:.4g} at step {self.best.step:,}, checkpoints/best.pt"
+        patience = f"no better in {self.best.since} evaluations; " if self.trainer.progress < 1 else ""
+        return {"message": patience + best}
+
+    @property
+    def headline(self) -> str:
+        """The figure that a sweeper is given."""
+        return self.best.figure if self.best else self.trainer.game.headline
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.best.lower_is_better if self.best else self.trainer.game.lower_is_better
+
+    def evaluate(self) -> int:
+        """The scores into metrics.jsonl, and best.pt where they are the best so far."""
+        step = self.trainer.step
+        if not self.evaluation or not self.best:  # another process does it
+            self.score = math.nan
+            return step
+        begun = time.perf_counter()
+        values = self.evaluation(self.trainer.ema.network)
+        self.score = values[self.best.figure]
+        if self.best.add(self.score, step):
+            self.keeper.save_best(self.content)
+        took = time.perf_counter() - begun
+        self.spent += took
+        share = self.spent / max(self.trainer.seconds - self.began, 1e-9)
+        best = f", best {self.best.value:.4g} at {self.best.step:,}" if self.best.step < step else ""
+        told = f"{self.best.figure} {self.score:.4g}{{at}}{best} ({took:.1f} s, {share:.1%} of the time)"
+        self.told = told.format(at=f" at {step:,}")
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.record.metrics(step, {**finite, "evaluate_seconds": took})
+        self.record.note(f"step {step:,}  {told.format(at='')}")
+        return step
 
     def try_first(self) -> None:
         """Try all that a long run will do; what it will take goes into the log. ValueError where it will not do."""
@@ -281,11 +361,17 @@ class Run:
             return
         trial = preflight(trainer, self.try_picture, self.try_save)
         pictures, saves = trial.rounds // options.sample_every, trial.rounds // options.checkpoint_every
-        minutes = (trial.rounds * trial.round + pictures * trial.picture + saves * trial.save) / 60
+        seconds = trial.rounds * trial.round + pictures * trial.picture + saves * trial.save
+        if self.evaluation:
+            begun = time.perf_counter()
+            self.evaluation(trainer.ema.network)
+            seconds += trial.rounds // options.evaluate_every * (time.perf_counter() - begun)
+        minutes = seconds / 60
         minutes = min(minutes, options.minutes - trainer.seconds / 60) if options.minutes else minutes
         kept = trial.rounds // options.keep_every if options.keep_every else 0
         kept = min(kept, options.keep_last) if options.keep_last else kept
         # The last checkpoint, the one before and the next; a picture lies in samples/ and, a third longer, in the page.
+        kept += bool(options.evaluate_every)  # best.pt
         disk = (3 + kept) * trial.checkpoint_bytes + pictures * trial.picture_bytes * 7 / 3
         free = shutil.disk_usage(self.folder).free
         if disk > free:
@@ -353,6 +439,8 @@ class Run:
                 f"model/penalty=r1 or trainer.on_nan=rollback"
             )
         trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
+        if self.best:
+            self.best.load_state_dict(content.get("best") or {})
         self.record.rewind(trainer.step)
         tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
         self.record.event(
@@ -385,6 +473,9 @@ class Run:
         self.record.log(f"{describe(trainer.device)}; run folder {self.folder}")
         if self.options.compile and not trainer.compiled:
             self.record.log("trainer.compile: not with this penalty or game, which differentiates a gradient; eager")
+        if self.evaluation and self.best and self.evaluation.protocol:
+            figures = list(self.evaluation.names)
+            self.record.fact("protocol", step=trainer.step, figures=figures, protocol=self.evaluation.protocol)
         for remark in [*self.remarks, *trainer.game.remarks]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
@@ -394,7 +485,7 @@ class Run:
         trainer = self.trainer
         rate = next(iter(trainer.optimizers.values())).param_groups[0]["lr"]
         values = {**trainer.read(), "lr": rate}
-        self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values)
+        self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)
         return trainer.step
 
     @torch.no_grad()
@@ -412,7 +503,8 @@ class Run:
             return trainer.step
         shown, values = self.look()
         self.record.grid(trainer.step, shown)
-        self.score = values[trainer.game.headline]
+        if not self.best:
+            self.score = values[trainer.game.headline]
         # What cannot be told of these data is left out.
         self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
         return trainer.step
@@ -430,7 +522,8 @@ class Run:
         """What a checkpoint holds."""
         state = self.trainer.state_dict()
         networks = {p: {"config": self.config["model"][p], "state": s} for p, s in state["networks"].items()}
-        return {**state, "networks": networks, "config": self.config, "output": self.output}
+        best = {"best": self.best.state_dict()} if self.best else {}
+        return {**state, **best, "networks": networks, "config": self.config, "output": self.output}
 
     @property
     def output(self) -> dict[str, Any]:

@@ -15,12 +15,16 @@ CELL = 96  # pixels a side that small images are enlarged to in it
 
 
 class Measured(NamedTuple):
-    """figures and protocol: what is stored. picture: of examples. failed: a sentence on what could not be measured."""
+    """figures and protocol: what is stored. picture: of examples. failed: a sentence on what could not be measured.
+
+    ranked: the figures that runs are compared by, by name.
+    """
 
     figures: dict[str, Any]
     protocol: dict[str, Any]
     picture: Image.Image | None
     failed: str = ""
+    ranked: dict[str, float] = {}  # noqa: RUF012
 
 
 def finite(made: Tensor) -> Tensor:

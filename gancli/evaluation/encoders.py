@@ -61,7 +61,8 @@ def measure(G: Generator, weights: str, held: HeldOut, samples: int) -> Measured
         protocol |= {"likelihood": type(network.likelihood).__name__, "unit": unit, "samples": samples}
     protocol["versions"] = versions()
     print_table(means, protocol, held)
-    return Measured({"mean": means}, protocol, examples(dict(zip(("real", "reconstructed"), shown[0]))))
+    picture = examples(dict(zip(("real", "reconstructed"), shown[0])))
+    return Measured({"mean": means}, protocol, picture, ranked=means)
 
 
 def bounds(network: Any, x: Tensor, c: Tensor, samples: int, seed: int) -> dict[str, Tensor]:

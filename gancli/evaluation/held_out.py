@@ -55,6 +55,25 @@ class HeldOut:
     def two_sets(self) -> bool:
         return isinstance(self.data, ImageSet) and len(self.data.sources) > 0
 
+    @property
+    def channels(self) -> int:
+        return self.data.channels
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def count(self) -> int:
+        """How many images are measured."""
+        return min(self.n, len(self.data))
+
+    def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images, uint8 (N, C, H, H), and their classes (N,), on the CPU."""
+        entries = self.entries(len(self.data))
+        for block in blocks(entries, "real images") if bar else entries.split(BLOCK):
+            yield self.data.take(block).cpu(), self.data.labels[block]
+
     def images(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """x (N, C, H, W) in [-1, 1], classes (N,) and sources (N, C', H, W), of pairs, else (N, 0); on the CPU."""
         for entries in blocks(self.entries(len(self.data)), "images"):
@@ -67,7 +86,7 @@ class HeldOut:
         return {
             "data": self.name,
             "split": self.split,
-            "n": min(self.n, len(self.data)),
+            "n": self.count,
             "of": len(self.data),
             "size": self.data.size,
             "channels": self.data.channels,
@@ -77,7 +96,7 @@ class HeldOut:
     def __str__(self) -> str:
         """The same in a line, for a person."""
         kind = "grey" if self.data.channels == 1 else "colour"
-        count = f"{min(self.n, len(self.data)):,} of {len(self.data):,} images"
+        count = f"{self.count:,} of {len(self.data):,} images"
         return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {kind}; seed {self.seed}"
 
 

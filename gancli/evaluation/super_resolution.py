@@ -52,6 +52,7 @@ def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -
         print("that have it in both columns: one met exactly, flat, or of less than 11 pixels may not")
     protocol = {
         "weights": weights,
+        "images": printable(images),
         "convention": CONVENTION.format(scale=upscaler.scale),
         "scale": upscaler.scale,
         "pictures": len(rows),
@@ -72,6 +73,7 @@ def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -
         protocol,
         sheet(("small", *BOTH, "real"), details, DETAIL) if details else None,
         failed if failures else "",
+        ranked=means["ours"],
     )
 
 

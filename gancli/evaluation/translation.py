@@ -84,7 +84,8 @@ def measure(G: Generator, weights: str, held: HeldOut, config: dict[str, Any]) -
         protocol |= {"sources": sources, "cycle error": "mean absolute difference in [-1, 1]"}
     protocol["versions"] = versions()
     print_table(figures, protocol, held)
-    return Measured(figures, protocol, examples(shown))
+    ours = figures["mean"]["ours"] if task else {f"cycle_error_{key}": x for key, x in figures["cycle_error"].items()}
+    return Measured(figures, protocol, examples(shown), ranked=ours)
 
 
 def compared(network: nn.Module, held: HeldOut, task: Task) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:

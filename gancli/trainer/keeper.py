@@ -1,4 +1,4 @@
-"""The checkpoints folder of a run: last.pt, previous.pt before it, and now and then a step-N.pt that is kept."""
+"""The checkpoints folder of a run: last.pt, previous.pt before it, best.pt, and step-N.pt that are kept."""
 
 import contextlib
 import threading
@@ -73,6 +73,11 @@ class Keeper:
         copy = checkpoint.mapped(content, lambda x: x.detach().to("cpu", copy=True))
         self.thread = threading.Thread(target=self._write, args=(copy, step, since, "; beside the training"))
         self.thread.start()
+
+    def save_best(self, content: dict[str, Any]) -> None:
+        """Write `content` as best.pt, at once: ValueError where that fails."""
+        self.wait()
+        checkpoint.save(self.folder / "best.pt", content)
 
     def wait(self) -> None:
         """Until what was saved is on the disk."""
