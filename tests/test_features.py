@@ -18,7 +18,7 @@ from torch import nn
 
 from gancli import checkpoint, features
 from gancli.data.image_set import ImageSet
-from gancli.data.sets import mnist
+from gancli.data.sets import cifar10, mnist
 from gancli.images import to_float
 from gancli.networks.classifier import Classifier
 
@@ -321,7 +321,7 @@ def test_images_are_moved_and_turned_but_stay_whole():
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "data", "least"), [("mnist", mnist, 0.993)])
+@pytest.mark.parametrize(("name", "data", "least"), [("mnist", mnist, 0.993), ("cifar", cifar10, 0.90)])
 def test_the_bundled_networks_know_the_real_test_images(name, data, least):
     test = data(os.environ["GAN_DATA"], split="test")
     _, logits = features.extractor(name)(test.images)
@@ -331,7 +331,7 @@ def test_the_bundled_networks_know_the_real_test_images(name, data, least):
         assert float(file.metadata()["accuracy"]) == pytest.approx(right, abs=5e-4)
 
 
-@pytest.mark.parametrize("name", ["mnist"])
+@pytest.mark.parametrize("name", list(SHAPES))
 def test_the_bundled_networks_are_small(name):
     assert FILES[name].stat().st_size <= 1_000_000
     see = features.extractor(name)
