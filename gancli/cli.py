@@ -276,10 +276,10 @@ def compose_and_call(flags: list[str], overrides: list[str], name: str = "") -> 
 
 
 def count_jobs(overrides: list[str]) -> int | None:
-    """How many jobs a sweep over these overrides has; None where a config in configs/sweep has a say."""
+    """How many jobs a sweep over these overrides has; None where a sweep's or an experiment's own config has a say."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if any(word.startswith("sweep=") for word in overrides):
+    if any(word.startswith(("sweep=", "experiment=")) for word in overrides):
         return None
     parsed = OverridesParser.create().parse_overrides(overrides)
     return math.prod(sum(1 for _ in o.sweep_iterator()) for o in parsed if o.is_sweep_override())

@@ -1,0 +1,160 @@
+"""Does the Fréchet distance by our network of digits rank models as a judge does that shares nothing with it?
+
+    python benchmarks/rank_agreement.py CHECKPOINT_OR_RUN ...
+    python benchmarks/rank_agreement.py outputs/*/checkpoints/step-*.pt --n 10000 --json ranks.json
+
+Needs MNIST under $GAN_DATA (or --root). Of each checkpoint n images, of seed 0 and the averaged weights, are measured:
+
+fd_mnist    their Fréchet distance to the 10,000 test digits by the features of the bundled network
+kl          KL(classes of these images || classes of the test digits), in nats, as the classifier of tests/judge.py
+            finds them, which is trained here, in about a minute
+coverage    the share of the test digits that are the nearest one, by their pixels, of some image
+confidence  the classifier's, on average
+
+and then Spearman's rank correlation of fd_mnist with kl, with coverage negated, and with the mean of the ranks of both.
+In the table, but not in the correlation: as many training digits as images, and a hundred of these again and again.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+import gancli
+from gancli.checkpoint import versions
+from gancli.data.sets import mnist
+from gancli.evaluation.common import storable
+from gancli.features import Extractor, extractor
+from gancli.images import to_float, to_uint8
+from gancli.machine import describe
+from gancli.metrics.frechet import Moments, frechet
+from gancli.sampling import BLOCK
+
+JUDGE = Path(__file__).resolve().parent.parent / "tests" / "judge.py"
+COLUMNS = ("fd_mnist", "kl", "coverage", "confidence")
+FEW = 100  # digits of the set that is copies
+
+
+def opened(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Measure:
+    """What is measured of images beside real ones, `real` (N, 1, 28, 28)."""
+
+    def __init__(self, see: Extractor, judge: ModuleType, classifier: torch.nn.Module, real: Tensor):
+        self.see, self.predict = see, lambda x: judge.predict(classifier, x)
+        self.real, self.moments = to_float(real).flatten(1), Moments()
+        self.moments.add(see(real)[0])
+        self.classes = self.predict(to_float(real)).argmax(1).bincount(minlength=10)
+
+    def __call__(self, blocks: Iterable[Tensor]) -> dict[str, float]:
+        """COLUMNS of images that come in blocks (N, 1, 28, 28); all see them as they would be stored, in 8 bits."""
+        moments, nearest, probabilities = Moments(), torch.zeros(len(self.real), dtype=torch.bool), []
+        for block in blocks:
+            images = to_uint8(block)
+            x = to_float(images)
+            moments.add(self.see(images)[0])
+            nearest[torch.cdist(x.flatten(1), self.real).argmin(1)] = True
+            probabilities.append(self.predict(x))
+        sure, found = torch.cat(probabilities).max(1)
+        p, q = (count.double() / count.sum() for count in (found.bincount(minlength=10), self.classes))
+        kl = (p.xlogy(p) - p.xlogy(q)).sum()
+        values = (frechet(moments, self.moments), kl, nearest.double().mean(), sure.double().mean())
+        return {name: float(value) for name, value in zip(COLUMNS, values)}
+
+
+def ranks(values: Iterable[float]) -> Tensor:
+    """1 for the smallest, and so on; those that are equal have the mean of their ranks."""
+    x = torch.tensor(list(values), dtype=torch.float64)
+    return (x[:, None] > x).sum(1) + ((x[:, None] == x).sum(1).double() + 1) / 2
+
+
+def spearman(a: Iterable[float], b: Iterable[float]) -> float:
+    """The correlation of the ranks, -1 to 1; nan where one side is all the same."""
+    return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
+
+
+def agreement(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Spearman's correlation of fd_mnist with what else tells a worse model; less is better, of all of them."""
+    fd, kl = ([row[name] for row in rows] for name in ("fd_mnist", "kl"))
+    missed = [-row["coverage"] for row in rows]
+    both = (ranks(kl) + ranks(missed)) / 2
+    return {
+        "kl": spearman(fd, kl),
+        "-coverage": spearman(fd, missed),
+        "mean rank of both": spearman(fd, both.tolist()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", metavar="CHECKPOINT_OR_RUN")
+    parser.add_argument("--n", type=int, default=10_000, help="images of each")
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file, too")
+    parser.add_argument("--root", default=os.environ.get("GAN_DATA", "~/.cache/gan/data"))
+    options = parser.parse_args()
+    try:
+        generators = {path: gancli.load(path) for path in options.paths}  # before the minute that the judge takes
+    except ValueError as error:
+        parser.error(str(error))
+    for path, G in generators.items():
+        if (G.channels, G.size) != (1, 28) or not G.z_dim:
+            parser.error(f"{path} makes no digits such as MNIST's, of 28x28 pixels in grey and of noise")
+
+    judge = opened(JUDGE)
+    train, test = (mnist(options.root, split=split) for split in ("train", "test"))
+    referee = judge.train_judge(options.root)
+    see = extractor("mnist")
+    measure = Measure(see, judge, referee.network, test.images)
+    print(
+        f"{see.protocol(1, 28)}; the judge knows {referee.accuracy:.2%} of the test digits; {options.n:,} images each"
+    )
+
+    width = max(map(len, [*options.paths, "training digits"]))
+    print(" " * width + "".join(f"{name:>12}" for name in COLUMNS))
+
+    def row(name: str, blocks: Iterable[Tensor]) -> dict[str, float]:
+        values = measure(blocks)
+        print(f"{name:<{width}}" + "".join(f"{values[column]:12.4f}" for column in COLUMNS), flush=True)
+        return values
+
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.n]
+    again = chosen[torch.arange(options.n) % FEW]
+    anchors = {
+        name: row(name, train.images[entries].split(BLOCK))
+        for name, entries in (("training digits", chosen), (f"{FEW} of them", again))
+    }
+    rows = {path: row(path, (x for x, _ in G.blocks(options.n, seed=0))) for path, G in generators.items()}
+    rho = agreement(list(rows.values())) if len(rows) > 1 else {}
+    for name, value in rho.items():
+        print(f"Spearman's rho of fd_mnist and {name}, of {len(rows)} checkpoints: {value:.3f}")
+    if options.json:
+        content = {
+            "n": options.n,
+            "judge": referee.accuracy,
+            "anchors": anchors,
+            "checkpoints": rows,
+            "rho": rho,
+            "protocol": see.protocol(1, 28),
+            "command": shlex.join(["python", *sys.argv]),
+            "machine": describe(torch.device("cpu")),
+            "versions": versions(),
+        }
+        options.json.write_text(json.dumps(storable(content), indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
