@@ -222,13 +222,20 @@ class Run:
         options, self.evaluation, self.best = self.options, None, None
         self.told, self.spent, self.began = "", 0.0, self.trainer.seconds  # of evaluations, in this session
         if options.evaluate_every and self.ranks.first:
-            name = " ".join(
-                str(part) for part in (self.config["data"]["name"], self.config["data"].get("path")) if part
-            )
+            data = self.config["data"]
+            name = " ".join(str(part) for part in (data["name"], data.get("path")) if part)
             self.evaluation = Evaluation(
-                *(self.trainer.game, self.trainer.ema.network, self.data, self.reference, name),
-                *(options.evaluate_n, list(options.evaluate_metrics), device),
+                self.trainer.game,
+                self.trainer.ema.network,
+                self.data,
+                self.reference,
+                name,
+                data.get("split", "none"),
+                options.evaluate_n,
+                list(options.evaluate_metrics),
+                device,
             )
+            self.remarks += [self.evaluation.remark] if self.evaluation.remark else []
             self.best = Best(self.evaluation.figure, options.evaluate_n, self.evaluation.lower_is_better)
             if self.resumed:
                 self.best.load_state_dict(self.resumed.get("best") or {})

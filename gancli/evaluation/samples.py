@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from gancli.evaluation.folders import Pictures
 from gancli.evaluation.held_out import HeldOut, blocks
 from gancli.evaluation.scores import ESTIMATORS, Images, Scores, Viewer, digest, view_of
 from gancli.images import to_uint8
-from gancli.sampling import BLOCK, Generator
+from gancli.sampling import Generator
 
 
 class Samples:
@@ -24,9 +25,8 @@ class Samples:
         self.G, self.count, self.seed, self.channels, self.size = G, n, seed, G.channels, G.size
 
     def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        made = self.G.blocks(self.count, self.seed)
-        for _ in blocks(torch.arange(self.count), "made images") if bar else range(0, self.count, BLOCK):
-            x, labels = next(made)
+        shown = blocks(torch.arange(self.count), "made images") if bar else repeat(None)
+        for (x, labels), _ in zip(self.G.blocks(self.count, self.seed), shown):
             yield to_uint8(finite(x)), labels
 
 

@@ -24,7 +24,7 @@ class Evaluation:
 
     metrics: as of `Comparison`; without any the Fréchet distance, or the kernel distance where there are no more images
     than features. G that makes nothing of noise, or points of the plane, is measured as its game measures it, on the
-    ImageSet `reference`. G: the average. name: of the data.
+    ImageSet `reference`. G: the average. name, split: of the data. remark: what a person should know of the choice.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Evaluation:
         data: Any,
         reference: ImageSet,
         name: str,
+        split: str,
         n: int,
         metrics: Sequence[str],
         device: torch.device,
@@ -43,6 +44,7 @@ class Evaluation:
         self.protocol: dict[str, Any] = {}
         self.figure, self.lower_is_better = game.headline, game.lower_is_better
         self.names: list[str] = []  # of what is measured by the protocol
+        self.remark = ""
         if not G.z_dim or reference.is_points:
             if metrics:
                 raise ValueError(
@@ -50,14 +52,19 @@ class Evaluation:
                     f"leave it out, and {game.headline} is what is looked at"
                 )
             return
-        held = HeldOut(data, name, "train", n, SEED)
+        held = HeldOut(data, name, split, n, SEED)
         self.figure = next(iter(metrics or [scores.called("fd", for_images(data.channels))]))
         if self.figure in scores.NETWORKS:
             self.figure = scores.called("fd", self.figure)
         self.compare = Comparison(held, metrics or [self.figure], device, seed=SEED)
         network, figure = scores.MEANINGS[self.figure]
-        if figure == "fd" and held.count <= next(see.dim for see in self.compare.networks if see.name == network):
-            self.figure = scores.called("kd", network)  # which takes its place, see `scores`
+        features = next(see.dim for see in self.compare.networks if see.name == network)
+        if figure == "fd" and min(n, held.count) <= features:
+            self.remark = (
+                f"{held.count:,} images are too few for {self.figure}, of {features:,} features; "
+                f"{scores.called('kd', network)} takes its place"
+            )
+            self.figure = scores.called("kd", network)
         self.lower_is_better = scores.lower_is_better(self.figure)
         self.names = [scores.called(f, see) for see, figures in self.compare.wanted.items() for f in figures]
         self.names += [] if self.figure in self.names else [self.figure]
