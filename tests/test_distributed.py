@@ -258,6 +258,8 @@ def test_one_that_dies_ends_the_other_with_a_sentence(processes):
 @pytest.mark.slow
 def test_torchrun_trains_with_one_writer_and_one_voice(tmp_path):
     words = ["--nproc-per-node=2", f"--master-port={free_port()}", "-m", "gancli", "train", *TINY, "model=mlp"]
+    # What the first process evaluates, all must hear of.
+    words += ["data.channels=1", "trainer.evaluate_every=3", "trainer.evaluate_n=40", "trainer.evaluate_patience=9"]
     run = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *words],
         **{"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 100},
@@ -266,7 +268,8 @@ def test_torchrun_trains_with_one_writer_and_one_voice(tmp_path):
     assert run.returncode == 0 and Path(run.stdout.strip()) == folder, run.stderr
     assert run.stderr.count("finished") == 1
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["event"] for row in rows if "event" in row] == ["started", "finished"]
+    assert [row["event"] for row in rows if "event" in row] == ["started", "protocol", "finished"]
+    assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints/best.pt").is_file()
 
 
 @pytest.mark.parametrize(
