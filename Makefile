@@ -6,7 +6,7 @@ PYTEST ?=
 train: .venv/ready   ## a GAN learns digits in about a minute
 	.venv/bin/gan train
 
-test: .venv/dev      ## all tests; PYTEST='-m "not slow"' leaves out those of eight seconds and more
+test: .venv/dev      ## all tests; PYTEST='-m "not slow"' leaves out the long ones
 	.venv/bin/python -m pytest $(PYTEST)
 
 lint: .venv/dev

@@ -174,6 +174,7 @@ def test_a_larger_budget_goes_on_and_another_config_is_refused(gan):
     assert code == 0 and "step 8" in error and "step 4 " not in error
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_one_bar_and_no_lines_of_numbers(tmp_path):
     pty = pytest.importorskip("pty")
     termios = pytest.importorskip("termios")
@@ -218,6 +219,7 @@ def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
     assert again.returncode == 0 and "resumed" in error
 
 
+@pytest.mark.slow
 def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path):
     tiny = [word for word in TINY if not word.startswith("trainer.steps")]
     words = [*tiny, "model=dcgan,mlp", "trainer.steps=2,-1", "seed=0,1", "-m", "run.dir=outputs/sweeps/s"]

@@ -49,6 +49,7 @@ def generators() -> list[str]:
     return sorted(found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", generators())
 def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
     """At any number of images and any size of pictures, and called as the command says."""

@@ -40,6 +40,7 @@ def to_go_on(error: str) -> list[str]:
 
 
 @usr1
+@pytest.mark.slow
 def test_slurms_warning_saves_too_and_the_command_that_goes_on_is_told(gan, tmp_path):
     run = start("train", *ENDLESS, cwd=tmp_path)
     wait(run, lambda: any(trains(folder) for folder in (tmp_path / "outputs").glob("*")))
