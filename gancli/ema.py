@@ -22,17 +22,31 @@ class EMA:
             )
         self.half_life, self.ramp = half_life_kimg * 1000, ramp
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.weight: float | torch.Tensor = 0.0  # of the live network; a tensor () where a round is recorded
 
     def decay(self, images: int, batch: int) -> float:
         """The weight of the old average after `batch` more images, `images` having been seen: 0.5^(batch/half-life)."""
         half_life = min(self.half_life, self.ramp * images)
         return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
 
+    def bring(self, images: int, batch: int) -> None:
+        """What `update` will move by after `batch` more images, `images` counting them too."""
+        weight = 1 - self.decay(images, batch)
+        if isinstance(self.weight, torch.Tensor):
+            self.weight.fill_(weight)
+        else:
+            self.weight = weight
+
     @torch.no_grad()
-    def update(self, network: nn.Module, images: int, batch: int) -> None:
-        """Move the average towards `network`; `images` counts this round's `batch` too."""
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards `network`."""
         averaged: list[torch.Tensor] = list(self.network.parameters())
         live: list[torch.Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averaged, live, 1 - self.decay(images, batch))
+        if isinstance(self.weight, torch.Tensor):  # which lerp takes for each parameter by itself alone
+            apart = torch._foreach_sub(live, averaged)
+            torch._foreach_mul_(apart, self.weight)
+            torch._foreach_add_(averaged, apart)
+        else:
+            torch._foreach_lerp_(averaged, live, self.weight)
         for ours, theirs in zip(self.network.buffers(), network.buffers()):
             ours.copy_(theirs)

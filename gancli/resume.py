@@ -19,7 +19,7 @@ FREE = (
     *("run.", "resume.", "device", "deterministic", "data.root", "data.source.root", "data.cache", "data.source.cache"),
     *("trainer.steps", "trainer.kimg", "trainer.minutes", "trainer.log_every", "trainer.sample_"),
     *("trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_", "trainer.tensorboard", "trainer.preflight"),
-    "trainer.sync_bn",
+    *("trainer.sync_bn", "trainer.graphs"),
 )
 SHOWN = 12  # changes in a message
 

@@ -34,12 +34,14 @@ from gancli.resume import Busy, Lock, allowed
 from gancli.sampling import noise, one_hot
 from gancli.stop import Stopped, StopRequest
 from gancli.trainer import Budget, Trainer
+from gancli.trainer.captured import Graphs, unrecordable
 from gancli.trainer.distributed import here
 from gancli.trainer.keeper import Keeper
 from gancli.trainer.preflight import is_long, out_of_memory, preflight
 
 COMPARED = 1000  # real images that a game's measures look at
 POINTS = 1024  # in a scatter plot
+AHEAD = 512  # batches whose numbers are brought to a GPU together: a megabyte or two
 
 
 def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
@@ -99,6 +101,7 @@ class Run:
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
         self.remarks: list[str] = []
+        self.told_refusal = False
         self.allowed: list[str] = []  # what of the config this run was begun with has changed
         for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
             if cfg.trainer[name] < 1:
@@ -142,18 +145,27 @@ class Run:
         torch.manual_seed(seed_of(cfg.seed, "networks"))
         game = build(cfg.model.game)
         game.check(self.data)
+        batches = Batches(
+            *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
+            *(self.ranks.rank, self.ranks.size),
+            ahead=AHEAD if device.type == "cuda" else 0,
+        )
+        optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
+        beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
+        graphs = None
+        if device.type == "cuda" and self.options.graphs:
+            reason = unrecordable(game, batches, optimizers.values(), beta2, self.ranks.size)
+            graphs = None if reason else Graphs(device)
+            self.remarks += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
             game,
-            Batches(
-                *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
-                *(self.ranks.rank, self.ranks.size),
-            ),
-            {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()},
+            batches,
+            optimizers,
             Budget(self.options.steps, self.options.kimg, self.options.minutes),
             device,
             seed=cfg.seed,
             schedule=build(cfg.model.schedule),
-            beta2=build(cfg.model.beta2) if cfg.model.beta2 else None,
+            beta2=beta2,
             ema=lambda network: EMA(network, **self.options.ema),
             clip=self.options.clip,
             precision=self.options.precision,
@@ -161,6 +173,7 @@ class Run:
             compile=self.options.compile,
             ranks=self.ranks,
             sync_bn=self.options.sync_bn,
+            graphs=graphs,
         )
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
@@ -490,6 +503,9 @@ class Run:
 
     def log(self) -> int:
         trainer = self.trainer
+        if trainer.graphs and trainer.graphs.refused and not self.told_refusal:
+            self.told_refusal = True
+            self.record.log(f"remark: rounds are played kernel by kernel: {trainer.graphs.refused}")
         rate = next(iter(trainer.optimizers.values())).param_groups[0]["lr"]
         values = {**trainer.read(), "lr": rate}
         self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)

@@ -1,7 +1,7 @@
 """CycleGAN (Zhu et al. 2017): between two sets of images of which no two belong together, https://arxiv.org/abs/1703.10593."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class CycleGAN(GAN):
     D sees images of the last rounds as well, `pool` of them or a few more (section 4, after Shrivastava et al. 2017).
     Departure from the paper: D moves first, as everywhere here, so that G's images are made once a round.
     """
+
+    steady: ClassVar[bool] = False  # the pool is drawn from on the host
 
     cycle: float = 10.0
     identity: float = 5.0

@@ -1,6 +1,6 @@
 """What the trainer asks of any game."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +25,8 @@ class Game:
 
     headline: ClassVar[str]  # of its measures, the one that runs are compared by
     lower_is_better: ClassVar[bool] = True
+    # Whether a round depends on its number and on the budget by its `kind` alone: then it can be recorded.
+    steady: ClassVar[bool] = False
 
     G: Any
 
@@ -55,6 +57,10 @@ class Game:
     def moves(self, step: int, progress: float) -> list[Move]:
         """The moves of round `step`, begun when `progress`, 0 to 1, of the budget is used: (player, its loss)."""
         raise NotImplementedError
+
+    def kind(self, step: int, progress: float) -> Hashable:
+        """What Python decides about a round: which moves, and the numbers in them that change."""
+        return tuple((player, getattr(loss, "func", loss).__qualname__) for player, loss in self.moves(step, progress))
 
     def stepped(self, player: str) -> None:
         """This player's optimizer has just stepped."""

@@ -1,5 +1,6 @@
 """The game of Goodfellow et al. 2014, with or without classes: https://arxiv.org/abs/1406.2661."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -30,6 +31,7 @@ class GAN(Game):
     """
 
     headline: ClassVar[str] = "sliced_wasserstein"
+    steady: ClassVar[bool] = True
 
     D: Any
     loss: Loss
@@ -72,6 +74,9 @@ class GAN(Game):
         self.step, self.progress = step, progress
         last = partial(self.discriminator_loss, keep=self.share)
         return [("D", self.discriminator_loss)] * (self.n_critic - 1) + [("D", last), ("G", self.generator_loss)]
+
+    def kind(self, step: int, progress: float) -> Hashable:
+        return super().kind(step, progress), self.penalty.due(step, progress)
 
     def stepped(self, player: str) -> None:
         if player == "D":

@@ -83,6 +83,8 @@ class ImageToImageGAN(ImageToImage, GAN):
     equation 3, has 1e-3, and a first phase that is a whole training of SRResNet (section 3.2).
     """
 
+    steady: ClassVar[bool] = False  # tasks draw on the host
+
     adversarial: float
     pretrain: float = 0.0
 

@@ -1,6 +1,7 @@
 """G that foresees D's answer: Metz et al. 2017, https://arxiv.org/abs/1611.02163."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Unrolled(GAN):
 
     rate: of the virtual steps. The paper's equation 8 is gradient descent too, its experiments ran Adam in it.
     """
+
+    steady: ClassVar[bool] = False  # its D of the future is made of new tensors
 
     unroll: int = 5
     rate: float = 1.0

@@ -1,7 +1,8 @@
 """The one loop that trains every game. It knows no model's name, no file format and no log format."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from gancli.config import seed_of
 from gancli.data.batches import Batches
 from gancli.ema import EMA
+from gancli.games.game import Move
 from gancli.trainer.budget import Budget, constant
+from gancli.trainer.captured import Graphs
 from gancli.trainer.distributed import Alone
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -28,6 +31,7 @@ class Trainer:
     clip: largest gradient norm of a move; 0 does not clip.
     compile: G and D through torch.compile; not where the game differentiates a gradient, which it cannot.
     ranks: the processes that train together; sync_bn: whether batch norm sees the images of all of them.
+    graphs: records rounds and launches them whole, where `batches` brings its numbers ahead.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Trainer:
         compile: bool = False,
         ranks: Alone | None = None,
         sync_bn: bool = True,
+        graphs: Graphs | None = None,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"trainer.precision={precision} is not known; type one of {', '.join(PRECISIONS)}")
@@ -66,7 +71,12 @@ class Trainer:
             p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
             for p, o in self.optimizers.items()
         }
-        self.ema = ema(game.G)
+        self.ema, self.graphs = ema(game.G), graphs
+        # On a GPU what differs from round to round lies in tensors: recorded or not, a round is the same to the bit.
+        self.in_tensors = batches.ahead > 0
+        if self.in_tensors:
+            self.ema.weight = torch.zeros((), device=device)
+            self._rates_in_tensors()
         self.ranks = ranks or Alone()
         if sync_bn:
             self.ranks.synchronise(self.players.values())
@@ -102,23 +112,34 @@ class Trainer:
     def round(self, progress: float) -> None:
         """Every move of the game once: draw, loss, backward, step. Then the average."""
         self.set_rates(progress)
-        with self.ranks.drawing(seed_of(self.seed, "round", self.step)):
-            # A critic of five moves has seen five batches of real images.
-            batch = self.batches.size * max(Counter(self.play(progress)).values())
+        moves, seed = self.game.moves(self.step, progress), seed_of(self.seed, "round", self.step)
+        # A critic of five moves has seen five batches of real images.
+        batch = self.batches.size * max(Counter(player for player, _ in moves).values())
+        self.ema.bring(self.images + batch, batch)
+        self.batches.bring(self.draws, len(moves))
+        with self.ranks.drawing(seed):
+            if self.graphs:
+                kind = self.game.kind(self.step, progress) if self.game.steady else None
+                watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
+            else:
+                watched = self.play(moves)
+        self.window = {name: (total, count + watched[name]) for name, (total, count) in self.window.items()}
         self.images += batch
+        self.draws += len(moves)
         self.step += 1
-        self.ema.update(self.game.G, self.images, batch)
 
-    def play(self, progress: float) -> Iterator[str]:
-        """The moves of a round, each as its player's name once it is done."""
-        for player, loss in self.game.moves(self.step, progress):
+    def play(self, moves: Sequence[Move]) -> Counter[str]:
+        """The moves of a round, then the average; gives how often each term was watched."""
+        watched: Counter[str] = Counter()
+        for player, loss in moves:
             x, c = self.draw()
             with self.autocast:
                 terms = loss(x, c)
             optimizer, parameters = self.optimizers[player], self.parameters[player]
             optimizer.zero_grad()
+            objective: Any = sum(terms.values())
             # Only this player's gradients: the other side's weights cost nothing and gather nothing.
-            sum(terms.values()).backward(inputs=parameters)
+            objective.backward(inputs=parameters)
             gradients = [p.grad for p in parameters if p.grad is not None]
             terms = self.ranks.average(gradients, terms)
             norm = torch.nn.utils.get_total_norm(gradients)
@@ -126,12 +147,14 @@ class Trainer:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             optimizer.step()
             self.game.stepped(player)
-            self.watch({**terms, f"gradient_norm({player})": norm})
-            yield player
+            terms[f"gradient_norm({player})"] = norm
+            self.watch(terms)
+            watched.update(list(terms))
+        self.ema.update(self.game.G)
+        return watched
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        x, c = self.batches(self.draws)
-        self.draws += 1
+        x, c = self.batches.upcoming()
         c = c.contiguous(memory_format=self.layout) if c.dim() == 4 else c
         return x.contiguous(memory_format=self.layout), c
 
@@ -139,20 +162,35 @@ class Trainer:
         factor = self.schedule(progress) * 0.5**self.rollbacks
         for player, optimizer in self.optimizers.items():
             for group, options in zip(optimizer.param_groups, self.options[player]):
-                group["lr"] = options["lr"] * factor
+                rate = options["lr"] * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
                 if self.beta2:
                     group["betas"] = (group["betas"][0], self.beta2(progress))
 
+    def _rates_in_tensors(self) -> None:
+        """Where a recorded step finds them; what it counts lies on the device, too."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if "capturable" in group:
+                    group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+                    group["capturable"] = True
+
     def watch(self, terms: dict[str, Tensor]) -> None:
-        """Add to the sums since the last `read`; they stay on the device, so nothing waits for them."""
+        """Add to the sums since the last `read`, which stay where they are on the device: nothing waits for them."""
         for name, term in terms.items():
-            total, count = self.window.get(name, (0.0, 0))
-            self.window[name] = (total + term.detach(), count + 1)
+            if name not in self.window:
+                self.window[name] = (torch.zeros_like(term, requires_grad=False), 0)
+            self.window[name][0].add_(term.detach())
 
     def read(self) -> dict[str, float]:
         """The mean of every term over the moves since the last call."""
-        means = {name: float(total) / count for name, (total, count) in self.window.items()}
-        self.window = {}
+        means = {name: float(total) / count for name, (total, count) in self.window.items() if count}
+        for total, _ in self.window.values():
+            total.zero_()
+        self.window = {name: (total, 0) for name, (total, _) in self.window.items()}
         return means
 
     def broken(self) -> str:
@@ -182,17 +220,23 @@ class Trainer:
             "draws": self.draws,
             "seconds": self.seconds,
             "rollbacks": self.rollbacks,
-            "window": dict(self.window),
+            "window": {name: (total.clone(), count) for name, (total, count) in self.window.items() if count},
             "networks": {p: module.state_dict() for p, module in self.players.items()},
             "ema": self.ema.network.state_dict(),
-            "optimizers": {p: optimizer.state_dict() for p, optimizer in self.optimizers.items()},
+            "optimizers": {p: self._plain(optimizer.state_dict(), p) for p, optimizer in self.optimizers.items()},
             "game": self.game.state_dict(),
         }
+
+    def _plain(self, state: dict[str, Any], player: str) -> dict[str, Any]:
+        """An optimizer's state as one has it whose rounds are not recorded."""
+        groups = [{**group, **options} for group, options in zip(state["param_groups"], self.options[player])]
+        return {**state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.step, self.images, self.draws = state["step"], state["images"], state["draws"]
-        self._seconds, self.rollbacks, self.window = state["seconds"], state["rollbacks"], dict(state["window"])
+        self._seconds, self.rollbacks = state["seconds"], state["rollbacks"]
+        self.window = {name: (total.clone(), count) for name, (total, count) in state["window"].items()}
         self.game.load_state_dict(state["game"])
         for player, module in self.players.items():
             module.load_state_dict(state["networks"][player])
@@ -201,3 +245,7 @@ class Trainer:
             for group, options in zip(optimizer.param_groups, self.options[player]):
                 group.update(options)  # what the config says now: a state brings back the rates it was taken with
         self.ema.network.load_state_dict(state["ema"])
+        if self.in_tensors:
+            self._rates_in_tensors()
+        if self.graphs:
+            self.graphs.forget()

@@ -50,7 +50,7 @@ def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], i
     """
     begun, device = time.perf_counter(), trainer.device
     state = mapped(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
-    window = dict(trainer.window)
+    window = trainer.state_dict()["window"]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         images, seconds = try_rounds(trainer)
         costs = []
