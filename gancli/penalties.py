@@ -88,7 +88,8 @@ class GradientPenalty(Penalty):
     def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
         x = real.images.detach()
         share = drawn(torch.rand, (len(x), 1, 1, 1), x.device, dtype=x.dtype)
-        return ((steepness(judge, torch.lerp(x, fake.images.detach(), share), c) - 1) ** 2).mean()
+        made = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
+        return ((steepness(judge, torch.lerp(x, made, share), c) - 1) ** 2).mean()
 
 
 class DRAGAN(Penalty):

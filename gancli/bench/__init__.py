@@ -1,0 +1,1 @@
+"""What `gan bench` measures, a module each; the command itself is `gancli.commands.bench`."""
