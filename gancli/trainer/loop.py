@@ -228,8 +228,11 @@ class Trainer:
         }
 
     def _plain(self, state: dict[str, Any], player: str) -> dict[str, Any]:
-        """An optimizer's state as one has it whose rounds are not recorded."""
-        groups = [{**group, **options} for group, options in zip(state["param_groups"], self.options[player])]
+        """An optimizer's state as one has it whose rates are no tensors."""
+        groups = []
+        for group, options in zip(state["param_groups"], self.options[player]):
+            plain = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
+            groups.append({**group, **{key: value for key, value in plain.items() if key in options}})
         return {**state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
