@@ -272,6 +272,27 @@ def test_torchrun_trains_with_one_writer_and_one_voice(tmp_path):
     assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints/best.pt").is_file()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads")
+def test_no_thread_of_gloo_outlives_the_training():
+    """Left to the interpreter's end they abort the process now and then, as if the training had failed."""
+    code = """
+import os, pathlib, torch
+from gancli.trainer.distributed import here, joined
+def threads():
+    return [thread.joinpath("comm").read_text() for thread in pathlib.Path("/proc/self/task").iterdir()]
+with joined(0, 1):
+    x = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([x])
+    (x * here().any(1)).sum().backward()
+    optimizer.step()
+    assert any("gloo" in name for name in threads())
+assert not any("gloo" in name for name in threads()), threads()
+"""
+    told = {**environment(0, free_port()), "WORLD_SIZE": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [

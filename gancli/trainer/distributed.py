@@ -5,6 +5,7 @@ a run is does not depend on how many processes play it.
 """
 
 import contextlib
+import importlib
 import io
 import os
 import time
@@ -28,9 +29,11 @@ def joined(rank: int, size: int) -> Iterator[str]:
     """Within `with`, this process and size - 1 others train one model; gives a name for their run."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     os.environ.setdefault("MASTER_PORT", "29500")
+    # Imported later, by torch's optimizers, the defaults of its functions would hold the group beyond its end: then
+    # Gloo's threads outlive the interpreter, and now and then abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group(backend, timeout=PATIENCE, rank=rank, world_size=size)
     yield here().of_first(stamp())
-    here().any(0)  # the first may still be writing, and is aborted now and then where the others' ends of its lines go
     distributed.destroy_process_group()  # where all went well; with one process gone it might wait for it
 
 
