@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gancli import cli
-from gancli.evaluation import scores
+from gancli import cache, cli
 
 torch.set_num_threads(1)  # the tests' networks are too small to share among threads
 
@@ -29,7 +28,7 @@ def seeded() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def no_cache_of_yours(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is kept of real images is kept for these tests alone."""
-    scores.CACHE = tmp_path_factory.mktemp("statistics")
+    cache.FOLDER = tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gancli import cache
 from gancli.evaluation import scores
 from gancli.evaluation.scores import FIGURES, Viewer, called, chosen, digest, view_of
 from gancli.features import Extractor
@@ -164,7 +165,7 @@ def test_a_view_keeps_some_features_of_all_moments(see, monkeypatch):
 
 
 def test_what_is_seen_of_real_images_is_kept_by_content(see, tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
     looks = []
     counting = Extractor("mnist", "abc", 8, 1, 4, lambda x: (looks.append(len(x)), look(x))[1], "cpu", CLASSES)
     images = Fixed(some(100, 0), torch.arange(100) % 3)
@@ -191,10 +192,10 @@ def test_what_is_seen_of_real_images_is_kept_by_content(see, tmp_path, monkeypat
 
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
 def test_a_damaged_or_impossible_cache_is_no_matter(see, tmp_path, monkeypatch, content):
-    monkeypatch.setattr(scores, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
     images = Fixed(some(100, 0))
     whole = view_of(see, images, digest(images))
-    file = next((tmp_path / "cache").iterdir())
+    file = next((tmp_path / "cache" / "statistics").iterdir())
     if content is None:
         file.unlink()
         file.parent.rmdir()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gancli import cache
 from gancli.data.image_set import ImageSet
 
 DIGITS = [str(i) for i in range(10)]
@@ -112,7 +113,10 @@ def _digits_table() -> np.ndarray:
 
 
 def _named(name: str, reader: str, folder: str, class_names: list[str], root: str, split: str) -> ImageSet:
-    """root/name.npz, else what torchvision's class `reader` has in root/folder, else the same after a download."""
+    """root/name.npz, else what torchvision's class `reader` has in root/folder, else the same after a download.
+
+    What torchvision has read is kept, so that it need not be imported again, which takes longer than reading.
+    """
     _check_split(split)
     if not root:
         raise ValueError(
@@ -123,7 +127,10 @@ def _named(name: str, reader: str, folder: str, class_names: list[str], root: st
     if archive.is_file():
         return _read_npz(archive, split, class_names)
 
-    import torchvision.datasets  # takes more than a second
+    if kept := cache.read(_kept_at(own, split)):
+        return ImageSet(kept["images"], kept["labels"], class_names)
+
+    import torchvision.datasets
 
     torchvision_set = getattr(torchvision.datasets, reader)
     if not own.exists():
@@ -139,7 +146,14 @@ def _named(name: str, reader: str, folder: str, class_names: list[str], root: st
             f"data={name}: {own} is damaged ({_reason(error)}): move it away to have it downloaded afresh, "
             f"put {name}.npz beside it, or choose data=digits, which needs no download"
         ) from error
+    cache.write(_kept_at(own, split), {"images": images, "labels": labels})
     return ImageSet(images, labels, class_names)
+
+
+def _kept_at(own: Path, split: str) -> Path:
+    """Where the split of a torchvision folder is kept: elsewhere, once any of its files has changed."""
+    files = sorted(file for file in own.rglob("*") if file.is_file())
+    return cache.place("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], own: Path) -> None:

@@ -11,15 +11,14 @@ networks have the network in theirs, for they are other numbers.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from gancli import cache
 from gancli.config import nearest, seed_of
 from gancli.features import BUNDLED, Extractor, extractor, for_images, inception
 from gancli.metrics.frechet import Moments, frechet
@@ -32,7 +31,6 @@ SPLITS = 10
 SUBSETS, SUBSET = 100, 1000
 PRECISION_K, DENSITY_K = 3, 5
 FEWEST = 2 * SPLITS  # a covariance, a nearest neighbour and every split have something
-CACHE = Path("~/.cache/gan/statistics")
 FORM = 1  # of a file in it, and of what is counted
 
 # What is measured, in the order of a table, and of each whether less of it is better.
@@ -173,38 +171,20 @@ def view_of(see: Extractor, images: Images, name: str, seed: int = 0, bar: bool 
 
     name: their `digest`. It, the network and the seed name the file, so nothing of another set is ever taken.
     """
-    key = repr((FORM, see.name, see.hash, name, seed, KEPT, SPLITS))
-    file = CACHE.expanduser() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    if view := read(file):
-        return view
+    file = cache.place("statistics", FORM, see.name, see.hash, name, seed, KEPT, SPLITS)
+    with contextlib.suppress(KeyError):
+        return unpacked(cache.read(file))
     viewer = Viewer(see, images.count, seed)
     for x, labels in images.stored(bar):
         viewer.add(x, labels)
     view = viewer.view()
-    write(file, view)
+    cache.write(file, packed(view))
     return view
 
 
-def read(file: Path) -> View | None:
-    """The view that a file holds; None where it is not there, or not whole."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            held = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        n = int(held["n"])
-        score = (float(held["score"][0]), float(held["score"][1]))
-        moments = Moments(n, held["mean"], held["scatter"])
-        return View(n, moments, held["features"], held["labels"], held["found"], score)
-    except (OSError, SafetensorError, KeyError):
-        return None
-
-
-def write(file: Path, view: View) -> None:
-    """Keep a view for the next time, whole or not at all. On a full or read-only disk it is computed again then."""
-    from safetensors.torch import save
-
-    content = {
+def packed(view: View) -> dict[str, Tensor]:
+    """A view as tensors by name."""
+    return {
         "n": torch.tensor(view.n),
         "mean": view.moments.mean,
         "scatter": view.moments.scatter,
@@ -213,14 +193,13 @@ def write(file: Path, view: View) -> None:
         "found": view.found,
         "score": torch.tensor(view.score, dtype=torch.float64),
     }
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(save({key: x.contiguous() for key, x in content.items()}))
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+
+
+def unpacked(held: dict[str, Tensor]) -> View:
+    """The view of `packed`. KeyError where something is missing."""
+    n, score = int(held["n"]), (float(held["score"][0]), float(held["score"][1]))
+    moments = Moments(n, held["mean"], held["scatter"])
+    return View(n, moments, held["features"], held["labels"], held["found"], score)
 
 
 # --- scores -------------------------------------------------------------------------------------------------------

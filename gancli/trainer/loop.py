@@ -15,6 +15,7 @@ from gancli.games.game import Move
 from gancli.trainer.budget import Budget, constant
 from gancli.trainer.captured import Graphs
 from gancli.trainer.distributed import Alone
+from gancli.trainer.optimizers import plain
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -66,7 +67,7 @@ class Trainer:
         game.to(device)
         self.players = {p: getattr(game, p).to(device, memory_format=self.layout).train() for p in optimizers}
         self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
-        self.optimizers = {p: make(self.parameters[p]) for p, make in optimizers.items()}
+        self.optimizers = {p: plain(make)(self.parameters[p]) for p, make in optimizers.items()}
         self.options = {
             p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
             for p, o in self.optimizers.items()
