@@ -21,6 +21,12 @@ def describe(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; without, they are slower than of float32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def free_memory(device: torch.device | str = "cpu") -> float:
     """Bytes that may still be taken on a device; infinite where the system does not say."""
     device = torch.device(device)

@@ -104,7 +104,7 @@ def test_every_way_is_told_of_beside_the_plain_loop(gan, tmp_path, here):
     assert told["finished"] and told["failed"] == [] and "mosaics" in told["protocol"]["photographs"]
     assert {"machine", "versions", "data", "repeats", "tuned"} <= told["protocol"].keys()
     lines = {(line["model"], line["way"]): line for line in told["summary"]}
-    assert list(lines) == [(model, way) for model in models for way in ("plain loop", "gan train", "bf16")]
+    assert list(lines) == [(model, way) for model in models for way in ("plain loop", "gan train", "fp32", "bf16")]
     for (model, way), line in lines.items():
         assert line["images_per_second"] > 0 and line["share"] > 0 and line["memory"] > 1e7, (model, way)
         ours, plain = lines[model, "gan train"]["gflop"], lines[model, "plain loop"]["gflop"]
@@ -116,7 +116,7 @@ def test_every_way_is_told_of_beside_the_plain_loop(gan, tmp_path, here):
     table = (tmp_path / "o" / "speed.md").read_text()
     assert all(f"## {model}, batch 8, width 4" in table for model in models) and "DataLoader with two workers" in table
     with Image.open(tmp_path / "o" / "speed.png") as picture:
-        assert picture.width == speed.SHEET + 32
+        assert picture.width == speed.SHEET + 2 * speed.GAP
 
 
 def test_scaling_adds_a_table_and_a_curve_by_size(gan, tmp_path, here, monkeypatch):

@@ -42,6 +42,7 @@ MODELS = {
 PLAIN, SHIPPED = "plain loop", "gan train"
 # How else `gan train` may be told to run; a new option is a new line.
 TUNED = {
+    "fp32": ["trainer.precision=fp32"],
     "tf32": ["trainer.precision=tf32"],
     "bf16": ["trainer.precision=bf16"],
     "compile": ["trainer.compile=true"],
@@ -222,8 +223,8 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "share": ("of products", "{:.0%}".format),
     "memory": ("memory", size),
 }
-SHEET, LEFT, RIGHT, BAR = 900, 140, 260, 24  # pixels: the picture's width, margins of the bars, from bar to bar
-CHART = 260  # height of a curve's panel
+SHEET, LEFT, RIGHT, GAP = 900, 140, 260, 16  # pixels: a panel's width, the margins in it, and between panels
+BAR, CHART = 24, 260  # from bar to bar, and the height of a panel of curves
 COLOURS = [(150, 150, 150), (66, 103, 178), (190, 160, 40), (225, 110, 60), (70, 150, 90), (150, 90, 170)]
 
 
@@ -379,8 +380,9 @@ class Report:
             f"- Each way in a process of its own, played in turn, {count(p['repeats'], 'time')}; a turn has "
             f"{p['rounds']} rounds, and a tenth as many go before. Medians, with the slowest and the fastest turn.",
             f"- {PLAIN}: the same networks, batch, rates and flips; DataLoader with two workers, Pillow, ToTensor, "
-            "Normalize; cross-entropy on a sigmoid (or hinge, or Wasserstein with its penalty), two forwards of G, "
-            "D's gradients in G's move thrown away, Adam as it comes, .item() after every move, no average.",
+            "Normalize, the workers started anew every epoch; cross-entropy on a sigmoid (or hinge, or Wasserstein "
+            "with its penalty), two forwards of G, D's gradients in G's move thrown away, Adam as it comes, .item() "
+            "after every move, no average.",
             f"- {SHIPPED}: as it comes, with what its log reads; no pictures, no checkpoints.",
             *(f"- {way}: `{' '.join(overrides)}`." for way, overrides in p["tuned"].items()),
             "- Images are real ones; a round of n_critic moves of D shows as many batches.",
@@ -402,7 +404,12 @@ class Report:
             for case in self.own_cases(summary)
         ]
         panels += [chart(title, curves) for title, curves in self.scaling(summary)]
-        return framed(images.stack(panels, 16))
+        sheet = Image.new("RGB", (SHEET + 2 * GAP, GAP + sum(panel.height + GAP for panel in panels)), "white")
+        top = GAP
+        for panel in panels:
+            sheet.paste(panel, (GAP, top))
+            top += panel.height + GAP
+        return sheet
 
 
 def case_of(line: dict[str, Any]) -> tuple[str, int, int]:
@@ -465,10 +472,3 @@ def chart(title: str, curves: dict[str, dict[int, dict[str, Any]]]) -> Image.Ima
         pen.rectangle((right + 16, top + i * 20, right + 28, top + i * 20 + 12), colour(way))
         pen.text((right + 34, top + i * 20), way, "black", small)
     return sheet
-
-
-def framed(sheet: Image.Image, border: int = 16) -> Image.Image:
-    """On white, away from the edge."""
-    whole = Image.new("RGB", (sheet.width + 2 * border, sheet.height + 2 * border), "white")
-    whole.paste(sheet, (border, border))
-    return whole

@@ -27,7 +27,7 @@ from gancli.determinism import deterministic
 from gancli.ema import EMA
 from gancli.evaluation.training import Best, Evaluation
 from gancli.kinds import command_for
-from gancli.machine import describe
+from gancli.machine import describe, multiplies_bf16
 from gancli.report.read import read_run
 from gancli.report.record import Record, append_row
 from gancli.resume import Busy, Lock, allowed
@@ -141,10 +141,15 @@ class Run:
             cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam takes no [0, 0.9]
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         if self.resumed:
+            if cfg.trainer.precision == "auto":  # it was settled when the run began
+                cfg.trainer.precision = self.resumed["config"]["trainer"]["precision"]
             self.allowed = allowed(self.resumed["config"], cfg, folder)
         torch.manual_seed(seed_of(cfg.seed, "networks"))
         game = build(cfg.model.game)
         game.check(self.data)
+        # Settled once for all processes and sessions, whatever machines they are on.
+        precision = self.ranks.of_first(self._precision(game, device))
+        self.config["trainer"]["precision"] = cfg.trainer.precision = precision
         batches = Batches(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
             *(self.ranks.rank, self.ranks.size),
@@ -191,6 +196,15 @@ class Run:
         self._prepare_evaluation(device)
         self.finished = self.trainer.progress >= 1 or self.is_over  # before it is asked to train
         self.saved = self.trainer.step if self.resumed else None  # the step of the last checkpoint
+
+    def _precision(self, game: Any, device: torch.device) -> str:
+        """What trainer.precision=auto means here."""
+        if self.options.precision != "auto":
+            return self.options.precision
+        if device.type == "cuda":
+            return "tf32"  # as torch itself has convolutions; nothing else has been measured
+        alike = game.half and not game.double_backward
+        return "bf16" if device.type == "cpu" and alike and multiplies_bf16() else "fp32"
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
         """Begin with the averaged G, and the D if there is one, of another run's checkpoint."""
@@ -490,7 +504,7 @@ class Run:
         names = f"{self.config['model']['name']} on {self.config['data']['name']}"
         millions = ", ".join(f"{player} {count / 1e6:.2f} M" for player, count in sizes.items())
         self.record.log(f"{names}: {len(self.data):,} images, batch {batch}; {millions} parameters; {trainer.budget}")
-        self.record.log(f"{describe(trainer.device)}; run folder {self.folder}")
+        self.record.log(f"{describe(trainer.device)}, {self.options.precision}; run folder {self.folder}")
         if self.options.compile and not trainer.compiled:
             self.record.log("trainer.compile: not with this penalty or game, which differentiates a gradient; eager")
         if self.evaluation and self.best and self.evaluation.protocol:

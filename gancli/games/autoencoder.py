@@ -149,6 +149,7 @@ class VAEGAN(Variational, GAN):
     those features alone, and the features are D's to learn for its own end.
     """
 
+    half: ClassVar[bool] = False
     steady: ClassVar[bool] = False  # the weight of the KL divergence may grow from round to round
 
     similarity: float = 1.0

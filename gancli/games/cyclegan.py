@@ -24,6 +24,7 @@ class CycleGAN(GAN):
     Departure from the paper: D moves first, as everywhere here, so that G's images are made once a round.
     """
 
+    half: ClassVar[bool] = False
     steady: ClassVar[bool] = False  # the pool is drawn from on the host
 
     cycle: float = 10.0

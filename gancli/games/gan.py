@@ -32,6 +32,7 @@ class GAN(Game):
 
     headline: ClassVar[str] = "sliced_wasserstein"
     steady: ClassVar[bool] = True
+    half: ClassVar[bool] = True
 
     D: Any
     loss: Loss
@@ -83,8 +84,11 @@ class GAN(Game):
             self.penalty.stepped(self.D)
 
     def judge(self, x: Tensor, c: Tensor) -> Tensor:
-        """D's outputs (N / packing,) on images x (N, C, H, W): the one way in which either move shows D an image."""
-        return self.D(self.packed(self.augment(x)), self.packed(c))
+        """D's outputs (N / packing,) on images x (N, C, H, W): the one way in which either move shows D an image.
+
+        As float32, whatever they were computed in: a loss of 16 bits would be rounded to its third digit.
+        """
+        return self.D(self.packed(self.augment(x)), self.packed(c)).float()
 
     def packed(self, t: Tensor) -> Tensor:
         """(N, C, ...) to (N / packing, packing * C, ...): neighbours in the batch side by side."""

@@ -83,6 +83,7 @@ class ImageToImageGAN(ImageToImage, GAN):
     equation 3, has 1e-3, and a first phase that is a whole training of SRResNet (section 3.2).
     """
 
+    half: ClassVar[bool] = False
     steady: ClassVar[bool] = False  # tasks draw on the host
 
     adversarial: float

@@ -21,6 +21,7 @@ class Unrolled(GAN):
     rate: of the virtual steps. The paper's equation 8 is gradient descent too, its experiments ran Adam in it.
     """
 
+    half: ClassVar[bool] = False
     steady: ClassVar[bool] = False  # its D of the future is made of new tensors
 
     unroll: int = 5

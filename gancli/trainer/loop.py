@@ -55,7 +55,7 @@ class Trainer:
         graphs: Graphs | None = None,
     ):
         if precision not in PRECISIONS:
-            raise ValueError(f"trainer.precision={precision} is not known; type one of {', '.join(PRECISIONS)}")
+            raise ValueError(f"trainer.precision={precision} is not known; type one of auto, {', '.join(PRECISIONS)}")
         if clip < 0:
             raise ValueError(f"a gradient norm is not negative, but trainer.clip={clip}; 0 does not clip")
         self.game, self.batches, self.budget, self.device = game, batches, budget, device
