@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gancli import cache, cli
+from gancli.data import decoded
 
 torch.set_num_threads(1)  # the tests' networks are too small to share among threads
 
@@ -29,6 +30,7 @@ def seeded() -> None:
 def no_cache_of_yours(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is kept of real images is kept for these tests alone."""
     cache.FOLDER = tmp_path_factory.mktemp("cache")
+    decoded.CACHE = cache.FOLDER / "decoded"
 
 
 @pytest.fixture

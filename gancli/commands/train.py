@@ -159,7 +159,7 @@ class Run:
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
         graphs = None
         if device.type == "cuda" and self.options.graphs:
-            reason = unrecordable(game, batches, optimizers.values(), beta2, self.ranks.size)
+            reason = unrecordable(game, optimizers.values(), beta2, self.ranks.size)
             graphs = None if reason else Graphs(device)
             self.remarks += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
@@ -510,7 +510,7 @@ class Run:
         if self.evaluation and self.best and self.evaluation.protocol:
             figures = list(self.evaluation.names)
             self.record.fact("protocol", step=trainer.step, figures=figures, protocol=self.evaluation.protocol)
-        for remark in [*self.remarks, *trainer.game.remarks]:
+        for remark in [*self.remarks, *self.data.remarks, *trainer.game.remarks]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")

@@ -1,10 +1,12 @@
-"""A data set in memory: the images, their classes or the images they belong to, and what could not be read."""
+"""A data set: the images, their classes or the images they belong to, and what could not be read."""
 
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from gancli.machine import free_memory
 
 
 @dataclass(eq=False)  # tensors do not compare to one bool
@@ -17,6 +19,8 @@ class ImageSet:
     skipped:     (file, reason) of every file that was left out
     sources:     uint8 (M, C', H, H) in [0, 255], C' 1 or 3; M = 0 where the images are all there is
     paired:      whether source i belongs to image i, M = N; else the two are sets without an order between them
+    mapped:      whether the images lie in a file, of which is read what is looked at
+    remarks:     what to say of how they were read
     """
 
     images: Tensor
@@ -25,6 +29,8 @@ class ImageSet:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))
     paired: bool = True
+    mapped: bool = False
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n, c, h, w = self.images.shape
@@ -59,17 +65,31 @@ class ImageSet:
     def is_points(self) -> bool:
         return self.images.is_floating_point() and tuple(self.images.shape[1:]) == (2, 1, 1)
 
-    def take(self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)) -> Tensor:
-        """These images, (N, C, H, W) of int64 (N,), or `rows` of them; nothing about them is random."""
-        return self.images[entries[rows].to(self.images.device, non_blocking=True)]
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
 
-    def take_sources(self, entries: Tensor, rows: slice = slice(None)) -> Tensor:
-        """These sources, (N, C', H, W) of int64 (N,), or `rows` of them."""
-        return self.sources[entries[rows].to(self.sources.device, non_blocking=True)]
+    def numbers(self, entries: Tensor, generator: torch.Generator, rows: slice) -> dict[str, Tensor]:
+        """What `gathered` wants to know of `rows` of these entries, int64 (N,); nothing about images is random."""
+        return {"order": entries[rows]}
+
+    def gathered(self, numbers: dict[str, Tensor]) -> Tensor:
+        """The images of these numbers, (N, C, H, W)."""
+        return self.take(numbers["order"])
+
+    def take(self, entries: Tensor) -> Tensor:
+        """These images, (N, C, H, W) of int64 (N,)."""
+        return self.images[entries.to(self.images.device, non_blocking=True)]
+
+    def take_sources(self, entries: Tensor) -> Tensor:
+        """These sources, (N, C', H, W) of int64 (N,)."""
+        return self.sources[entries.to(self.sources.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "ImageSet":
-        """The same set with its images and sources on the device."""
-        return replace(self, images=self.images.to(device), sources=self.sources.to(device))
+        """The same set with its images and sources on the device where they have room; else as it is."""
+        if self.device.type == device.type or not has_room(device, self.images, self.sources):
+            return self
+        return replace(self, images=self.images.to(device), sources=self.sources.to(device), mapped=False)
 
     def resized(self, size: int | None = None, channels: int | None = None) -> "ImageSet":
         """The same set at `size` pixels a side and with `channels` 1 or 3; None leaves either as it is.
@@ -86,6 +106,8 @@ class ImageSet:
                 )
             return self
         check_size_and_channels(size, channels)
+        if size in (None, self.size) and channels in (None, self.channels):
+            return self
         images, sources = self.images, self.sources
         if channels == 1 and self.channels == 3:
             images = grey(images)
@@ -95,7 +117,7 @@ class ImageSet:
                 sources = interpolate(sources, (size, size), mode="bicubic", antialias=True)
         if channels == 3 and self.channels == 1:
             images = images.repeat(1, 3, 1, 1)
-        return replace(self, images=images.contiguous(), sources=sources.contiguous())
+        return replace(self, images=images.contiguous(), sources=sources.contiguous(), mapped=False)
 
 
 def check_size_and_channels(size: int | None, channels: int | None, source_channels: int | None = None) -> None:
@@ -109,6 +131,11 @@ def check_size_and_channels(size: int | None, channels: int | None, source_chann
             raise ValueError(
                 f"data.{name}={given} is not possible: give data.{name}=3 (colour) or data.{name}=1 (grey)"
             )
+
+
+def has_room(device: torch.device, *tensors: Tensor) -> bool:
+    """Whether they fit into a quarter of what is free on the device: networks and their gradients come after them."""
+    return sum(tensor.nbytes for tensor in tensors) <= free_memory(device) / 4
 
 
 def grey(images: Tensor) -> Tensor:

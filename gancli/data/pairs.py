@@ -96,7 +96,8 @@ def two_classes(data: ImageSet, source: int | str, target: int | str) -> ImageSe
     for k, there in zip(numbers, (known, images)):
         if not len(there):
             raise ValueError(f"the data has no image of the class {data.class_names[k]}: choose another class")
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), [], data.skipped, known, paired=False)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return ImageSet(images, labels, [], data.skipped, known, paired=False, remarks=data.remarks)
 
 
 def class_number(names: Sequence[str], name: int | str) -> int:

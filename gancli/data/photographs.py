@@ -1,21 +1,16 @@
 """Square crops of photographs of any size, decoded once into a file that is mapped into memory."""
 
-import hashlib
-import json
-import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from gancli.data.image_set import check_size_and_channels
-from gancli.data.pictures import decode, each, printable, walk
-
-CACHE = Path("~/.cache/gan/decoded")
+from gancli.data.decoded import decoded
+from gancli.data.image_set import check_size_and_channels, has_room
+from gancli.data.pictures import decode, printable, walk
 
 
 @dataclass(eq=False)
@@ -23,12 +18,13 @@ class Photographs:
     """Pictures of different sizes as one row of pixels, and the crops that are drawn from them.
 
     An entry is a crop: as many belong to a picture as fit into it side by side, so that a larger one is drawn more
-    often. `take` with a generator puts each at a random place of its picture instead, turned by a random multiple of
+    often. Drawn with a generator each lies at a random place of its picture instead, turned by a random multiple of
     90 degrees if `rotate`.
 
-    pixels: uint8 (P, C), picture after picture, each row by row; mapped from a file, or in the device's memory.
+    pixels: uint8 (P, C), picture after picture, each row by row.
     sizes:  int64 (K, 2), height and width of every picture, both at least `size`.
     starts: int64 (K,), where in the row each begins.
+    mapped: whether the pixels lie in a file, of which is read what is looked at.
     """
 
     pixels: Tensor
@@ -39,6 +35,8 @@ class Photographs:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
     sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))  # as of an ImageSet
+    mapped: bool = False
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fits = self.sizes // self.size  # crops down and across
@@ -46,6 +44,10 @@ class Photographs:
 
     def __len__(self) -> int:
         return int(self.ends[-1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
 
     @property
     def channels(self) -> int:
@@ -59,11 +61,12 @@ class Photographs:
     def labels(self) -> Tensor:
         return torch.zeros(len(self), dtype=torch.int64)
 
-    def take(self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)) -> Tensor:
-        """Crops uint8 (N, C, size, size) of these entries, int64 (N,) on the CPU; without a generator at their places.
+    def numbers(
+        self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """What `gathered` wants to know of crops of these entries, int64 (N,); without a generator at their places.
 
-        rows: which of them to give; all are drawn. The places are drawn on the CPU, so that every device has the same;
-        the pixels are gathered where they lie.
+        rows: which of them; all are drawn. On the CPU, so that every device has the same.
         """
         k = torch.searchsorted(self.ends, entries, right=True)
         height, width = self.sizes[k].unbind(1)
@@ -77,24 +80,33 @@ class Photographs:
             # In the middle of the picture, side by side.
             top = (height - down * self.size) // 2 + nth // across * self.size
             left = (width - across * self.size) // 2 + nth % across * self.size
-        steps = torch.arange(self.size)
-        first, width = (self.starts[k] + top * width + left)[rows], width[rows]
-        where = ((first[:, None] + steps * width[:, None])[:, :, None] + steps).to(
-            self.pixels.device, non_blocking=True
-        )
-        crops = self.pixels[where.flatten()].unflatten(0, where.shape).permute(0, 3, 1, 2)
+        found = {"order": entries, "first": self.starts[k] + top * width + left, "width": width}
         if generator and self.rotate:
             # Turning is mirroring and swapping the sides; Batches mirrors left to right as well.
-            flips, swaps = (torch.rand(2, len(k), 1, 1, 1, generator=generator)[:, rows] < 0.5).to(crops.device)
-            turned = torch.where(swaps, crops.transpose(2, 3), crops)
-            crops = torch.where(flips, turned.flip(2), turned)
+            found["upended"], found["swapped"] = torch.rand(2, len(k), generator=generator) < 0.5
+        return {what: numbers[rows] for what, numbers in found.items()}
+
+    def gathered(self, numbers: dict[str, Tensor]) -> Tensor:
+        """The crops of these numbers, uint8 (N, C, size, size), gathered where the pixels lie."""
+        there = {what: n.to(self.device, non_blocking=True) for what, n in numbers.items()}
+        steps = torch.arange(self.size, device=self.device)
+        where = (there["first"][:, None] + steps * there["width"][:, None])[:, :, None] + steps
+        crops = self.pixels[where.flatten()].unflatten(0, where.shape).permute(0, 3, 1, 2)
+        if "swapped" in there:
+            swapped, upended = (there[what][:, None, None, None] for what in ("swapped", "upended"))
+            crops = torch.where(swapped, crops.transpose(2, 3), crops)
+            crops = torch.where(upended, crops.flip(2), crops)
         return crops
 
+    def take(self, entries: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The crops of these entries, int64 (N,), at their places, or with a generator drawn."""
+        return self.gathered(self.numbers(entries, generator))
+
     def to(self, device: torch.device) -> "Photographs":
-        """The same with its pixels on the device where they fit into a quarter of its free memory; else they stay."""
-        if device.type == "cuda" and self.pixels.numel() <= torch.cuda.mem_get_info(device)[0] // 4:
-            self.pixels = self.pixels.to(device)
-        return self
+        """The same with its pixels on the device where they have room; else as it is."""
+        if self.device.type == device.type or not has_room(device, self.pixels):
+            return self
+        return replace(self, pixels=self.pixels.to(device), mapped=False)
 
 
 def photographs(path: str, size: int = 96, channels: int = 3, rotate: bool = True, cache: str = "") -> Photographs:
@@ -114,13 +126,18 @@ def photographs(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
         raise ValueError(f"data.path={path} is not a folder: give the folder of your photographs (data.path=DIR)")
     skipped: list[tuple[str, str]] = []
     names = sorted(walk(root, skipped))
-    folder = Path(cache).expanduser() if cache else CACHE.expanduser()
-    pixels, facts = decoded(root, names, channels, folder) if names else (torch.empty(0, channels), [])
-    skipped += [(name, fact) for name, fact in zip(names, facts) if isinstance(fact, str)]
-    sizes = torch.tensor([fact for fact in facts if not isinstance(fact, str)], dtype=torch.int64).reshape(-1, 2)
-    read = [name for name, fact in zip(names, facts) if not isinstance(fact, str)]
+
+    def read(file: Path) -> np.ndarray:
+        picture = decode(file)[0].convert("L" if channels == 1 else "RGB")
+        return np.asarray(picture).reshape(picture.height, picture.width, channels)
+
+    found = decoded(root, names, ["photos", channels], read, cache)
+    skipped += [(name, fact) for name, fact in zip(names, found.facts) if isinstance(fact, str)]
+    good = [name for name, fact in zip(names, found.facts) if not isinstance(fact, str)]
+    shapes = [fact for fact in found.facts if not isinstance(fact, str)]
+    sizes = torch.tensor(shapes, dtype=torch.int64).reshape(-1, 3)[:, :2]
     large = (sizes >= size).all(1)
-    small = [(n, f"is {w}x{h}, smaller than the crop") for n, (h, w), ok in zip(read, sizes.tolist(), large) if not ok]
+    small = [(n, f"is {w}x{h}, smaller than the crop") for n, (h, w), ok in zip(good, sizes.tolist(), large) if not ok]
     skipped = sorted((printable(name), printable(reason)) for name, reason in [*skipped, *small])
     if not large.any():
         none = f"none of its {len(skipped)} pictures gives a crop of {size}x{size}"
@@ -131,42 +148,6 @@ def photographs(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
     areas = sizes.prod(1)
     starts = areas.cumsum(0) - areas
     # Those too small stay in the file, which serves other sizes of crop too; no entry leads to them.
-    return Photographs(pixels, sizes[large], starts[large], size, rotate, skipped)
-
-
-def decoded(root: Path, names: list[str], channels: int, folder: Path) -> tuple[Tensor, list[list[int] | str]]:
-    """All pixels, uint8 (P, C), and for each name its height and width, or why it cannot be read."""
-    stats = [(root / name).stat() if (root / name).exists() else None for name in names]
-    facts = [[name, s.st_size, s.st_mtime_ns] if s else [name] for name, s in zip(names, stats)]
-    key = hashlib.blake2b(json.dumps([str(root.resolve()), channels, facts]).encode(), digest_size=12).hexdigest()
-    file, index = folder / f"{key}.pixels", folder / f"{key}.json"
-    if not index.is_file():  # it is written last
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{key}.{os.getpid()}.partial"
-        try:
-            sizes = decode_all(root, names, channels, partial)
-            partial.replace(file)
-            index.with_suffix(".partial").write_text(json.dumps(sizes))
-            index.with_suffix(".partial").replace(index)
-        finally:
-            partial.unlink(missing_ok=True)
-    sizes = json.loads(index.read_text())
-    if not file.stat().st_size:
-        return torch.empty(0, channels, dtype=torch.uint8), sizes
-    # Copy-on-write, since torch warns of memory that must not be written to; nothing ever writes.
-    return torch.from_numpy(np.memmap(file, np.uint8, mode="c").reshape(-1, channels)), sizes
-
-
-def decode_all(root: Path, names: list[str], channels: int, file: Path) -> list[list[int] | str]:
-    """Write every picture's pixels to `file`, one after the other, with a bar on a terminal."""
-    sizes: list[list[int] | str] = []
-    with file.open("wb") as out:
-        pictures = each(lambda path: decode(path)[0], [root / name for name in names])
-        for picture in tqdm(pictures, f"decoding {root}, once", len(names), disable=None, unit="picture", leave=False):
-            if isinstance(picture, str):
-                sizes.append(picture)
-                continue
-            array = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-            out.write(array.tobytes())
-            sizes.append([array.shape[0], array.shape[1]])
-    return sizes
+    pixels = found.pixels.reshape(-1, channels)
+    facts = (pixels, sizes[large], starts[large], size, rotate, skipped)
+    return Photographs(*facts, mapped=found.mapped, remarks=found.remarks)

@@ -8,9 +8,9 @@ import re
 import shlex
 import statistics
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -125,9 +125,10 @@ def walk(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
     for folder, below, files in os.walk(root, onerror=refused, followlinks=True):
         here = Path(folder)
         below[:] = sorted(name for name in below if not name.startswith(".") and follow(here / name))
+        start = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield (here / name).relative_to(root).as_posix()
+                yield start + name
 
 
 def decode(path: Path, side: int | None = None) -> tuple[Image.Image, Facts]:
@@ -137,7 +138,8 @@ def decode(path: Path, side: int | None = None) -> tuple[Image.Image, Facts]:
     a large JPEG is decoded at a fraction of its size, at least 2 * side pixels either way, which is faster.
     Raises ValueError with the reason, without the path, where that is not possible.
     """
-    if not path.is_file():  # a broken link, or a pipe that would be waited on for ever
+    # A broken link, a folder that is closed, or a pipe that would be waited on for ever.
+    if not os.path.isfile(path):  # noqa: PTH113  it raises nothing
         raise ValueError("is not a file that can be opened")
     try:
         with Image.open(path) as picture:
@@ -194,7 +196,10 @@ def fitted(picture: Image.Image, size: int, channels: int, fit: str) -> np.ndarr
 
 
 def each(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:
-    """read(path) for every path in order, by several threads; where it raises ValueError, the reason instead."""
+    """read(path) for every path in order, by several threads; where it raises ValueError, the reason instead.
+
+    They read a few pictures ahead, and not all: they may be faster than a disk that takes what they make.
+    """
 
     def safely(path: Path) -> T | str:
         try:
@@ -202,10 +207,20 @@ def each(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:
         except ValueError as error:
             return str(error)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    many = min(8, os.cpu_count() or 1)
+    ahead: deque[Future[T | str]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(many) as threads:
         warnings.simplefilter("ignore", UserWarning)  # of Pillow, on odd metadata of pictures that it can read
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield from threads.map(safely, paths)
+        try:
+            for path in paths:
+                ahead.append(threads.submit(safely, path))
+                if len(ahead) > 4 * many:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # whoever stops does not wait for what he did not want
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def check(path: str) -> CheckReport:

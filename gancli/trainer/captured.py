@@ -19,14 +19,12 @@ WARM = 3  # rounds of a kind before it is recorded: libraries set themselves up,
 MOST = 8  # kinds: each keeps the memory of a round
 
 
-def unrecordable(game: Any, batches: Any, optimizers: Iterable[Any], beta2: Any, processes: int) -> str:
+def unrecordable(game: Any, optimizers: Iterable[Any], beta2: Any, processes: int) -> str:
     """Why rounds cannot be recorded; "" where they can. optimizers: what makes them."""
     if processes > 1:
         return "several processes train together"
     if not game.steady:
         return "this game decides some things on the host"
-    if not batches.ahead:
-        return "crops of photographs are drawn on the host"
     if beta2:
         return "Adam's second momentum changes from round to round"
     makers = [getattr(make, "func", make) for make in optimizers]
@@ -74,7 +72,8 @@ class Graphs:
     def record(self, play: Callable[[], object]) -> Callable[[], None]:
         """How to launch it. Nothing is computed."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
+        # A thread that reads images may take memory meanwhile.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             play()
         return graph.replay
 

@@ -109,6 +109,7 @@ class Trainer:
                 yield self.step
         finally:
             self._seconds, self._since = self.seconds, None
+            self.batches.wait()
 
     def round(self, progress: float) -> None:
         """Every move of the game once: draw, loss, backward, step. Then the average."""

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, **options):
-    return photographs(str(folder), size=CROP, cache=str(folder.parent / "cache"), **options)
+    return photographs(**{"path": str(folder), "size": CROP, "cache": str(folder.parent / "cache"), **options})
 
 
 def is_piece(crop: torch.Tensor) -> bool:
@@ -84,16 +84,23 @@ def test_decoding_happens_once_and_again_where_a_picture_changed(folder, monkeyp
     assert len(load(folder)) == len(first) + 36 and "e.png" in read
 
 
-def test_an_interrupted_decoding_leaves_nothing_and_begins_anew(folder, monkeypatch):
-    def interrupted(path):
-        raise KeyboardInterrupt
+def test_an_interrupted_decoding_goes_on_where_it_was(folder, monkeypatch):
+    whole = load(folder, cache=str(folder.parent / "other"))
+    read = []
 
+    def interrupted(path):
+        if path.name == "d.png":
+            raise KeyboardInterrupt
+        return decode(path)
+
+    decode = module.decode
     monkeypatch.setattr(module, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load(folder)
-    assert list((folder.parent / "cache").iterdir()) == []
-    monkeypatch.undo()
-    assert len(load(folder)) == 20
+    monkeypatch.setattr(module, "decode", lambda path: read.append(path.name) or decode(path))
+    photos = load(folder)
+    assert sorted(read) == ["b.png", "c.png", "d.png"] and len(photos) == 20 and photos.mapped
+    assert torch.equal(photos.pixels, whole.pixels) and torch.equal(photos.starts, whole.starts)
 
 
 def test_bad_pictures_are_named_and_grey_is_one_channel(folder):
