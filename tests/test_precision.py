@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_games import config
+from test_games import assert_same, config, what_was_learned
 from tiny import TINY
 
 from gancli import checkpoint
@@ -24,6 +24,7 @@ def begin(folder, *words) -> Run:
         (["model=dcgan", "model/penalty=r1", "model.norm=none"], "fp32"),  # differentiates a gradient
         (["model=wgan_gp"], "fp32"),
         (["model=vae"], "fp32"),  # was not seen to learn as well
+        (["model=mlp", "deterministic=true"], "fp32"),
         (["model=mlp", "trainer.precision=fp32"], "fp32"),
     ],
 )
@@ -46,6 +47,15 @@ def test_a_run_goes_on_as_it_began_on_another_processor_too(tmp_path, monkeypatc
     run.train()
     found = checkpoint.newest(tmp_path / "checkpoints", torch.device("cpu"))
     assert found and found[0]["step"] == 8 and found[0]["config"]["trainer"]["precision"] == "bf16"
+
+
+def test_a_run_of_bf16_goes_on_to_the_bit(tmp_path):
+    words = ["model=dcgan", "trainer.precision=bf16"]
+    begin(tmp_path / "one", *words).train()
+    for steps in (2, 6):
+        begin(tmp_path / "two", *words, f"trainer.steps={steps}").train()
+    one, two = (what_was_learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("one", "two"))
+    assert_same(one, two)
 
 
 def test_losses_are_float32_whatever_the_products_are(tmp_path):

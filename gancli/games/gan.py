@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from gancli.data.augment import AdaptiveAugment, NoAugment
 from gancli.data.image_set import ImageSet
@@ -16,7 +17,9 @@ from gancli.losses import Loss
 from gancli.metrics.diversity import class_coverage, diversity
 from gancli.metrics.sliced import sliced_wasserstein
 from gancli.penalties import DRAGAN, GradientPenalty, NoPenalty, Penalty, Seen
-from gancli.sampling import Generator
+from gancli.sampling import BLOCK, Generator
+
+LARGEST = 64  # pixels a side of what is measured while it trains
 
 
 @dataclass(eq=False)
@@ -148,11 +151,20 @@ class GAN(Game):
         self.augment.load_state_dict(state["augment"])
 
 
+def shrunk(images: Tensor) -> Tensor:
+    """Images (N, C, H, H) of LARGEST pixels a side at most."""
+    return adaptive_avg_pool2d(images, LARGEST) if images.shape[2] > LARGEST else images
+
+
 def samples_measured(G: nn.Module, real: ImageSet, seed: int, made: Tensor | None = None) -> dict[str, float]:
-    """As many images of G's, those of `seed` or `made`, beside real ones: cheap figures of likeness and of variety."""
-    generator, n, x = Generator(G, real.size, real.channels, real.class_names), len(real), to_float(real.images)
-    if made is None:
-        made = generator.sample(n, seed=seed).cpu()
+    """As many images of G's, those of `seed` or `made`, beside real ones: cheap figures of likeness and of variety.
+
+    Of images of more than LARGEST pixels a side the averages of so many: thousands of large ones fill the memory.
+    """
+    generator, n = Generator(G, real.size, real.channels, real.class_names), len(real)
+    blocks = made.split(BLOCK) if made is not None else (images for images, _ in generator.blocks(n, seed))
+    made = torch.cat([shrunk(images).cpu() for images in blocks])
+    x = torch.cat([shrunk(to_float(images)) for images in real.images.split(BLOCK)])
     labels = real.labels if generator.classes else torch.zeros_like(real.labels)
     values = {
         "sliced_wasserstein": sliced_wasserstein(made, x),
