@@ -27,7 +27,7 @@ class Game:
     lower_is_better: ClassVar[bool] = True
     # Whether a round depends on its number and on the budget by its `kind` alone: then it can be recorded.
     steady: ClassVar[bool] = False
-    # Whether it was seen to learn as well by products of 16 bits, and so may be given them unasked.
+    # Whether it learns as well by products of 16 bits (docs/results/speed.md), and so may be given them unasked.
     half: ClassVar[bool] = False
 
     G: Any

@@ -89,9 +89,10 @@ class GAN(Game):
     def judge(self, x: Tensor, c: Tensor) -> Tensor:
         """D's outputs (N / packing,) on images x (N, C, H, W): the one way in which either move shows D an image.
 
-        As float32, whatever they were computed in: a loss of 16 bits would be rounded to its third digit.
+        As float32 at least, whatever they were computed in: a loss of 16 bits would be rounded to its third digit.
         """
-        return self.D(self.packed(self.augment(x)), self.packed(c)).float()
+        outputs = self.D(self.packed(self.augment(x)), self.packed(c))
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def packed(self, t: Tensor) -> Tensor:
         """(N, C, ...) to (N / packing, packing * C, ...): neighbours in the batch side by side."""
