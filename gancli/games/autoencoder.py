@@ -106,6 +106,7 @@ class AEGAN(Encoding, GAN):
     autoencoders with D in image space: after Larsen et al. 2016, https://arxiv.org/abs/1512.09300.
     """
 
+    half: ClassVar[bool] = False
     content: Any
     pretrain: float = 0.15
     reconstruction: float = 10.0
