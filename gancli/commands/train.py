@@ -307,7 +307,7 @@ class Run:
         logged = pictured = evaluated = trainer.step
         with StopRequest() as stop, contextlib.closing(self.record):
             if not self.resumed:
-                self.picture()
+                self.picture(measured=trainer.progress >= 1)  # an untrained one says nothing
                 self.save()
             for step in trainer.rounds():
                 signum = self.ranks.any(stop.signum or 0)
@@ -430,7 +430,8 @@ class Run:
 
     def try_picture(self) -> int:
         file = io.BytesIO()
-        self.look()[0].save(file, "PNG")
+        self.look().save(file, "PNG")
+        self.measure()
         return file.tell()
 
     def try_save(self) -> int:
@@ -527,20 +528,25 @@ class Run:
         return trainer.step
 
     @torch.no_grad()
-    def look(self) -> tuple[Image.Image, dict[str, float]]:
-        """A grid of the averaged generator's images, and how they compare with real ones."""
-        game, G = self.trainer.game, self.trainer.ema.network
-        shown = images.grid(game.preview(G, *self.fixed), self.columns)
-        return shown, game.measure(G, self.reference, self.config["seed"])
+    def look(self) -> Image.Image:
+        """A grid of the averaged generator's images."""
+        return images.grid(self.trainer.game.preview(self.trainer.ema.network, *self.fixed), self.columns)
 
-    def picture(self) -> int:
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """How the averaged generator's images compare with real ones."""
+        return self.trainer.game.measure(self.trainer.ema.network, self.reference, self.config["seed"])
+
+    def picture(self, measured: bool = True) -> int:
         """The grid into samples/, the figures into metrics.jsonl."""
         trainer = self.trainer
         if not self.ranks.first:
             self.score = math.nan
             return trainer.step
-        shown, values = self.look()
-        self.record.grid(trainer.step, shown)
+        self.record.grid(trainer.step, self.look())
+        if not measured:
+            return trainer.step
+        values = self.measure()
         if not self.best:
             self.score = values[trainer.game.headline]
         # What cannot be told of these data is left out.
