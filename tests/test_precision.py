@@ -24,7 +24,6 @@ def begin(folder, *words) -> Run:
         (["model=dcgan", "model/penalty=r1", "model.norm=none"], "fp32"),  # differentiates a gradient
         (["model=wgan_gp"], "fp32"),
         (["model=vae"], "fp32"),  # was not seen to learn as well
-        (["model=mlp", "deterministic=true"], "fp32"),
         (["model=mlp", "trainer.precision=fp32"], "fp32"),
     ],
 )

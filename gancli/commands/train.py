@@ -203,8 +203,7 @@ class Run:
             return self.options.precision
         if device.type == "cuda":
             return "tf32"  # as torch itself has convolutions; nothing else has been measured
-        # Sums of products of 16 bits are no promise at other numbers of threads.
-        alike = game.half and not game.double_backward and not self.config["deterministic"]
+        alike = game.half and not game.double_backward
         return "bf16" if device.type == "cpu" and alike and multiplies_bf16() else "fp32"
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
