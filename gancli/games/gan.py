@@ -92,7 +92,7 @@ class GAN(Game):
         As float32 at least, whatever they were computed in: a loss of 16 bits would be rounded to its third digit.
         """
         outputs = self.D(self.packed(self.augment(x)), self.packed(c))
-        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return outputs.float() if outputs.itemsize < 4 else outputs
 
     def packed(self, t: Tensor) -> Tensor:
         """(N, C, ...) to (N / packing, packing * C, ...): neighbours in the batch side by side."""
