@@ -34,7 +34,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from gancli import archive, checkpoint, cli
+from gancli.checkpoint import archive
+from gancli.checkpoint import format as checkpoint
+from gancli.cli import main as cli
 from gancli.commands import (  # noqa: F401  imported before the fork
     export,
     info,
@@ -58,13 +60,20 @@ MODELS = (
 # What a stranger would like to have called, and numbers that a program might trust.
 NAMES = (
     *("os system", "posix system", "builtins eval", "builtins exec", "builtins bytearray", "subprocess Popen"),
-    *("torch.storage UntypedStorage", "torch._utils _rebuild_parameter", "torch load", "gancli.cli main"),
+    *("torch.storage UntypedStorage", "torch._utils _rebuild_parameter", "torch load", "gancli.cli.main main"),
     *("torch Tensor", "torch._utils _rebuild_sparse_tensor", "collections Counter", "_codecs encode"),
 )
 TARGETS = (
     *("os.system", "builtins.eval", "gancli.images.os.getcwd", "gancli.networks.dcgan.nn.Module", "gancli.__main__.x"),
     *("gancli.networks.mlp.__builtins__", "gancli.networks.dcgan.Discriminator", "gancli.networks.layers.Bias"),
-    *("gancli.upscaling.Community", "gancli.networks.mlp.Generator.__init__", "gancli.networks..mlp", ".", "é", ""),
+    *(
+        "gancli.inference.upscaler.Community",
+        "gancli.networks.mlp.Generator.__init__",
+        "gancli.networks..mlp",
+        ".",
+        "é",
+        "",
+    ),
 )
 ODD = (
     *(0, -1, 1, 2, 3, 255, 2**20, 2**31 - 1, 2**31, 2**62, -(2**62), 10**9, True, None, 0.5, -0.0, 1e300),

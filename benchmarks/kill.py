@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from gancli import checkpoint, cli
-from gancli.commands import train  # noqa: F401  what takes longest to import, once for all processes
-from gancli.trainer import keeper
+from gancli.checkpoint import format as checkpoint
+from gancli.cli import main as cli
+from gancli.training import checkpoint_manager as keeper
+from gancli.training import run as train  # noqa: F401  what takes longest to import, once for all processes
 
 CLOCKS = ("seconds", "config", "versions")  # what two equal runs differ in: time, and the folder's name
 WORDS = [

@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 
 import gancli
-from gancli.checkpoint import versions
-from gancli.data.sets import mnist
-from gancli.evaluation.common import storable
-from gancli.features import Extractor, extractor
+from gancli.checkpoint.format import versions
+from gancli.data.builtin import mnist
+from gancli.evaluation.result import storable
 from gancli.images import to_float, to_uint8
-from gancli.machine import describe
-from gancli.metrics.frechet import Moments, frechet
-from gancli.sampling import BLOCK
+from gancli.inference.generator import BLOCK
+from gancli.metrics.feature_extractors import FeatureExtractor, extractor
+from gancli.metrics.fid import Moments, frechet
+from gancli.runtime.hardware import describe
 
 JUDGE = Path(__file__).resolve().parent.parent / "tests" / "judge.py"
 COLUMNS = ("fd_mnist", "kl", "coverage", "confidence")
@@ -54,7 +54,7 @@ def opened(script: Path) -> ModuleType:
 class Measure:
     """What is measured of images beside real ones, `real` (N, 1, 28, 28)."""
 
-    def __init__(self, see: Extractor, judge: ModuleType, classifier: torch.nn.Module, real: Tensor):
+    def __init__(self, see: FeatureExtractor, judge: ModuleType, classifier: torch.nn.Module, real: Tensor):
         self.see, self.predict = see, lambda x: judge.predict(classifier, x)
         self.real, self.moments = to_float(real).flatten(1), Moments()
         self.moments.add(see(real)[0])

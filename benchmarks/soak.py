@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import torch
 
-from gancli import cli
-from gancli.machine import describe
+from gancli.cli import main as cli
+from gancli.runtime.hardware import describe
 
 MODEL = ["model=mlp", "model.width=32", "data=digits", "data.batch_size=32", "device=cpu", "trainer.sample_rows=2"]
 PAUSE = 0.5  # seconds between two looks

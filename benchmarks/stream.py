@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gancli.bench.cells import WARM, Trained, synchronize
-from gancli.checkpoint import versions
-from gancli.config import choose_device
-from gancli.data.batches import Batches
+from gancli.bench.timing import WARM, Trained, synchronize
+from gancli.checkpoint.format import versions
 from gancli.data.folder import folder
-from gancli.machine import describe
+from gancli.data.loader import BatchLoader
+from gancli.runtime.device import choose_device
+from gancli.runtime.hardware import describe
 
 DISTINCT = 200  # pictures; the others are copies, which cost as much to decode
 
@@ -62,23 +62,23 @@ def forget(cache: Path) -> None:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def resident(batches: Batches) -> None:
+def resident(batches: BatchLoader) -> None:
     """The images in memory, as those of data that are no folder."""
     data: Any = batches.data
     batches.data, batches.streamed = replace(data, images=data.images.to(batches.device, copy=True)), False
 
 
-def streamed(batches: Batches) -> None:
+def streamed(batches: BatchLoader) -> None:
     assert batches.streamed, f"they all lie on {batches.device}: more --pictures"
 
 
-def when_wanted(batches: Batches) -> None:
+def when_wanted(batches: BatchLoader) -> None:
     """As if no thread read them in the round before."""
     streamed(batches)
     batches._read = batches._parts  # type: ignore[method-assign]
 
 
-def played(words: list[str], rounds: int, change: Callable[[Batches], None]) -> tuple[float, float]:
+def played(words: list[str], rounds: int, change: Callable[[BatchLoader], None]) -> tuple[float, float]:
     """Seconds of a round, and the share of them in which its batches were got."""
     trained = Trained(words)
     trainer, waited = trained.run.trainer, [0.0]
@@ -133,7 +133,7 @@ def main() -> None:
         words = ["model=dcgan", f"model.width={options.width}", f"device={device}", "trainer.steps=1000000000"]
         words += ["data=folder", f"data.path={place}", f"data.size={options.size}", f"data.cache={cache}"]
         words += [f"data.batch_size={options.batch}"]
-        ways: dict[str, tuple[Callable[[Batches], None], bool]] = {
+        ways: dict[str, tuple[Callable[[BatchLoader], None], bool]] = {
             "in memory": (resident, False),
             "from the file, read in the round before": (streamed, False),
             "from the file, read when wanted": (when_wanted, False),

@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
+from gancli.bench.baseline_loop import Plain
 from gancli.bench.common import composed
-from gancli.bench.plain import Plain
-from gancli.checkpoint import versions
-from gancli.commands.train import Run
-from gancli.evaluation.held_out import HeldOut
-from gancli.evaluation.samples import Comparison, Samples
-from gancli.features import for_images
-from gancli.machine import describe
-from gancli.sampling import Generator
+from gancli.checkpoint.format import versions
+from gancli.evaluation.generative import Comparison, Samples
+from gancli.evaluation.reference import EvaluationSet
+from gancli.inference.generator import Generator
+from gancli.metrics.feature_extractors import for_images
+from gancli.runtime.hardware import describe
+from gancli.training.run import Run
 
 N, SEED = 10_000, 0
 
@@ -39,7 +39,7 @@ class Judge:
 
     def __init__(self, data: Any, name: str, device: torch.device):
         self.data, self.figure = data, f"fd_{for_images(data.channels)}"
-        self.comparison = Comparison(HeldOut(data, name, "test", N, SEED), [self.figure], device, seed=SEED)
+        self.comparison = Comparison(EvaluationSet(data, name, "test", N, SEED), [self.figure], device, seed=SEED)
 
     def __call__(self, G: torch.nn.Module, by_batch: bool = False) -> float:
         made = Samples(Generator(G, self.data.size, self.data.channels, self.data.class_names), N, SEED)

@@ -24,16 +24,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gancli import features
-from gancli.checkpoint import rebuild, versions
-from gancli.config import seed_of
-from gancli.data.augment import warp
-from gancli.data.batches import Batches
-from gancli.data.image_set import ImageSet
-from gancli.data.sets import cifar10, mnist
+from gancli.checkpoint.format import versions
+from gancli.checkpoint.rebuild import rebuild
+from gancli.data.builtin import cifar10, mnist
+from gancli.data.dataset import ImageDataset
+from gancli.data.loader import BatchLoader
 from gancli.images import to_float
-from gancli.machine import describe
-from gancli.trainer.budget import Budget
+from gancli.metrics import feature_extractors as features
+from gancli.runtime.hardware import describe
+from gancli.runtime.seeding import derive_seed
+from gancli.training.schedules import Budget
+from gancli.transforms.augment import warp
 
 BATCH, DECAY, MOMENTUM = 128, 5e-4, 0.9
 PEAK = 0.15  # the share of the training after which the rate is highest
@@ -42,7 +43,7 @@ PEAK = 0.15  # the share of the training after which the rate is highest
 class Recipe(NamedTuple):
     """A network and what it is trained on. turn: degrees, shift: pixels, both at most and either way."""
 
-    data: Callable[..., ImageSet]
+    data: Callable[..., ImageDataset]
     channels: int
     size: int
     width: int
@@ -68,20 +69,25 @@ def moved(x: Tensor, turn: float, shift: int, generator: torch.Generator) -> Ten
 
 
 def train(
-    network: nn.Module, recipe: Recipe, data: ImageSet, test: ImageSet, budget: Budget, options: argparse.Namespace
+    network: nn.Module,
+    recipe: Recipe,
+    data: ImageDataset,
+    test: ImageDataset,
+    budget: Budget,
+    options: argparse.Namespace,
 ) -> tuple[int, float]:
     """Cross-entropy by SGD with Nesterov's momentum, its rate straight up and straight down; gives rounds and minutes.
 
     Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
     """
-    batches = Batches(data, BATCH, 10, recipe.flip, options.seed, torch.device("cpu"))
+    batches = BatchLoader(data, BATCH, 10, recipe.flip, options.seed, torch.device("cpu"))
     optimizer = torch.optim.SGD(network.parameters(), recipe.rate, MOMENTUM, weight_decay=DECAY, nesterov=True)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16")
     step, minutes, epoch, total, began = 0, 0.0, len(data) // BATCH, torch.zeros(()), time.perf_counter()
     while (progress := budget.progress(step, 0, 60 * minutes)) < 1:
         optimizer.param_groups[0]["lr"] = recipe.rate * min(progress / PEAK, (1 - progress) / (1 - PEAK))
         x, c = batches(step)
-        x = moved(x, recipe.turn, recipe.shift, torch.Generator().manual_seed(seed_of(options.seed, "moved", step)))
+        x = moved(x, recipe.turn, recipe.shift, torch.Generator().manual_seed(derive_seed(options.seed, "moved", step)))
         with autocast:
             logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = cross_entropy(logits.float(), c)
@@ -98,7 +104,7 @@ def train(
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, test: ImageSet) -> float:
+def accuracy(network: nn.Module, test: ImageDataset) -> float:
     """The share of images whose class is found; the network is in training mode before and after."""
     network.eval()
     found = torch.cat([network(to_float(part)).argmax(1) for part in test.images.split(features.CHUNK)])
@@ -124,7 +130,7 @@ def main() -> None:
         "width": recipe.width,
         "classes": 10,
     }
-    torch.manual_seed(seed_of(options.seed, "network"))
+    torch.manual_seed(derive_seed(options.seed, "network"))
     network = rebuild(config).to(memory_format=torch.channels_last)
     budget = Budget(steps=recipe.epochs * (len(data) // BATCH), minutes=options.minutes)
     step, minutes = train(network, recipe, data, test, budget, options)

@@ -19,9 +19,9 @@ import torch
 from PIL import Image, ImageFilter
 
 import gancli
-from gancli.data.sets import mnist
+from gancli.data.builtin import mnist
 from gancli.images import to_float
-from gancli.metrics.fidelity import rgb_psnr
+from gancli.metrics.psnr_ssim import rgb_psnr
 
 SLANT = 0.4  # columns a row: the upper end of a digit of 20 rows goes 4 columns to the right, the lower 4 to the left
 SHEAR = (1, SLANT, -SLANT * 13.5, 0, 1, 0)  # about the middle row

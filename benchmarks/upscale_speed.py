@@ -25,7 +25,7 @@ PLAIN = """
 import json, sys, time
 import numpy as np, torch
 from PIL import Image
-from gancli.upscaling import bundled
+from gancli.inference.upscaler import bundled
 network = bundled("faithful", 4).eval()
 x = torch.from_numpy(np.array(Image.open(sys.argv[1]).convert("RGB"))).permute(2, 0, 1)[None] / 127.5 - 1
 began = time.perf_counter()
@@ -38,8 +38,8 @@ print(json.dumps(seconds))
 """
 OURS = """
 import json, sys, time
-from gancli import cli
-from gancli.upscaling import Upscaler
+from gancli.cli import main as cli
+from gancli.inference.upscaler import Upscaler
 spent, tiles = [], Upscaler._tile
 def timed(self, *words):
     began = time.perf_counter()

@@ -8,8 +8,8 @@ large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gancli.checkpoint import load as load
-    from gancli.upscaling import upscale as upscale
+    from gancli.inference.generator import load as load
+    from gancli.inference.upscaler import upscale as upscale
 
 __version__ = "0.1.0"
 
@@ -19,11 +19,11 @@ __all__ = ["__version__", "load", "upscale"]
 def __getattr__(name: str) -> Any:
     # torch is imported when it is needed: `gan --help` must answer at once.
     if name == "load":
-        from gancli.checkpoint import load
+        from gancli.inference.generator import load
 
         return load
     if name == "upscale":
-        from gancli.upscaling import upscale
+        from gancli.inference.upscaler import upscale
 
         return upscale
     raise AttributeError(f"module 'gancli' has no attribute {name!r}")

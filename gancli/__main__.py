@@ -2,6 +2,6 @@
 
 import sys
 
-from gancli.cli import main
+from gancli.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,6 @@ key's default and meaning are written down once, in its own line of yaml.
 """
 
 import difflib
-import hashlib
 import re
 import secrets
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _HERE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a checkout beside it.
@@ -127,25 +126,3 @@ def register_resolvers(name: str = "") -> None:
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("gan.times", lambda a, b: None if b is None else a * b, replace=True)
     OmegaConf.register_new_resolver("gan.plus", lambda a, b: None if a is None else a + b, replace=True)
-
-
-def seed_of(seed: int, *what: str | int) -> int:
-    """A seed for one purpose, well mixed: the same (seed, what) gives the same number anywhere and always."""
-    digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def choose_device(name: str) -> "torch.device":
-    """auto (the fastest there is), cpu, cuda, cuda:1 or mps. ValueError where it is not there."""
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = name.split(":")[0]
-    if name == "auto":
-        return torch.device(next(kind for kind, works in there.items() if works))
-    if kind not in there:
-        raise ValueError(f"there is no device {name!r}; type device=auto, cpu, cuda or mps")
-    beyond = kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count()
-    if not there[kind] or beyond:
-        raise ValueError(f"device={name} was asked for but this machine has none; type device=auto or device=cpu")
-    return torch.device(name)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gancli import cache, cli
-from gancli.data import decoded
+from gancli.cli import main as cli
+from gancli.data import decode_cache as decoded
+from gancli.runtime import cache
 
 torch.set_num_threads(1)  # the tests' networks are too small to share among threads
 

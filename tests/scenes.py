@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from helpers import TINY
 from PIL import Image
-from tiny import TINY
 
-from gancli import cli
+from gancli.cli import main as cli
 
 # What Pillow may give, and what a picture of it is in the program.
 MODES = {

@@ -18,15 +18,18 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gancli import checkpoint, images
+from gancli import images
 from gancli.bench.common import aligned, choose, composed, count, place_of, without_nan
-from gancli.commands.train import Run, leave_traces
-from gancli.config import UsageError, choose_device
-from gancli.data.sets import stacked_mnist
+from gancli.checkpoint import format as checkpoint
+from gancli.config import UsageError
+from gancli.data.builtin import stacked_mnist
 from gancli.data.synthetic import SIGMA, centres, mode_counts, synthetic
-from gancli.machine import describe
-from gancli.metrics.modes import DigitClassifier, coverage, stacked_modes, train_digit_classifier
-from gancli.report.page import write_text
+from gancli.inference.generator import load as load_generator
+from gancli.metrics.mode_coverage import DigitClassifier, coverage, stacked_modes, train_digit_classifier
+from gancli.report.run_page import write_text
+from gancli.runtime.device import choose_device
+from gancli.runtime.hardware import describe
+from gancli.training.run import Run, leave_traces
 
 # What makes each recipe differ from the common ones below; a later override replaces an earlier one.
 PLANE = {
@@ -69,7 +72,7 @@ class Task(NamedTuple):
 
 # Samples as in PacGAN, section 4: 2,500 in the plane and 26,000 stacked digits; and its 100,000 training points. The
 # rest was chosen so that the best get there in minutes on a CPU: a rate that falls to zero sharpens the modes.
-COMMON = ["trainer.sample_every=1000", "model.schedule._target_=gancli.trainer.budget.linear"]
+COMMON = ["trainer.sample_every=1000", "model.schedule._target_=gancli.training.schedules.linear"]
 POINTS = ["data=synthetic", "data.n=100000", "model=mlp", "model.width=64", "model.z_dim=2", "data.batch_size=256"]
 POINTS += ["model.lr=2e-3", "model.betas=[0,0.99]", *COMMON]
 DIGITS = ["data=stacked_mnist", "model=dcgan", "model.width=32", "data.batch_size=64", *COMMON]
@@ -158,7 +161,7 @@ def play(
     run = Run(composed(overrides), folder, overrides, quiet=True)
     if run.trainer.progress < 1:  # otherwise an earlier call has finished it
         run.train()
-    G = checkpoint.load(folder / "checkpoints" / "last.pt", ema=True, device=device)
+    G = load_generator(folder / "checkpoints" / "last.pt", ema=True, device=device)
     made = torch.cat([x.cpu() if images.is_points(x) else images.to_uint8(x).cpu() for x, _ in G.blocks(samples, seed)])
     config = run.config
     facts = {

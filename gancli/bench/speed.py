@@ -20,15 +20,17 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from gancli import checkpoint, images
-from gancli.bench.cells import Cell, Failed, Products, Trained, Way
+from gancli import images
+from gancli.bench.baseline_loop import Plain
 from gancli.bench.common import aligned, choose, composed, count, place_of, without_nan
-from gancli.bench.plain import Plain
-from gancli.commands.train import size
-from gancli.config import UsageError, build, choices, choose_device, keys
-from gancli.data.image_set import ImageSet
-from gancli.machine import describe
-from gancli.report.page import write_text
+from gancli.bench.timing import Cell, Failed, Products, Trained, Way
+from gancli.checkpoint import format as checkpoint
+from gancli.config import UsageError, build, choices, keys
+from gancli.data.dataset import ImageDataset
+from gancli.report.run_page import write_text
+from gancli.runtime.device import choose_device
+from gancli.runtime.hardware import describe
+from gancli.training.run import size
 
 # What each model is told beside its batch and width.
 MODELS = {
@@ -195,8 +197,8 @@ def measure(
     return f"{told} images/s" if told else "failed"
 
 
-def mosaics(data: ImageSet, folder: Path) -> list[str]:
-    """Photographs for models that are trained on crops of them, as there are none at hand: images of the data in rows.
+def mosaics(data: ImageDataset, folder: Path) -> list[str]:
+    """ImageCrops for models that are trained on crops of them, as there are none at hand: images of the data in rows.
 
     Gives what `gan train` is told of them.
     """

@@ -1,6 +1,6 @@
 """gan data: look at a folder of pictures before training on it."""
 
-from gancli.data.pictures import CheckReport, check, printable
+from gancli.data.image_files import CheckReport, check, printable
 
 
 def main(action: str, path: str) -> int:

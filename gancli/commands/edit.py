@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gancli import checkpoint, latents
+from gancli.checkpoint import format as checkpoint
 from gancli.commands.sample import LARGEST_GRID, WRITERS, form
-from gancli.config import UsageError, choices, choose_device
+from gancli.config import UsageError, choices
+from gancli.data.classes import class_index, one_hot
 from gancli.data.named import named
-from gancli.sampling import Codes, Generator, class_number, noise, one_hot
+from gancli.inference import latents
+from gancli.inference.generator import Codes, Generator, noise
+from gancli.inference.generator import load as load_generator
+from gancli.runtime.device import choose_device
 
 
 def main(
@@ -45,7 +49,7 @@ def main(
     if kind == ".png" and steps * (steps if plane else max(directions, 1)) > LARGEST_GRID:
         raise ValueError(f"a grid shows {LARGEST_GRID:,} images at most, but steps={steps}; type steps=9")
     file = checkpoint.find(ckpt)
-    G = checkpoint.load(file, ema, choose_device(device))
+    G = load_generator(file, ema, choose_device(device))
     G.check_noise()
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
@@ -98,5 +102,5 @@ def from_class_to_class(G: Generator, classes: Sequence[int | str], word: str, f
     labelled = named(word, G.size, G.channels)
     if not labelled.classes:
         raise ValueError(f"data={word} has no classes; type data=mnist, or data=DIR of class folders")
-    a, b = (class_number(name, labelled.class_names, labelled.classes) for name in classes)
+    a, b = (class_index(name, labelled.class_names, labelled.classes) for name in classes)
     return latents.class_direction(G, labelled, a, b)

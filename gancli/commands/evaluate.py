@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gancli import checkpoint
 from gancli import images as pixels
-from gancli.config import CONFIGS, choose_device
+from gancli.checkpoint import format as checkpoint
+from gancli.config import CONFIGS
+from gancli.data.image_files import printable
 from gancli.data.named import named
-from gancli.data.pictures import printable
-from gancli.evaluation import encoders, held_out, super_resolution, translation
-from gancli.evaluation import samples as of_noise
-from gancli.evaluation.common import Measured, storable
-from gancli.evaluation.folders import Pictures
-from gancli.evaluation.held_out import HeldOut
-from gancli.kinds import command_for
-from gancli.upscaling import STYLES, Upscaler, load
+from gancli.evaluation import autoencoders, generative, image_to_image, reference, super_resolution
+from gancli.evaluation.image_folder import Pictures
+from gancli.evaluation.reference import EvaluationSet
+from gancli.evaluation.result import EvaluationResult, storable
+from gancli.inference.generator import load as load_generator
+from gancli.inference.purpose import command_for
+from gancli.inference.upscaler import STYLES, Upscaler, load
+from gancli.runtime.device import choose_device
 
 SCORES = "scores.jsonl"  # in the folder of a run: what was measured of its checkpoints, a line each
 
@@ -91,7 +92,7 @@ def main(**keys: Any) -> None:
 # --- models -------------------------------------------------------------------------------------------------------
 
 
-def of_model(asked: Asked, device: torch.device) -> Measured:
+def of_model(asked: Asked, device: torch.device) -> EvaluationResult:
     """What a model of its kind is measured by, printed and given."""
     if asked.ckpt in STYLES:
         upscaler = load(style=asked.ckpt, scale=asked.scale, device=device)
@@ -99,7 +100,7 @@ def of_model(asked: Asked, device: torch.device) -> Measured:
     file = checkpoint.find(asked.ckpt)
     if file.suffix.lower() in (".safetensors", ".pth"):
         return enlarging(asked, load(file, scale=asked.scale, device=device), str(file))
-    content, G = checkpoint.read(file), checkpoint.load(file, asked.ema, device)
+    content, G = checkpoint.read(file), load_generator(file, asked.ema, device)
     config, kind = content["config"], command_for(G.network)
     name = printable(config["model"]["name"])
     weights = (
@@ -118,26 +119,26 @@ def of_model(asked: Asked, device: torch.device) -> Measured:
                 f"metrics= are scores of images made of noise, and {file} is a {name}, which makes none; leave "
                 f"metrics= out"
             )
-        data = held_out.load(asked.data, asked.split, config["data"], G.size, G.channels)
-        held = HeldOut(*data, asked.n, asked.seed)
+        data = reference.load(asked.data, asked.split, config["data"], G.size, G.channels)
+        held = EvaluationSet(*data, asked.n, asked.seed)
         if kind == "sample" or asked.metrics:
-            found = of_noise.of_model(G, weights, asked.ema, held, asked.metrics, asked.inception)
+            found = generative.of_model(G, weights, asked.ema, held, asked.metrics, asked.inception)
         elif kind == "reconstruct":
-            found = encoders.measure(G, weights, held, asked.samples)
+            found = autoencoders.measure(G, weights, held, asked.samples)
         else:
-            found = translation.measure(G, weights, held, config)
+            found = image_to_image.measure(G, weights, held, config)
     keep(found, asked, file, content["step"])
     return found
 
 
-def enlarging(asked: Asked, upscaler: Upscaler, weights: str) -> Measured:
+def enlarging(asked: Asked, upscaler: Upscaler, weights: str) -> EvaluationResult:
     """Super-resolution."""
     if asked.data:
         raise ValueError(f"pictures to enlarge are of any size, and data={asked.data} has one; type images=DIR")
     return super_resolution.measure(upscaler, weights, asked.images, bool(asked.out))
 
 
-def keep(found: Measured, asked: Asked, ckpt: Path, step: int) -> None:
+def keep(found: EvaluationResult, asked: Asked, ckpt: Path, step: int) -> None:
     """Another line in the folder of the run that this checkpoint is of, for `gan report`; not of a lone file."""
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
@@ -158,7 +159,7 @@ def keep(found: Measured, asked: Asked, ckpt: Path, step: int) -> None:
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def of_images(asked: Asked, device: torch.device) -> Measured:
+def of_images(asked: Asked, device: torch.device) -> EvaluationResult:
     """Scores of a folder or an .npz file of images beside real ones."""
     if bool(asked.reference) == bool(asked.data):
         both = "both were given" if asked.data else "no ckpt= to enlarge them was given, nor either of these"
@@ -166,11 +167,11 @@ def of_images(asked: Asked, device: torch.device) -> Measured:
             f"images= are compared with reference=DIR, pictures, or with data=NAME, and {both}; type one of them"
         )
     made = Pictures("images", asked.images, asked.size, asked.channels, asked.n, asked.seed)
-    real: Pictures | HeldOut
+    real: Pictures | EvaluationSet
     if asked.reference:
         real = Pictures("reference", asked.reference, asked.size, asked.channels, asked.n, asked.seed)
     else:
         data = named(asked.data, asked.size or None, asked.channels or None, asked.split)
-        split = asked.split if held_out.has_split(asked.data) else "none"
-        real = HeldOut(data, printable(asked.data), split, asked.n, asked.seed)
-    return of_noise.of_images(made, real, asked.metrics, asked.inception, device)
+        split = asked.split if reference.has_split(asked.data) else "none"
+        real = EvaluationSet(data, printable(asked.data), split, asked.n, asked.seed)
+    return generative.of_images(made, real, asked.metrics, asked.inception, device)

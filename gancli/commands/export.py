@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gancli import checkpoint
-from gancli.sampling import one_hot
+from gancli.checkpoint import format as checkpoint
+from gancli.checkpoint.rebuild import restore
+from gancli.data.classes import one_hot
 
 AGREE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
@@ -40,7 +41,7 @@ def main(ckpt: str, out: str, half: bool, blend: str, share: float, ema: bool) -
     trained = told(content)
     if blend:
         state, trained = blended(content, blend, share, ema)
-    network = checkpoint.restore(saved["config"], state, content["output"])  # it is whole
+    network = restore(saved["config"], state, content["output"])  # it is whole
     metadata = {
         "network": json.dumps(saved["config"]),
         "output": json.dumps(content["output"]),

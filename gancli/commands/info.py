@@ -2,7 +2,7 @@
 
 import math
 
-from gancli import checkpoint
+from gancli.checkpoint import format as checkpoint
 from gancli.config import flatten
 
 LONGEST = 1000  # characters of a line
@@ -30,7 +30,7 @@ def main(ckpt: str) -> None:
         print(shown(f"{name:<12}{text}"))
     print("\nsettings")
     for key, value in flatten({k: config[k] for k in ("seed", "data", "model", "trainer")}).items():
-        if "_target_" not in key and not key.startswith(("model.game", "model.optimizers", "data.source")):
+        if "_target_" not in key and not key.startswith(("model.objective", "model.optimizers", "data.source")):
             print(shown(f"  {key}={value}"))
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from gancli import files
-from gancli.config import choose_device, nearest
-from gancli.data.pictures import EXTENSIONS
-from gancli.plain import plain
-from gancli.translating import central, load_inpainter
+from gancli.config import nearest
+from gancli.data.image_files import EXTENSIONS
+from gancli.data.image_modes import plain
+from gancli.inference import batch as files
+from gancli.inference.inpainter import central, load_inpainter
+from gancli.runtime.device import choose_device
 
 CENTRE = "centre"
 LOSSLESS = 100  # the quality of webp that loses nothing

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from gancli import checkpoint, files, images, latents
+from gancli import images
 from gancli.commands.info import shown
-from gancli.config import choose_device
-from gancli.data.pictures import printable
-from gancli.metrics.fidelity import psnr
+from gancli.data.image_files import printable
+from gancli.inference import batch as files
+from gancli.inference import latents
+from gancli.inference.generator import load as load_generator
+from gancli.metrics.psnr_ssim import psnr
+from gancli.runtime.device import choose_device
 
 
 def main(
@@ -32,7 +35,7 @@ def main(
     where = choose_device(device)
 
     def begin() -> files.Make:
-        G = checkpoint.load(ckpt, ema, where)
+        G = load_generator(ckpt, ema, where)
         G.check_noise()
 
         def find(job: files.Job, progress: files.Progress) -> None:

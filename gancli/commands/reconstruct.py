@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from gancli import files
-from gancli.config import choose_device
-from gancli.data.pictures import printable
-from gancli.data.tasks import with_channels
-from gancli.plain import array_of, to_tensor
-from gancli.reconstructing import load
+from gancli.data.image_files import printable
+from gancli.data.image_modes import array_of, to_tensor
+from gancli.inference import batch as files
+from gancli.inference.reconstructor import load
+from gancli.runtime.device import choose_device
+from gancli.transforms.tasks import with_channels
 
 
 def main(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gancli.report.leaderboard import write_leaderboard
-from gancli.report.page import write_page
-from gancli.report.read import find_runs
+from gancli.report.run_folder import find_runs
+from gancli.report.run_page import write_page
 
 ASCENDING = {"auto": None, "true": True, "false": False}
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gancli import checkpoint
 from gancli import images as pixels
-from gancli.config import choose_device
-from gancli.latents import of_files
-from gancli.sampling import Generator
+from gancli.checkpoint import format as checkpoint
+from gancli.inference.generator import Generator
+from gancli.inference.generator import load as load_generator
+from gancli.inference.latents import of_files
+from gancli.runtime.device import choose_device
 
 FRAME_MS = 60
 LARGEST_GRID = 10_000
@@ -40,7 +41,7 @@ def main(
     if kind == ".png" and (len(images) or n) * max(interpolate, 1) > LARGEST_GRID:
         raise ValueError(f"a grid shows {LARGEST_GRID:,} images at most, but n={n}; type out=x.npz or out=DIR/")
     file = checkpoint.find(ckpt)
-    G = checkpoint.load(file, ema=ema, device=choose_device(device))
+    G = load_generator(file, ema=ema, device=choose_device(device))
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     labels, columns = None, interpolate

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from gancli import files
-from gancli.config import choose_device
-from gancli.translating import load
+from gancli.inference import batch as files
+from gancli.inference.translator import load
+from gancli.runtime.device import choose_device
 
 
 def main(

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from gancli.config import nearest
-from gancli.data.decoded import decoded
-from gancli.data.image_set import ImageSet, check_size_and_channels
-from gancli.data.pictures import FITS, decode, find, fitted, printable
+from gancli.data.dataset import ImageDataset, check_size_and_channels
+from gancli.data.decode_cache import decoded
+from gancli.data.image_files import FITS, decode, find, fitted, printable
 
 
 def folder(
     path: str, size: int = 32, channels: int = 3, fit: str = "crop", strict: bool = False, cache: str = ""
-) -> ImageSet:
+) -> ImageDataset:
     """Every picture at any depth below the folder `path`, of any kind and extent, as `size` x `size` pixels.
 
     The folders directly below `path` that hold a readable picture are the classes, by name; without any, there are no
@@ -66,4 +66,4 @@ def folder(
     number = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([number[name] for name in classes] if classes else [0] * len(good), dtype=torch.int64)
     images = found.pixels.reshape(len(good), channels, size, size)
-    return ImageSet(images, labels, names, skipped, mapped=found.mapped, remarks=found.remarks)
+    return ImageDataset(images, labels, names, skipped, mapped=found.mapped, remarks=found.remarks)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from gancli.config import CONFIGS, build, choices, nearest, register_resolvers
+from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
-from gancli.data.image_set import ImageSet
 
 
-def named(word: str, size: int | None, channels: int | None, split: str = "test") -> ImageSet:
+def named(word: str, size: int | None, channels: int | None, split: str = "test") -> ImageDataset:
     """The images of `word` at `size` pixels a side and with `channels`; None leaves either as that data has it.
 
     word: a name of configs/data, with that file's own settings, or a folder of pictures, read as data=folder does.
@@ -32,5 +32,5 @@ def named(word: str, size: int | None, channels: int | None, split: str = "test"
     for key, value in {"size": size, "channels": channels, "split": split}.items():
         if key in data and value is not None:
             data[key] = value
-    images: ImageSet = build(OmegaConf.create({"data": data}).data.source)
+    images: ImageDataset = build(OmegaConf.create({"data": data}).data.source)
     return images.resized(size, channels)  # where the source does not take both

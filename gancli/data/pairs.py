@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from gancli.config import nearest
-from gancli.data.image_set import ImageSet, check_size_and_channels
-from gancli.data.pictures import FITS, decode, each, fitted, printable, walk
+from gancli.data.dataset import ImageDataset, check_size_and_channels
+from gancli.data.image_files import FITS, decode, each, fitted, printable, walk
 
 
 def pairs(
@@ -22,7 +22,7 @@ def pairs(
     source_channels: int = 3,
     fit: str = "crop",
     swap: bool = False,
-) -> ImageSet:
+) -> ImageDataset:
     """Pairs of pictures at any depth below the folder `path`, each of the two as `size` x `size` pixels.
 
     Without `sources` a picture holds both side by side, the source on the left, the target on the right, in halves of
@@ -49,12 +49,12 @@ def pairs(
         return [fitted(p, size, c, fit) for p, c in zip(two[::-1] if swap else two, (source_channels, channels))]
 
     known, images = loaded("path", path, files, read, (source_channels, channels), size, skipped)
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), [], shown(skipped), known)
+    return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64), [], shown(skipped), known)
 
 
 def unpaired(
     path: str, sources: str, size: int = 256, channels: int = 3, source_channels: int = 3, fit: str = "crop"
-) -> ImageSet:
+) -> ImageDataset:
     """Two sets of pictures: targets at any depth below the folder `path`, sources below `sources`, of any number.
 
     Every picture becomes `size` x `size` pixels; fit: as for data=folder. Pictures that cannot be read are named in
@@ -74,10 +74,10 @@ def unpaired(
         return loaded(key, folder, found(key, folder, skipped), read, [channels], size, skipped)[0]
 
     images, known = read_all("path", path, channels), read_all("sources", sources, source_channels)
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), [], shown(skipped), known, paired=False)
+    return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64), [], shown(skipped), known, paired=False)
 
 
-def two_classes(data: ImageSet, source: int | str, target: int | str) -> ImageSet:
+def two_classes(data: ImageDataset, source: int | str, target: int | str) -> ImageDataset:
     """Two sets of images without classes, of two classes of labelled data, each given by its name or number."""
     if not data.classes:
         raise ValueError(
@@ -86,7 +86,7 @@ def two_classes(data: ImageSet, source: int | str, target: int | str) -> ImageSe
         )
     if data.is_points:
         raise ValueError("points of the plane are no pictures to make others of: choose data.kind=shapes")
-    numbers = [class_number(data.class_names, name) for name in (source, target)]
+    numbers = [class_index(data.class_names, name) for name in (source, target)]
     if numbers[0] == numbers[1]:
         raise ValueError(
             f"source and target are both the class {data.class_names[numbers[0]]}: give two classes of "
@@ -97,10 +97,10 @@ def two_classes(data: ImageSet, source: int | str, target: int | str) -> ImageSe
         if not len(there):
             raise ValueError(f"the data has no image of the class {data.class_names[k]}: choose another class")
     labels = torch.zeros(len(images), dtype=torch.int64)
-    return ImageSet(images, labels, [], data.skipped, known, paired=False, remarks=data.remarks)
+    return ImageDataset(images, labels, [], data.skipped, known, paired=False, remarks=data.remarks)
 
 
-def class_number(names: Sequence[str], name: int | str) -> int:
+def class_index(names: Sequence[str], name: int | str) -> int:
     """Of a name, else of a number: a folder called 8 is meant rather than the ninth."""
     if str(name) in names:
         return names.index(str(name))

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gancli.config import nearest
-from gancli.data.image_set import ImageSet, check_size_and_channels
+from gancli.data.dataset import ImageDataset, check_size_and_channels
 
 SIGMA = 0.02  # of every Gaussian; the outermost centre is ten of them away from the edge of [-1, 1]
 KINDS = ["ring", "grid", "shapes"]
@@ -16,7 +16,7 @@ KINDS = ["ring", "grid", "shapes"]
 
 def synthetic(
     kind: str = "ring", n: int = 10000, size: int | None = None, channels: int | None = None, seed: int = 0
-) -> ImageSet:
+) -> ImageDataset:
     """n points or pictures; the i-th is a function of (kind, seed, i) alone, so a larger n only adds to a smaller one.
 
     "ring":   8 Gaussians on a circle of radius 0.8, "grid": 25 Gaussians on {-0.8, -0.4, 0, 0.4, 0.8}^2; all equally
@@ -37,7 +37,7 @@ def synthetic(
     labels = torch.from_numpy(which.integers(len(places), size=n))
     offsets = torch.from_numpy(noise.standard_normal((n, 2)) * SIGMA).float()
     points = (places[labels] + offsets).reshape(n, 2, 1, 1)
-    return ImageSet(points, labels, [str(i) for i in range(len(places))]).resized(size, channels)
+    return ImageDataset(points, labels, [str(i) for i in range(len(places))]).resized(size, channels)
 
 
 def centres(kind: str) -> Tensor:
@@ -82,7 +82,7 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 }
 
 
-def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageSet:
+def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageDataset:
     check_size_and_channels(size, channels)
     if size < 8:
         raise ValueError(f"data.size={size} is too small to tell shapes apart: give data.size=8 or more")
@@ -105,4 +105,4 @@ def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageSet:
         ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners], fill=255)
         cover = np.asarray(mask.reduce(factor), np.float64) / 255
         images[i] = np.rint(ground[i, :, None, None] + (colour[i] - ground[i])[:, None, None] * cover)
-    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), names).resized(None, channels)
+    return ImageDataset(torch.from_numpy(images), torch.from_numpy(labels), names).resized(None, channels)

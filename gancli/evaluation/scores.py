@@ -18,13 +18,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gancli import cache
-from gancli.config import nearest, seed_of
-from gancli.features import BUNDLED, Extractor, extractor, for_images, inception
-from gancli.metrics.frechet import Moments, frechet
+from gancli.config import nearest
+from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, extractor, for_images, inception
+from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.inception_score import InceptionScore
-from gancli.metrics.kernel import kid
-from gancli.metrics.manifold import density_coverage, precision_recall
+from gancli.metrics.kid import kid
+from gancli.metrics.precision_recall import density_coverage, precision_recall
+from gancli.runtime import cache
+from gancli.runtime.seeding import derive_seed
 
 KEPT = 10_000  # images, drawn at random, whose features are kept: distances between all pairs of more take minutes
 SPLITS = 10
@@ -112,7 +113,7 @@ def chosen(metrics: Sequence[str], channels: int) -> dict[str, list[str]]:
     return found
 
 
-def network(name: str, weights: str, device: torch.device | str) -> Extractor:
+def network(name: str, weights: str, device: torch.device | str) -> FeatureExtractor:
     """The network of this name. weights: Inception's file, "" for where torch keeps downloads."""
     return inception(weights, device) if name == "inception" else extractor(name, device)
 
@@ -139,12 +140,12 @@ class View:
 class Viewer:
     """A view of n images as they come, block by block. seed: of which features are kept, and of the splits."""
 
-    def __init__(self, see: Extractor, n: int, seed: int = 0):
+    def __init__(self, see: FeatureExtractor, n: int, seed: int = 0):
         if n < FEWEST:
             raise ValueError(f"scores need {FEWEST} images or more on either side, but there are {n}; type n=10000")
         self.see, self.n, self.seen = see, n, 0
         # The first would not do: a folder's pictures come sorted, and often by class.
-        kept = torch.randperm(n, generator=torch.Generator().manual_seed(seed_of(seed, "kept")))[:KEPT]
+        kept = torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, "kept")))[:KEPT]
         self.kept = torch.zeros(n, dtype=torch.bool)
         self.kept[kept] = True
         self.moments, self.score = Moments(), InceptionScore(n, SPLITS, seed)
@@ -166,7 +167,7 @@ class Viewer:
         return View(self.n, self.moments, features, labels, found, self.score.score())
 
 
-def view_of(see: Extractor, images: Images, name: str, seed: int = 0, bar: bool = False) -> View:
+def view_of(see: FeatureExtractor, images: Images, name: str, seed: int = 0, bar: bool = False) -> View:
     """What `see` sees of images that stay as they are, the real ones: once, and then from a file of ours.
 
     name: their `digest`. It, the network and the seed name the file, so nothing of another set is ever taken.
@@ -225,7 +226,12 @@ class Scores:
 
 
 def scores(
-    made: View, real: View, see: Extractor, figures: Sequence[str], class_names: Sequence[str] = (), seed: int = 0
+    made: View,
+    real: View,
+    see: FeatureExtractor,
+    figures: Sequence[str],
+    class_names: Sequence[str] = (),
+    seed: int = 0,
 ) -> Scores:
     """The figures of made images beside real ones.
 

@@ -11,19 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from gancli import images as pixels
-from gancli.checkpoint import versions
-from gancli.data.degrade import Degradation
-from gancli.data.pictures import decode, printable, walk
-from gancli.evaluation.common import Measured, averaged, sheet
-from gancli.metrics.fidelity import CONVENTION, fidelity
+from gancli.checkpoint.format import versions
+from gancli.data.image_files import decode, printable, walk
+from gancli.evaluation.result import EvaluationResult, averaged, sheet
+from gancli.inference.upscaler import Upscaler
+from gancli.metrics.psnr_ssim import CONVENTION, fidelity
 from gancli.networks.sr import enlarged
-from gancli.upscaling import Upscaler
+from gancli.transforms.degradation import Degradation
 
 DETAIL = 160  # pixels a side of a detail in the picture
 BOTH = ("bicubic", "ours")
 
 
-def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -> Measured:
+def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -> EvaluationResult:
     """Print a line per picture of the folder `images`, their means and the protocol."""
     rows: list[dict[str, Any]] = []
     failures: list[tuple[str, str]] = []
@@ -68,7 +68,7 @@ def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -
     print("beside the real picture's, in dB. Sharp and high say how much detail there is, not that it is right.")
     print(f"{protocol['convention']}; small pictures: {protocol['small pictures']}; {weights}")
     failed = f"{len(failures)} of {len(failures) + len(rows)} pictures could not be measured: see above"
-    return Measured(
+    return EvaluationResult(
         {"mean": means, "pictures": rows},
         protocol,
         sheet(("small", *BOTH, "real"), details, DETAIL) if details else None,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gancli.metrics.frechet import check
+from gancli.metrics.fid import check
 
 
 class InceptionScore:

@@ -1,4 +1,4 @@
-"""Small classifiers, whose features tell how alike two sets of images are. `gancli.features` has trained ones."""
+"""Small classifiers, whose features tell how alike two sets of images are. `gancli.metrics.feature_extractors` has trained ones."""
 
 from torch import Tensor, nn
 

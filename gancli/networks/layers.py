@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gancli.config import nearest
-from gancli.share import drawn
+from gancli.runtime.ranks import drawn
 
 
 class LabelEmbedding(nn.Module):

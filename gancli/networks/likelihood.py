@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from gancli.share import drawn
+from gancli.runtime.ranks import drawn
 
 # Of 8-bit pixels a level is so wide in [-1, 1].
 LEVEL = 2 / 255
@@ -19,7 +19,7 @@ NARROWEST = math.log(LEVEL / 10)  # of what is learned: below a level nothing is
 class Likelihood(nn.Module):
     """Called as likelihood(raw, x), log p(x | z) of every image in nats, (N,), over all its pixels.
 
-    This one says nothing of pixels: it is for games that compare images by something else.
+    This one says nothing of pixels: it is for objectives that compare images by something else.
     """
 
     unit = ""  # what the pixels are taken for; empty where nothing is said of them

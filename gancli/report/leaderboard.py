@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gancli.report.page import (
+from gancli.report.run_folder import MEASURERS, Run, Score, is_number, one_line, read_run
+from gancli.report.run_page import (
     SCRIPT,
     chart,
     charts_html,
@@ -34,9 +35,8 @@ from gancli.report.page import (
     plain,
     write_text,
 )
-from gancli.report.read import MEASURERS, Run, Score, is_number, one_line, read_run
 
-NOTE = "Numbers compare within a table and not between tables; losses of different games compare nowhere."
+NOTE = "Numbers compare within a table and not between tables; losses of different objectives compare nowhere."
 SPREAD = "± is the standard deviation (n−1) over those that finished and were measured"
 GRIDS = 100  # on a contact sheet at most
 CURVES = 8  # as many as there are colours
@@ -47,7 +47,7 @@ HIGHER = (
     *("psnr", "hole_psnr", "naive_psnr", "naive_hole_psnr", "reconstruction_psnr", "ssim"),
     *("elbo", "importance_weighted", "score", "images_per_second"),
 )
-UNMEASURED = Score({}, {}, None, "game")
+UNMEASURED = Score({}, {}, None, "objective")
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
 
 
 def ranked(runs: Sequence[Run], sort_by: str = "auto", ascending: bool | None = None) -> list[Table]:
-    """The tables: of what gan evaluate measured, then of what trainings and their games did, most runs first.
+    """The tables: of what gan evaluate measured, then of what trainings and their objectives did, most runs first.
 
-    What games measure by the way is shown where nothing else is, or not of all that finished. Runs that are in no table
+    What objectives measure by the way is shown where nothing else is, or not of all that finished. Runs that are in no table
     come last in the first.
     """
     figures = dict.fromkeys(figure for run in runs for score in run.scores for figure in score.figures)
@@ -162,9 +162,9 @@ def ranked(runs: Sequence[Run], sort_by: str = "auto", ascending: bool | None = 
             groups.setdefault(score.key, {})[i] = score
     chosen = sorted(groups.values(), key=lambda group: (MEASURERS.index(_measurer(group)), -len(group)))
     if sort_by == "auto":
-        evaluated = {i for group in chosen if _measurer(group) != "game" for i in group}
+        evaluated = {i for group in chosen if _measurer(group) != "objective" for i in group}
         left = {i for i, run in enumerate(runs) if run.status == "finished"} - evaluated
-        chosen = [group for group in chosen if not evaluated or _measurer(group) != "game" or left & group.keys()]
+        chosen = [group for group in chosen if not evaluated or _measurer(group) != "objective" or left & group.keys()]
     homeless = [i for i in range(len(runs)) if not any(i in group for group in chosen)]
     chosen = chosen or [{}]
     chosen[0] = chosen[0] | dict.fromkeys(homeless, UNMEASURED)
@@ -180,7 +180,7 @@ def _scores(run: Run, sort_by: str, is_figure: bool) -> list[Score]:
     if is_figure:
         return [score for score in run.scores if score.figures.get(sort_by) is not None]
     value = run.latest(sort_by)
-    return [] if value is None else [Score(run.conditions, {sort_by: value}, None, "game")]
+    return [] if value is None else [Score(run.conditions, {sort_by: value}, None, "objective")]
 
 
 def _measurer(group: dict[int, Score]) -> str:

@@ -1,15 +1,14 @@
 """Every configs/data/*.yaml makes a data set whose facts are the ones it states."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from helpers import ROOT
 from omegaconf import OmegaConf
 from PIL import Image
 
 from gancli.config import build, choices, header, keys
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "data"
+CONFIGS = ROOT / "configs" / "data"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 

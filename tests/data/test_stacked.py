@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import fake_mnist
 from omegaconf import OmegaConf
-from test_sets import fake_mnist
 
 from gancli.config import CONFIGS, build
-from gancli.data.batches import Batches
-from gancli.data.sets import mnist, stacked_digits, stacked_mnist
+from gancli.data.builtin import mnist, stacked_digits, stacked_mnist
+from gancli.data.loader import BatchLoader
 
 MODE = torch.tensor([100, 10, 1])
 
@@ -71,7 +71,7 @@ def test_the_config_makes_it_and_no_network_sees_a_class(root):
     cfg = OmegaConf.create({"data": file, "model": {"batch_size": 16}})
     assert (cfg.data.n, cfg.data.size, cfg.data.channels, cfg.data.classes) == (128_000, 28, 3, 0)
     cfg.data.update(root=root, n=40)
-    x, c = Batches(build(cfg.data.source), 16, cfg.data.classes, False, 0, torch.device("cpu"))(0)
+    x, c = BatchLoader(build(cfg.data.source), 16, cfg.data.classes, False, 0, torch.device("cpu"))(0)
     assert tuple(x.shape) == (16, 3, 28, 28) and tuple(c.shape) == (16, 0)
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from gancli.commands import report
 from gancli.report.leaderboard import NOTE, Table, higher_is_better, ranked, write_leaderboard
-from gancli.report.page import write_page
-from gancli.report.read import read_run
+from gancli.report.run_folder import read_run
+from gancli.report.run_page import write_page
 
 FINISHED = {"event": "finished", "step": 200, "minutes": 0.2}
 FAILED = {"event": "failed", "step": 50, "message": "D/adversarial became NaN <b>|</b>; lower model.lr"}
@@ -209,10 +209,10 @@ def test_a_game_s_own_figures_compare_on_the_same_data_alone(make_run: MakeRun) 
     assert (mnist.heading, jobs(mnist)) == ("mnist", ["0"])
     config = {
         "data": {"name": "mnist"},
-        "model": {"name": "inpainting", "task": {"_target_": "gancli.data.tasks.Inpaint"}},
+        "model": {"name": "inpainting", "task": {"_target_": "gancli.transforms.tasks.Inpaint"}},
     }
     runs = [make_run(name, rows=[metric_row(9, psnr=20.0)], config=config) for name in ("a", "b")]
-    config["model"] = {"name": "pix2pix", "task": {"_target_": "gancli.data.tasks.Colorize"}}
+    config["model"] = {"name": "pix2pix", "task": {"_target_": "gancli.transforms.tasks.Colorize"}}
     runs.append(make_run("c", rows=[metric_row(9, psnr=30.0)], config=config))
     assert [jobs(table) for table in tables(runs)] == [["a", "b"], ["c"]]
 

@@ -1,0 +1,1 @@
+"""Checkpoint files: their format, and what may be rebuilt from them."""

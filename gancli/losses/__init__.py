@@ -1,0 +1,1 @@
+"""Loss functions: adversarial losses, gradient penalties and content losses."""

@@ -1,0 +1,256 @@
+"""The one loop that trains every objective. It knows no model's name, no file format and no log format."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gancli.data.loader import BatchLoader
+from gancli.objectives.base import Move
+from gancli.runtime.seeding import derive_seed
+from gancli.training.cuda_graphs import CudaGraphs
+from gancli.training.distributed import Alone
+from gancli.training.ema import EMA
+from gancli.training.optimizers import plain
+from gancli.training.schedules import Budget, constant
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+class Trainer:
+    """Plays a objective's rounds until the budget is used.
+
+    A round is a pure function of the state below and the step's number: batches are drawn by number, and everything
+    else that is random (noise, dropout) comes from torch's default generators, seeded afresh with (seed, step). So
+    no generator's state has to be saved, and pictures or metrics made between rounds cannot disturb the run.
+
+    optimizers: for each player, a function from its parameters to its optimizer.
+    schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
+    clip: largest gradient norm of a move; 0 does not clip.
+    compile: G and D through torch.compile; not where the objective differentiates a gradient, which it cannot.
+    ranks: the processes that train together; sync_bn: whether batch norm sees the images of all of them.
+    graphs: records rounds and launches them whole, where `batches` brings its numbers ahead.
+    """
+
+    def __init__(
+        self,
+        objective: Any,
+        batches: BatchLoader,
+        optimizers: dict[str, Callable[[Any], torch.optim.Optimizer]],
+        budget: Budget,
+        device: torch.device,
+        seed: int = 0,
+        schedule: Callable[[float], float] = constant,
+        beta2: Callable[[float], float] | None = None,
+        ema: Callable[[torch.nn.Module], EMA] = EMA,
+        clip: float = 0.0,
+        precision: str = "fp32",
+        channels_last: bool = True,
+        compile: bool = False,
+        ranks: Alone | None = None,
+        sync_bn: bool = True,
+        graphs: CudaGraphs | None = None,
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"trainer.precision={precision} is not known; type one of auto, {', '.join(PRECISIONS)}")
+        if clip < 0:
+            raise ValueError(f"a gradient norm is not negative, but trainer.clip={clip}; 0 does not clip")
+        self.objective, self.batches, self.budget, self.device = objective, batches, budget, device
+        self.seed, self.schedule, self.beta2, self.clip = seed, schedule, beta2, clip
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        objective.to(device)
+        self.players = {p: getattr(objective, p).to(device, memory_format=self.layout).train() for p in optimizers}
+        self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
+        self.optimizers = {p: plain(make)(self.parameters[p]) for p, make in optimizers.items()}
+        self.options = {
+            p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
+            for p, o in self.optimizers.items()
+        }
+        self.ema, self.graphs = ema(objective.G), graphs
+        # On a GPU what differs from round to round lies in tensors: recorded or not, a round is the same to the bit.
+        self.in_tensors = batches.ahead > 0
+        if self.in_tensors:
+            self.ema.weight = torch.zeros((), device=device)
+            self._rates_in_tensors()
+        self.ranks = ranks or Alone()
+        if sync_bn:
+            self.ranks.synchronise(self.players.values())
+        self.compiled = compile and not objective.double_backward
+        for module in self.players.values() if self.compiled else ():
+            module.compile()  # in place: the names in its state stay as they are
+        self.step = self.images = self.draws = self.rollbacks = 0
+        self._seconds = 0.0
+        self._since: float | None = None
+        self.window: dict[str, tuple[Tensor, int]] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all sessions of this run."""
+        return self._seconds + (self.ranks.now() - self._since if self._since is not None else 0.0)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is used, 0 to 1."""
+        return self.budget.progress(self.step, self.images, self.seconds)
+
+    def rounds(self) -> Iterator[int]:
+        """Train: one round, then the number of rounds played so far, until the budget is used."""
+        self._since = self.ranks.tick()
+        try:
+            while (progress := self.progress) < 1:
+                self.round(progress)
+                self.ranks.tick()
+                yield self.step
+        finally:
+            self._seconds, self._since = self.seconds, None
+            self.batches.wait()
+
+    def round(self, progress: float) -> None:
+        """Every move of the objective once: draw, loss, backward, step. Then the average."""
+        self.set_rates(progress)
+        moves, seed = self.objective.updates(self.step, progress), derive_seed(self.seed, "round", self.step)
+        # A critic of five moves has seen five batches of real images.
+        batch = self.batches.size * max(Counter(player for player, _ in moves).values())
+        self.ema.bring(self.images + batch, batch)
+        self.batches.bring(self.draws, len(moves))
+        with self.ranks.drawing(seed):
+            if self.graphs:
+                kind = self.objective.kind(self.step, progress) if self.objective.steady else None
+                watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
+            else:
+                watched = self.play(moves)
+        self.window = {name: (total, count + watched[name]) for name, (total, count) in self.window.items()}
+        self.images += batch
+        self.draws += len(moves)
+        self.step += 1
+
+    def play(self, moves: Sequence[Move]) -> Counter[str]:
+        """The moves of a round, then the average; gives how often each term was watched."""
+        watched: Counter[str] = Counter()
+        for player, loss in moves:
+            x, c = self.draw()
+            with self.autocast:
+                terms = loss(x, c)
+            optimizer, parameters = self.optimizers[player], self.parameters[player]
+            optimizer.zero_grad()
+            objective: Any = sum(terms.values())
+            # Only this player's gradients: the other side's weights cost nothing and gather nothing.
+            objective.backward(inputs=parameters)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            terms = self.ranks.average(gradients, terms)
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if self.clip:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+            optimizer.step()
+            self.objective.stepped(player)
+            terms[f"gradient_norm({player})"] = norm
+            self.watch(terms)
+            watched.update(list(terms))
+        self.ema.update(self.objective.G)
+        return watched
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        x, c = self.batches.upcoming()
+        c = c.contiguous(memory_format=self.layout) if c.dim() == 4 else c
+        return x.contiguous(memory_format=self.layout), c
+
+    def set_rates(self, progress: float) -> None:
+        factor = self.schedule(progress) * 0.5**self.rollbacks
+        for player, optimizer in self.optimizers.items():
+            for group, options in zip(optimizer.param_groups, self.options[player]):
+                rate = options["lr"] * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+                if self.beta2:
+                    group["betas"] = (group["betas"][0], self.beta2(progress))
+
+    def _rates_in_tensors(self) -> None:
+        """Where a recorded step finds them; what it counts lies on the device, too."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if "capturable" in group:
+                    group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+                    group["capturable"] = True
+
+    def watch(self, terms: dict[str, Tensor]) -> None:
+        """Add to the sums since the last `read`, which stay where they are on the device: nothing waits for them."""
+        for name, term in terms.items():
+            if name not in self.window:
+                self.window[name] = (torch.zeros_like(term, requires_grad=False), 0)
+            self.window[name][0].add_(term.detach())
+
+    def read(self) -> dict[str, float]:
+        """The mean of every term over the moves since the last call."""
+        means = {name: float(total) / count for name, (total, count) in self.window.items() if count}
+        for total, _ in self.window.values():
+            total.zero_()
+        self.window = {name: (total, 0) for name, (total, _) in self.window.items()}
+        return means
+
+    def broken(self) -> str:
+        """What is not finite, of the terms watched and of what a checkpoint holds; "" where all is well."""
+        terms = [name for name, (total, _) in self.window.items() if not torch.isfinite(total)]
+        if terms:
+            return " and ".join([name for name in terms if "/" in name] or terms)
+        modules = {**self.players, "the average of G": self.ema.network}
+        for name, module in modules.items():
+            values = [v for v in module.state_dict().values() if v.is_floating_point()]
+            if values and not torch.isfinite(torch.stack(torch._foreach_norm(values))).all():
+                return f"a weight of {name}" if name in self.players else name
+        return ""
+
+    def rollback(self, state: dict[str, Any]) -> None:
+        """Back to an earlier state at half the learning rate; time that was spent stays spent."""
+        seconds, rollbacks, running = self.seconds, self.rollbacks, self._since is not None
+        self.load_state_dict(state)
+        self._seconds, self.rollbacks = seconds, rollbacks + 1
+        self._since = self.ranks.now() if running else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next round depends on, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "images": self.images,
+            "draws": self.draws,
+            "seconds": self.seconds,
+            "rollbacks": self.rollbacks,
+            "window": {name: (total.clone(), count) for name, (total, count) in self.window.items() if count},
+            "networks": {p: module.state_dict() for p, module in self.players.items()},
+            "ema": self.ema.network.state_dict(),
+            "optimizers": {p: self._plain(optimizer.state_dict(), p) for p, optimizer in self.optimizers.items()},
+            "objective": self.objective.state_dict(),
+        }
+
+    def _plain(self, state: dict[str, Any], player: str) -> dict[str, Any]:
+        """An optimizer's state as one has it whose rates are no tensors."""
+        groups = []
+        for group, options in zip(state["param_groups"], self.options[player]):
+            plain = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
+            groups.append({**group, **{key: value for key, value in plain.items() if key in options}})
+        return {**state, "param_groups": groups}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.step, self.images, self.draws = state["step"], state["images"], state["draws"]
+        self._seconds, self.rollbacks = state["seconds"], state["rollbacks"]
+        self.window = {name: (total.clone(), count) for name, (total, count) in state["window"].items()}
+        self.objective.load_state_dict(state["objective"])
+        for player, module in self.players.items():
+            module.load_state_dict(state["networks"][player])
+            optimizer = self.optimizers[player]
+            optimizer.load_state_dict(state["optimizers"][player])
+            for group, options in zip(optimizer.param_groups, self.options[player]):
+                group.update(options)  # what the config says now: a state brings back the rates it was taken with
+        self.ema.network.load_state_dict(state["ema"])
+        if self.in_tensors:
+            self._rates_in_tensors()
+        if self.graphs:
+            self.graphs.forget()

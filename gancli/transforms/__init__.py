@@ -1,0 +1,1 @@
+"""Transforms of image tensors: augmentation, degradation, image-to-image tasks and masks."""

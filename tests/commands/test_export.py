@@ -1,0 +1,121 @@
+"""gan export: what other programs read."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import MODELS, TINY, config, start
+from safetensors import safe_open
+
+import gancli
+from gancli.checkpoint.rebuild import rebuild
+from gancli.commands import export
+
+
+@pytest.mark.parametrize("half", ["false", "true"])
+def test_a_safetensors_file_rebuilds_the_network(gan, half):
+    assert gan("train", "model=dcgan", *TINY, "run.dir=run")[0] == 0
+    code, out, _ = gan("export", "ckpt=run", "out=made/g.safetensors", f"half={half}")
+    assert (code, out) == (0, "made/g.safetensors\n")
+    with safe_open("made/g.safetensors", "pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert "dcgan on synthetic, 6 steps, 48 images" in metadata["trained"]
+    network = rebuild(json.loads(metadata["network"])).eval()
+    network.load_state_dict(state)
+    z, c = torch.randn(4, 100), torch.zeros(4, 0)
+    expected = gancli.load("run").network(z, c)
+    assert torch.allclose(network(z, c), expected, atol=1e-2 if half == "true" else 0)
+    assert {t.dtype for t in state.values() if t.is_floating_point()} == {torch.half if half == "true" else torch.float}
+
+
+def test_what_cannot_be_written_is_said_and_nothing_is_overwritten(gan):
+    assert gan("train", "model=dcgan", *TINY, "run.dir=run")[0] == 0
+    code, _, err = gan("export", "ckpt=run", "out=g.pickle")
+    assert code == 1 and "type out=generator.safetensors" in err
+    Path("g.safetensors").write_text("mine")
+    code, _, err = gan("export", "ckpt=run", "out=g.safetensors")
+    assert code == 1 and "is there already" in err and Path("g.safetensors").read_text() == "mine"
+    code, _, err = gan("export", "out=h.safetensors")
+    assert code == 1 and "no checkpoint was given" in err
+
+
+def generators() -> list[str]:
+    """Of the models that there are, the first with each generator."""
+    found = {str(config(f"model={model}").model.G): model for model in reversed(MODELS)}
+    return sorted(found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", generators())
+def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
+    """At any number of images and any size of pictures, and called as the command says."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run, file = start(tmp_path / "run", model), tmp_path / "made" / "g.onnx"
+    for _ in range(2):
+        run.trainer.round(0.0)  # batch norm has seen something
+    run.save()
+    capsys.readouterr()
+    export.main(str(tmp_path / "run"), str(file), half=False, blend="", share=0.5, ema=False)
+    out, told = capsys.readouterr()
+    assert out == f"{file}\n" and len(told.splitlines()) == 3, told
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    network, facts = run.trainer.objective.G.eval(), session.get_modelmeta().custom_metadata_map
+    assert f"{model} on synthetic, 2 steps" in facts["trained"] and json.loads(facts["output"])["channels"] == 3
+    assert json.loads(facts["class_names"]) == run.data.class_names
+    names = [i.name for i in session.get_inputs()]
+    assert [o.name for o in session.get_outputs()] == ["image"] and names == [
+        n for n in "zc" if f"{n}: " in facts["call"]
+    ]
+    for n, height, width in ((1, 6, 5), (3, 16, 1), (7, 9, 11)):
+        c = (
+            torch.eye(network.classes)[torch.arange(n) % max(network.classes, 1)]
+            if network.classes
+            else torch.zeros(n, 0)
+        )
+        if not network.z_dim:  # a picture, of sides that it can halve
+            multiple = getattr(network, "multiple", 0)
+            sides = [multiple * max(side, 2) if multiple else side for side in (height, width)]
+            c = torch.rand(n, getattr(network, "source_channels", 3), *sides)
+        z = torch.randn(n, network.z_dim)
+        with torch.no_grad():
+            expected = network(z, c).clamp(-1, 1)
+        made = session.run(None, {name: {"z": z, "c": c}[name].numpy() for name in names})[0]
+        assert torch.allclose(torch.from_numpy(made), expected, rtol=0, atol=1e-4)
+    said: dict = {}
+    exec(told, said)
+    assert said["image"].dtype == "float32" and abs(said["image"]).max() <= 1
+
+
+def test_an_onnx_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    start(tmp_path / "run", "mlp").save()
+    monkeypatch.setattr(export, "AGREE", -1.0)
+    with pytest.raises(ValueError, match=r"away from this generator's.*type out=generator.safetensors"):
+        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, blend="", share=0.5, ema=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+def test_onnx_needs_its_extra_and_keeps_32_bits(gan, monkeypatch):
+    code, _, err = gan("export", "ckpt=run", "out=g.onnx", "half=true")
+    assert code == 1 and "half=true is for out=x.safetensors" in err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, _, err = gan("export", "ckpt=run", "out=g.onnx")
+    assert code == 1 and "pip install 'gancli[onnx]'" in err and len(err.splitlines()) == 1
+
+
+def test_a_blend_lies_between_two_networks(gan):
+    for name, steps in (("a", 2), ("b", 6)):
+        assert gan("train", "model=mlp", *TINY, f"run.dir={name}", f"trainer.steps={steps}")[0] == 0
+    assert gan("train", "model=mlp", *TINY, "run.dir=wide", "model.width=6")[0] == 0
+    assert gan("export", "ckpt=b", "blend=a", "share=0.25", "out=m.safetensors")[0] == 0
+    a, b = (gancli.load(name).network.state_dict() for name in "ab")
+    with safe_open("m.safetensors", "pt") as file:
+        assert "0.25 of mlp on synthetic, 6 steps" in file.metadata()["trained"]
+        for name in file.keys():  # noqa: SIM118
+            assert torch.allclose(file.get_tensor(name), 0.75 * a[name] + 0.25 * b[name], atol=1e-7)
+    for words, message in (("share=2", "between 0 and 1"), ("blend=wide", "another network")):
+        code, _, err = gan("export", "ckpt=b", "blend=a", words, "out=n.safetensors")
+        assert code == 1 and message in err

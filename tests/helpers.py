@@ -1,0 +1,112 @@
+"""What several tests share: tiny runs, comparisons to the bit, and processes of the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from gancli.checkpoint import format as checkpoint
+from gancli.config import CONFIGS, choices, register_resolvers
+from gancli.training.run import Run
+
+ROOT = Path(__file__).parents[1]
+MODELS = choices("model")
+# Every model small enough to train a step in milliseconds.
+TINY = [
+    "data=synthetic", "data.n=64", "data.size=16", "model.width=4", "data.batch_size=8",
+    "device=cpu", "trainer.steps=6", "trainer.log_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=2",
+    "trainer.precision=fp32",  # auto is another one on another processor
+]  # fmt: skip
+GAN = [sys.executable, "-m", "gancli"]
+
+
+def config(*overrides: str, tiny: bool = True) -> DictConfig:
+    """Return the composed config of `gan train`, tiny unless told otherwise."""
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [*(TINY if tiny else []), *overrides])
+
+
+def start(folder: Path, model: str, *overrides: str) -> Run:
+    """Return a tiny run of `model` in `folder`, ready to train."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(config(f"model={model}", *overrides), folder, [], quiet=True)
+
+
+def interrupted(folder: Path, model: str, *overrides: str, after: int = 3) -> None:
+    """Train a run that is killed after some of its steps: its last checkpoint is older."""
+    run = start(folder, model, *overrides)
+    play = run.trainer.round
+
+    def dies(progress: float) -> None:
+        if run.trainer.step == after:
+            raise MemoryError
+        play(progress)
+
+    run.trainer.round = dies  # type: ignore[method-assign]
+    with pytest.raises(Exception):  # noqa: B017
+        run.train()
+
+
+def assert_same(a: object, b: object, where: str = "") -> None:
+    """Assert that nested states are equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor) and torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where  # type: ignore[arg-type]
+        for i, (x, y) in enumerate(zip(a, b)):  # type: ignore[call-overload]
+            assert_same(x, y, f"{where}/{i}")
+    else:
+        assert a == b, where
+
+
+def learned(path: Path) -> dict:
+    """Return what a checkpoint holds apart from clocks, versions and the config."""
+    content = checkpoint.read(path)
+    return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
+
+
+def without_clocks(path: Path) -> list[dict]:
+    """Return the metric rows of a metrics.jsonl without what depends on the clock."""
+    clocks = {"minutes", "images_per_second", "time", "command"}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows if "event" not in row]
+
+
+def process(*words: str, **options) -> subprocess.Popen:
+    """Start `gan` in a process of its own, as a user does."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*GAN, *words], **{**pipes, **options})
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+def fake_mnist(folder: Path, n: int = 5) -> None:
+    for part in ("train", "t10k"):
+        idx(folder / "raw" / f"{part}-images-idx3-ubyte", np.arange(n * 784, dtype=np.uint8).reshape(n, 28, 28))
+        idx(folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8))
+
+
+# A tiny dcgan of `TINY`, in numbers: batch, side, channels, classes, width of the noise.
+N, SIDE, CHANNELS, CLASSES, Z = 8, 16, 3, 4, 100  # of tests/tiny.py, whose networks are 4 wide
+
+
+def dcgan(embed_g: int = 0, embed_d: int = 0) -> tuple[list[int], list[int]]:
+    """Multiply-adds of each layer of G and of D for an image: in, out, the kernel's pixels, times it is laid down."""
+    G = [(Z + embed_g) * 8 * 16 * 1, 8 * 4 * 16 * 4**2, 4 * CHANNELS * 16 * 8**2]
+    D = [(CHANNELS + embed_d) * 4 * 16 * 8**2, (4 + embed_d) * 8 * 16 * 4**2, (8 + embed_d) * 1 * 16 * 1]
+    return G, D
