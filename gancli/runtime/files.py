@@ -1,0 +1,56 @@
+"""Files that are whole or not there: written under a temporary name, then renamed."""
+
+import errno
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+PARTIAL = ".*.partial*"  # pattern of the temporary names
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
+    """Call `write` with a temporary path beside `path`, then rename: a reader sees the old file or the new one.
+
+    Args:
+        path: its folder is made where it is missing.
+        write: writes the file; the temporary name has the suffix of `path`, by which libraries choose a format.
+        durable: flush file and folder to the disk, so that a power cut loses neither.
+
+    Raises:
+        Whatever `write` raises. `path` is then untouched and nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own length: that of `path` may be as long as the file system allows.
+    token = f"{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}"
+    partial = path.with_name(f".{token}.partial{path.suffix}")
+    try:
+        write(partial)
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if durable:
+        flush_folder(path.parent)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, so that a power cut takes no rename back."""
+    if os.name == "nt":  # which opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not know this
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""Text for people and for JSON: one line, tables, plurals, and numbers that JSON can hold."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def one_line(value: object, limit: int = 0) -> str:
+    """Return the text of a value or an exception on one line, without control characters.
+
+    Args:
+        limit: largest length in characters, the rest is cut; 0 cuts nothing.
+    """
+    text = " ".join("".join(c if c.isprintable() else " " for c in printable(str(value))).split())
+    text = text or (type(value).__name__ if isinstance(value, BaseException) else "")
+    return f"{text[: limit - 1]}…" if limit and len(text) > limit else text
+
+
+def printable(name: str) -> str:
+    """Return a file name as text that can be printed: bytes that are not valid text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def plural(n: int, noun: str) -> str:
+    """Return "1 image", "2,000 images"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested dicts and lists with None for every number that is not finite: JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
+    """Return rows of cells as aligned columns: the first row is the header, the first column is left-aligned.
+
+    Args:
+        markdown: with pipes and a rule below the header.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [[c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    piped = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([piped[0], rule, *piped[1:]])
