@@ -94,7 +94,7 @@ def played(words: list[str], rounds: int, change: Callable[[BatchLoader], None])
 
         return clocked
 
-    for name in ("bring", "upcoming"):
+    for name in ("bring", "next_batch"):
         setattr(trainer.batches, name, clocked(getattr(trainer.batches, name)))
     playing = trained.rounds()
     for _ in range(WARM):

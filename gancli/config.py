@@ -86,10 +86,16 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 
 def override(key: str, value: str) -> str:
     """Return `key=value` as an override that Hydra reads back as exactly this text. For a shell, quote it once more."""
-    plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf")
+    plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    )
     if not plain:
         # A backslash counts for Hydra only before a quote or at the end.
-        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
+        escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
         value = f"'{escaped}'"
     return f"{key}={value}"
 

@@ -349,10 +349,10 @@ class Report:
             for precision, rates in sorted(reached.items())
             if rates
         ]
-        remarks = dict.fromkeys(
+        warnings = dict.fromkeys(
             f"{line['model']} {line['way']}: {line['remark']}" for line in self.summary() if "remark" in line
         )
-        return [f"square products: {', '.join(told)}", *remarks] if told else list(remarks)
+        return [f"square products: {', '.join(told)}", *warnings] if told else list(warnings)
 
     def write(self, finished: bool) -> None:
         content = {

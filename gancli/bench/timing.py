@@ -49,7 +49,7 @@ class Trained(Way):
             self.run = Run(composed(overrides), Path(folder), [], quiet=True)
         trainer = self.run.trainer
         self.device, self.compiled, self.precision = trainer.device, trainer.compiled, self.run.options.precision
-        self.images = trainer.batches.size * trainer.objective.n_critic
+        self.images = trainer.batches.batch_size * trainer.objective.n_critic
 
     def rounds(self) -> Generator[None, None, None]:
         trainer = self.run.trainer

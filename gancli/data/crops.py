@@ -36,7 +36,7 @@ class ImageCrops:
     class_names: list[str] = field(default_factory=list)
     sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))  # as of an ImageDataset
     mapped: bool = False
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fits = self.sizes // self.size  # crops down and across
@@ -62,13 +62,13 @@ class ImageCrops:
         return torch.zeros(len(self), dtype=torch.int64)
 
     def numbers(
-        self, entries: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)
+        self, indices: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)
     ) -> dict[str, Tensor]:
-        """What `gathered` wants to know of crops of these entries, int64 (N,); without a generator at their places.
+        """What `gathered` wants to know of crops of these indices, int64 (N,); without a generator at their places.
 
         rows: which of them; all are drawn. On the CPU, so that every device has the same.
         """
-        k = torch.searchsorted(self.ends, entries, right=True)
+        k = torch.searchsorted(self.ends, indices, right=True)
         height, width = self.sizes[k].unbind(1)
         if generator:
             place = torch.rand(2, len(k), generator=generator, dtype=torch.float64)
@@ -76,11 +76,11 @@ class ImageCrops:
             left = (place[1] * (width - self.size + 1)).long()
         else:
             down, across = self.fits[k].unbind(1)
-            nth = entries - (self.ends[k] - down * across)
+            nth = indices - (self.ends[k] - down * across)
             # In the middle of the picture, side by side.
             top = (height - down * self.size) // 2 + nth // across * self.size
             left = (width - across * self.size) // 2 + nth % across * self.size
-        found = {"order": entries, "first": self.starts[k] + top * width + left, "width": width}
+        found = {"order": indices, "first": self.starts[k] + top * width + left, "width": width}
         if generator and self.rotate:
             # Turning is mirroring and swapping the sides; BatchLoader mirrors left to right as well.
             found["upended"], found["swapped"] = torch.rand(2, len(k), generator=generator) < 0.5
@@ -98,9 +98,9 @@ class ImageCrops:
             crops = torch.where(upended, crops.flip(2), crops)
         return crops
 
-    def take(self, entries: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The crops of these entries, int64 (N,), at their places, or with a generator drawn."""
-        return self.gathered(self.numbers(entries, generator))
+    def take(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The crops of these indices, int64 (N,), at their places, or with a generator drawn."""
+        return self.gathered(self.numbers(indices, generator))
 
     def to(self, device: torch.device) -> "ImageCrops":
         """The same with its pixels on the device where they have room; else as it is."""
@@ -150,4 +150,4 @@ def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
     # Those too small stay in the file, which serves other sizes of crop too; no entry leads to them.
     pixels = found.pixels.reshape(-1, channels)
     facts = (pixels, sizes[large], starts[large], size, rotate, skipped)
-    return ImageCrops(*facts, mapped=found.mapped, remarks=found.remarks)
+    return ImageCrops(*facts, mapped=found.mapped, warnings=found.warnings)

@@ -20,7 +20,7 @@ class ImageDataset:
     sources:     uint8 (M, C', H, H) in [0, 255], C' 1 or 3; M = 0 where the images are all there is
     paired:      whether source i belongs to image i, M = N; else the two are sets without an order between them
     mapped:      whether the images lie in a file, of which is read what is looked at
-    remarks:     what to say of how they were read
+    warnings:     what to say of how they were read
     """
 
     images: Tensor
@@ -30,7 +30,7 @@ class ImageDataset:
     sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))
     paired: bool = True
     mapped: bool = False
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n, c, h, w = self.images.shape
@@ -69,21 +69,21 @@ class ImageDataset:
     def device(self) -> torch.device:
         return self.images.device
 
-    def numbers(self, entries: Tensor, generator: torch.Generator, rows: slice) -> dict[str, Tensor]:
-        """What `gathered` wants to know of `rows` of these entries, int64 (N,); nothing about images is random."""
-        return {"order": entries[rows]}
+    def numbers(self, indices: Tensor, generator: torch.Generator, rows: slice) -> dict[str, Tensor]:
+        """What `gathered` wants to know of `rows` of these indices, int64 (N,); nothing about images is random."""
+        return {"order": indices[rows]}
 
     def gathered(self, numbers: dict[str, Tensor]) -> Tensor:
         """The images of these numbers, (N, C, H, W)."""
         return self.take(numbers["order"])
 
-    def take(self, entries: Tensor) -> Tensor:
+    def take(self, indices: Tensor) -> Tensor:
         """These images, (N, C, H, W) of int64 (N,)."""
-        return self.images[entries.to(self.images.device, non_blocking=True)]
+        return self.images[indices.to(self.images.device, non_blocking=True)]
 
-    def take_sources(self, entries: Tensor) -> Tensor:
+    def take_sources(self, indices: Tensor) -> Tensor:
         """These sources, (N, C', H, W) of int64 (N,)."""
-        return self.sources[entries.to(self.sources.device, non_blocking=True)]
+        return self.sources[indices.to(self.sources.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "ImageDataset":
         """The same set with its images and sources on the device where they have room; else as it is."""

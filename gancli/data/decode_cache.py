@@ -45,13 +45,13 @@ class Decoded:
     pixels:  uint8 (P,), of those that can be read, one after the other
     facts:   of every name
     mapped:  whether the pixels lie in a file rather than in memory
-    remarks: why not, where that is so
+    warnings: why not, where that is so
     """
 
     pixels: Tensor
     facts: list[Fact]
     mapped: bool = True
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def decoded(
@@ -117,7 +117,7 @@ def in_memory(
     facts, _ = decode(root, names, read, row, io.BytesIO())
     pixels = torch.from_numpy(np.frombuffer(row.getbuffer(), np.uint8))
     remark = f"the decoded pictures are held in memory, and will be decoded again: {why}; {advice}"
-    return Decoded(pixels, facts, mapped=False, remarks=[remark])
+    return Decoded(pixels, facts, mapped=False, warnings=[remark])
 
 
 def digest(*what: Any) -> str:

@@ -66,4 +66,4 @@ def folder(
     number = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([number[name] for name in classes] if classes else [0] * len(good), dtype=torch.int64)
     images = found.pixels.reshape(len(good), channels, size, size)
-    return ImageDataset(images, labels, names, skipped, mapped=found.mapped, remarks=found.remarks)
+    return ImageDataset(images, labels, names, skipped, mapped=found.mapped, warnings=found.warnings)

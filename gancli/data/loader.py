@@ -16,14 +16,14 @@ from gancli.runtime.seeding import derive_seed
 class BatchLoader:
     """Batch n as a pure function of (seed, n): resuming needs no loader state, only the number.
 
-    Every image is drawn once before any is drawn twice: batch n is entries n * size to (n + 1) * size of an endless
+    Every image is drawn once before any is drawn twice: batch n is indices n * size to (n + 1) * size of an endless
     row of shuffled copies of the data set. x: (size, C, H, W) float in [-1, 1]; c: one-hot (size, classes), or
     (size, 0) where the recipe takes no classes. Of `ranks` processes each takes its size / ranks rows of it.
 
     Where the data has sources, c is source images (size, C', H, W) float in [-1, 1]: those of x, mirrored as x is, or,
     of a set that is not paired, others, from a row of their own and mirrored for themselves.
 
-    `bring` says which batches are next, and `upcoming` gives one after the other with nothing for the host to do: what
+    `prefetch` says which batches are next, and `next_batch` gives one after the other with nothing for the host to do: what
     they are made of has been brought to the device, the numbers of their images or, of data that do not lie there, the
     images as they are stored. A thread reads these in the round before.
 
@@ -34,7 +34,7 @@ class BatchLoader:
     def __init__(
         self,
         data: ImageDataset | ImageCrops,
-        size: int,
+        batch_size: int,
         classes: int,
         flip: bool,
         seed: int,
@@ -43,19 +43,21 @@ class BatchLoader:
         ranks: int = 1,
         ahead: int = 0,
     ):
-        if size < 1:
-            raise ValueError(f"a batch has at least one image, but data.batch_size={size}; type data.batch_size=64")
+        if batch_size < 1:
+            raise ValueError(
+                f"a batch has at least one image, but data.batch_size={batch_size}; type data.batch_size=64"
+            )
         sources = len(data.sources)
-        for there, what in ((len(data), "images"), (sources or size, "source images")):
-            if size > there:
+        for there, what in ((len(data), "images"), (sources or batch_size, "source images")):
+            if batch_size > there:
                 raise ValueError(
-                    f"a batch of data.batch_size={size} is larger than the data, {there} {what}; "
+                    f"a batch of data.batch_size={batch_size} is larger than the data, {there} {what}; "
                     f"type data.batch_size={there} or less"
                 )
-        if size % ranks:
+        if batch_size % ranks:
             raise ValueError(
-                f"{ranks} processes share a batch in equal parts, which data.batch_size={size} is not; "
-                f"type data.batch_size={max(size // ranks, 1) * ranks}"
+                f"{ranks} processes share a batch in equal parts, which data.batch_size={batch_size} is not; "
+                f"type data.batch_size={max(batch_size // ranks, 1) * ranks}"
             )
         if classes and sources:
             raise ValueError(
@@ -68,10 +70,10 @@ class BatchLoader:
                 f"unconditional model such as model=dcgan"
             )
         self.data, self.labels, self.device = data.to(device), data.labels.to(device), device
-        self.size, self.classes, self.flip, self.seed = size, classes, flip, seed
+        self.batch_size, self.classes, self.flip, self.seed = batch_size, classes, flip, seed
         self.rank, self.ranks, self.ahead = rank, ranks, ahead
         self.streamed = self.data.mapped or self.data.device.type != device.type
-        self.first = self.next = 0  # of the batches that lie on the device, and the one that is upcoming
+        self.first = self.next = 0  # of the batches that lie on the device, and the one that is next_batch
         self.parts: dict[str, Tensor] = {}
         self.places: dict[tuple[torch.Size, ...], dict[str, Tensor]] = {}
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
@@ -91,18 +93,18 @@ class BatchLoader:
     @property
     def rows(self) -> slice:
         """What this process takes of a batch: neighbours, since packing puts them side by side."""
-        return slice(self.rank * self.size // self.ranks, (self.rank + 1) * self.size // self.ranks)
+        return slice(self.rank * self.batch_size // self.ranks, (self.rank + 1) * self.batch_size // self.ranks)
 
     def __call__(self, n: int) -> tuple[Tensor, Tensor]:
         return self._batch({what: t[0].to(self.device, non_blocking=True) for what, t in self._parts(n, 1).items()})
 
-    def bring(self, n: int, count: int) -> None:
-        """Batch n is upcoming, and after it count - 1 others; whatever they need of the host is done now."""
+    def prefetch(self, n: int, count: int) -> None:
+        """Batch n is next_batch, and after it count - 1 others; whatever they need of the host is done now."""
         if not self.brings:
             self.next = n
             return
         kept, rows = self.parts["order"].shape if self.parts else (0, 0)
-        there = self.first <= n <= n + count <= self.first + kept and rows == self.size // self.ranks
+        there = self.first <= n <= n + count <= self.first + kept and rows == self.batch_size // self.ranks
         if self.streamed or not there:
             self._place(self._read(n, count) if self.streamed else self._parts(n, max(self.ahead, count)))
             self.first, self.next = n, -1
@@ -110,8 +112,8 @@ class BatchLoader:
             self.cursor.fill_(n - self.first)
         self.next = n + count
 
-    def upcoming(self) -> tuple[Tensor, Tensor]:
-        """The batch that `bring` has told of, and when called again the one after it."""
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """The batch that `prefetch` has told of, and when called again the one after it."""
         if not self.brings:
             self.next += 1
             return self(self.next - 1)
@@ -127,12 +129,12 @@ class BatchLoader:
 
     def _read(self, n: int, count: int) -> dict[str, Tensor]:
         """The parts of these batches; those of as many after them are read from then on."""
-        asked, parts = (n, count, self.size), None
+        asked, parts = (n, count, self.batch_size), None
         if self.reading and self.reading[0] == asked:
             parts = self.reading[1].result()
         self.wait()
         parts = parts or self._parts(n, count)
-        self.reading = (n + count, count, self.size), Reading(lambda: self._parts(n + count, count))
+        self.reading = (n + count, count, self.batch_size), Reading(lambda: self._parts(n + count, count))
         return parts
 
     def _place(self, parts: dict[str, Tensor]) -> None:
@@ -189,11 +191,11 @@ class BatchLoader:
         return x, one_hot(self.labels[parts["order"]], self.classes)
 
     def _order(self, what: str, count: int, n: int) -> Tensor:
-        """The entries (size,) of batch n in the endless row of `count` shuffled ones."""
-        epoch, start = divmod(n * self.size, count)
-        order = self._shuffle(what, count, epoch)[start : start + self.size]
-        if len(order) < self.size:
-            order = torch.cat([order, self._shuffle(what, count, epoch + 1)[: self.size - len(order)]])
+        """The indices (size,) of batch n in the endless row of `count` shuffled ones."""
+        epoch, start = divmod(n * self.batch_size, count)
+        order = self._shuffle(what, count, epoch)[start : start + self.batch_size]
+        if len(order) < self.batch_size:
+            order = torch.cat([order, self._shuffle(what, count, epoch + 1)[: self.batch_size - len(order)]])
         return order
 
     def _shuffle(self, what: str, count: int, epoch: int) -> Tensor:
@@ -208,7 +210,7 @@ class BatchLoader:
 
     def _coins(self, what: str, n: int) -> Tensor:
         """Which of this process's rows are mirrored, bool (rows,)."""
-        return torch.rand(self.size, 1, 1, 1, generator=self._generator(what, n))[self.rows].flatten() < 0.5
+        return torch.rand(self.batch_size, 1, 1, 1, generator=self._generator(what, n))[self.rows].flatten() < 0.5
 
     def _generator(self, what: str, n: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, what, n))

@@ -97,7 +97,7 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
         if not len(there):
             raise ValueError(f"the data has no image of the class {data.class_names[k]}: choose another class")
     labels = torch.zeros(len(images), dtype=torch.int64)
-    return ImageDataset(images, labels, [], data.skipped, known, paired=False, remarks=data.remarks)
+    return ImageDataset(images, labels, [], data.skipped, known, paired=False, warnings=data.warnings)
 
 
 def class_index(names: Sequence[str], name: int | str) -> int:

@@ -92,15 +92,15 @@ class Pictures:
     def count(self) -> int:
         return min(self.n, self.total)
 
-    def entries(self) -> Tensor:
+    def indices(self) -> Tensor:
         """Which are measured, int64, in their order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "entries"))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "indices"))
         return torch.randperm(self.total, generator=generator)[: self.n].sort().values
 
     def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """The images, uint8 (N, C, size, size), and zeros (N,)."""
-        entries = self.entries()
-        for block in blocks(entries, f"{self.word}=") if bar else entries.split(BLOCK):
+        indices = self.indices()
+        for block in blocks(indices, f"{self.word}=") if bar else indices.split(BLOCK):
             images = torch.from_numpy(np.stack(self.read(block))).permute(0, 3, 1, 2).contiguous()
             yield images, torch.zeros(len(block), dtype=torch.int64)
 

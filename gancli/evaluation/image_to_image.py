@@ -115,8 +115,8 @@ def cycles(network: Any, held: EvaluationSet) -> tuple[dict[str, float], dict[st
         ("targets", data.take, len(data), (back, there)),
     ):
         found = []
-        for entries in blocks(held.entries(total), f"{name}, there and back"):
-            x = to_float(take(entries))
+        for indices in blocks(held.indices(total), f"{name}, there and back"):
+            x = to_float(take(indices))
             made = translated(ways[0], x)
             again = translated(ways[1], made, x.shape[1])
             found.append((again - x).abs().flatten(1).mean(1))

@@ -39,12 +39,12 @@ class EvaluationSet:
         if getattr(self.data, "is_points", False):
             raise ValueError(f"data={self.name} are points of the plane, and pictures alone are measured so far")
 
-    def entries(self, total: int) -> Tensor:
+    def indices(self, total: int) -> Tensor:
         """Which of so many are measured, int64, in their order: all of them, or n drawn at random.
 
         The first n would not do: the beginning of a set is often of other images, of one class say.
         """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "entries"))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "indices"))
         return torch.randperm(total, generator=generator)[: self.n].sort().values
 
     @property
@@ -71,15 +71,15 @@ class EvaluationSet:
 
     def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """The images, uint8 (N, C, H, H), and their classes (N,), on the CPU."""
-        entries = self.entries(len(self.data))
-        for block in blocks(entries, "real images") if bar else entries.split(BLOCK):
+        indices = self.indices(len(self.data))
+        for block in blocks(indices, "real images") if bar else indices.split(BLOCK):
             yield self.data.take(block).cpu(), self.data.labels[block]
 
     def images(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """x (N, C, H, W) in [-1, 1], classes (N,) and sources (N, C', H, W), of pairs, else (N, 0); on the CPU."""
-        for entries in blocks(self.entries(len(self.data)), "images"):
-            sources = self.data.take_sources(entries) if self.pairs else torch.zeros(len(entries), 0)
-            yield to_float(self.data.take(entries)), self.data.labels[entries], to_float(sources)
+        for indices in blocks(self.indices(len(self.data)), "images"):
+            sources = self.data.take_sources(indices) if self.pairs else torch.zeros(len(indices), 0)
+            yield to_float(self.data.take(indices)), self.data.labels[indices], to_float(sources)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -101,10 +101,10 @@ class EvaluationSet:
         return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {kind}; seed {self.seed}"
 
 
-def blocks(entries: Tensor, what: str) -> Iterator[Tensor]:
-    """`entries` in blocks of BLOCK, with a bar on a terminal."""
-    with tqdm(total=len(entries), desc=what, leave=False, disable=None, file=sys.stderr) as bar:
-        for block in entries.split(BLOCK):
+def blocks(indices: Tensor, what: str) -> Iterator[Tensor]:
+    """`indices` in blocks of BLOCK, with a bar on a terminal."""
+    with tqdm(total=len(indices), desc=what, leave=False, disable=None, file=sys.stderr) as bar:
+        for block in indices.split(BLOCK):
             yield block
             bar.update(len(block))
 

@@ -49,7 +49,7 @@ class Objective:
         return False
 
     @property
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What is allowed but hardly meant, a sentence each."""
         return []
 

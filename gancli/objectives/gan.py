@@ -62,7 +62,7 @@ class GAN(Objective):
         return self.penalty.double_backward
 
     @property
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         mixes = any(isinstance(layer, nn.BatchNorm2d) for layer in self.D.modules())
         if mixes and isinstance(self.penalty, GradientPenalty | DRAGAN):
             return [

@@ -116,9 +116,9 @@ class Trainer:
         self.set_rates(progress)
         moves, seed = self.objective.updates(self.step, progress), derive_seed(self.seed, "round", self.step)
         # A critic of five moves has seen five batches of real images.
-        batch = self.batches.size * max(Counter(player for player, _ in moves).values())
+        batch = self.batches.batch_size * max(Counter(player for player, _ in moves).values())
         self.ema.bring(self.images + batch, batch)
-        self.batches.bring(self.draws, len(moves))
+        self.batches.prefetch(self.draws, len(moves))
         with self.ranks.drawing(seed):
             if self.graphs:
                 kind = self.objective.kind(self.step, progress) if self.objective.steady else None
@@ -156,7 +156,7 @@ class Trainer:
         return watched
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        x, c = self.batches.upcoming()
+        x, c = self.batches.next_batch()
         c = c.contiguous(memory_format=self.layout) if c.dim() == 4 else c
         return x.contiguous(memory_format=self.layout), c
 

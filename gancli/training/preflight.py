@@ -40,7 +40,7 @@ def left(trainer: Trainer, images: float, seconds: float) -> float:
 
 def is_long(trainer: Trainer) -> bool:
     """Whether what is left is worth trying first."""
-    return left(trainer, trainer.batches.size, 60 * MINUTES / ROUNDS) >= ROUNDS
+    return left(trainer, trainer.batches.batch_size, 60 * MINUTES / ROUNDS) >= ROUNDS
 
 
 def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], int]) -> Trial:
@@ -93,7 +93,7 @@ def kinds(trainer: Trainer) -> dict[float, float]:
 
 def try_rounds(trainer: Trainer) -> tuple[float, float]:
     """Images and seconds of an average round. ValueError with the largest batch that fits, found by halving."""
-    batches, whole = trainer.batches, trainer.batches.size
+    batches, whole = trainer.batches, trainer.batches.batch_size
     images, seconds = 0.0, 0.0
     for progress, share in kinds(trainer).items():
         while True:
@@ -101,23 +101,23 @@ def try_rounds(trainer: Trainer) -> tuple[float, float]:
                 shown, took = try_round(trainer, progress)
             except (RuntimeError, MemoryError, ValueError) as error:
                 # A smaller batch may be one that packing does not divide, or batch norm does not take.
-                if not out_of_memory(error) and batches.size == whole:
+                if not out_of_memory(error) and batches.batch_size == whole:
                     raise
             else:
                 images, seconds = images + share * shown, seconds + share * took
                 break
             for optimizer in trainer.optimizers.values():
                 optimizer.zero_grad()
-            batches.size //= 2
-            if not batches.size:
+            batches.batch_size //= 2
+            if not batches.batch_size:
                 raise ValueError(
                     f"not even one image at a time fits into the memory of {trainer.device}; type a smaller "
                     f"model.width= or data.size="
                 )
-    if batches.size < whole:
+    if batches.batch_size < whole:
         raise ValueError(
             f"a batch of data.batch_size={whole} does not fit into the memory of {trainer.device}; "
-            f"type data.batch_size={batches.size}"
+            f"type data.batch_size={batches.batch_size}"
         )
     return images, seconds
 

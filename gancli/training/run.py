@@ -60,7 +60,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     try:
         with deterministic(cfg.deterministic), RunLock(folder) if here().first else contextlib.nullcontext() as lock:
             run = Run(cfg, folder, overrides, quiet=swept)
-            run.remarks += [lock.remark] if lock and lock.remark else []
+            run.warnings += [lock.remark] if lock and lock.remark else []
             value = run.train()
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word
@@ -104,7 +104,7 @@ class Run:
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
-        self.remarks: list[str] = []
+        self.warnings: list[str] = []
         self.told_refusal = False
         self.allowed: list[str] = []  # what of the config this run was begun with has changed
         for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
@@ -134,7 +134,7 @@ class Run:
         found = checkpoint.newest(self.keeper.folder, device) if self.ranks.first else None
         self.resumed = found[0] if found else None
         self.resumed_from = found[1] if found else None
-        self.remarks += [found[2]] if found and found[2] else []
+        self.warnings += [found[2]] if found and found[2] else []
         self.data: ImageDataset | ImageCrops = self.ranks.in_turn(lambda: build(cfg.data.source))
         if "between" in cfg.model and not len(self.data.sources):
             self.data = two_classes(self.data, *cfg.model.between)
@@ -165,7 +165,7 @@ class Run:
         if device.type == "cuda" and self.options.graphs:
             reason = unrecordable(objective, optimizers.values(), beta2, self.ranks.size)
             graphs = None if reason else CudaGraphs(device)
-            self.remarks += [f"rounds are played kernel by kernel: {reason}"] if reason else []
+            self.warnings += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
             objective,
             batches,
@@ -266,7 +266,7 @@ class Run:
                 list(options.evaluate_metrics),
                 device,
             )
-            self.remarks += [self.evaluation.remark] if self.evaluation.remark else []
+            self.warnings += [self.evaluation.remark] if self.evaluation.remark else []
             self.best = Best(self.evaluation.figure, options.evaluate_n, self.evaluation.lower_is_better)
             if self.resumed:
                 self.best.load_state_dict(self.resumed.get("best") or {})
@@ -517,7 +517,7 @@ class Run:
         if self.evaluation and self.best and self.evaluation.protocol:
             figures = list(self.evaluation.names)
             self.record.fact("protocol", step=trainer.step, figures=figures, protocol=self.evaluation.protocol)
-        for remark in [*self.remarks, *self.data.remarks, *trainer.objective.remarks]:
+        for remark in [*self.warnings, *self.data.warnings, *trainer.objective.warnings]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")

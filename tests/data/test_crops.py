@@ -54,12 +54,12 @@ def test_an_entry_is_a_crop_that_fits_beside_the_others(folder):
 
 def test_drawn_crops_lie_anywhere_and_one_seed_draws_the_same(folder):
     photos = load(folder, rotate=False)
-    entries = torch.zeros(3000, dtype=torch.int64)  # of the first picture
-    crops = photos.take(entries, torch.Generator().manual_seed(1))
+    indices = torch.zeros(3000, dtype=torch.int64)  # of the first picture
+    crops = photos.take(indices, torch.Generator().manual_seed(1))
     assert all(map(is_piece, crops[:50])) and (crops[:, 0] == 0).all()
     tops, lefts = crops[:, 1, 0, 0], crops[:, 2, 0, 0]
     assert set(tops.tolist()) == set(range(30 - CROP + 1)) and set(lefts.tolist()) == set(range(40 - CROP + 1))
-    assert torch.equal(crops, photos.take(entries, torch.Generator().manual_seed(1)))
+    assert torch.equal(crops, photos.take(indices, torch.Generator().manual_seed(1)))
 
 
 def test_all_eight_ways_to_turn_a_crop_are_drawn(folder):

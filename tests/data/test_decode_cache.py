@@ -22,7 +22,7 @@ from gancli.data import folder as reader
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
 from gancli.data.image_files import FITS, decode, fitted
-from gancli.training import config_diff as resume
+from gancli.runtime import locks
 from gancli.training.run import Run
 
 SIZE = 8
@@ -87,7 +87,7 @@ def test_the_file_has_the_pixels_of_the_pictures(fit, channels, pictures, read):
     images = expected(pictures, channels, fit)
     first = load(pictures, fit=fit, channels=channels)
     assert_right(first, images)
-    assert len(read) == 11 and first.mapped and not first.remarks
+    assert len(read) == 11 and first.mapped and not first.warnings
     assert_right(load(pictures, fit=fit, channels=channels), images)
     assert len(read) == 11, "decoded once"
     assert sum(file.stat().st_size for file in files(pictures, ".pixels")) == images.numel()
@@ -244,8 +244,8 @@ def both(call: Callable[[], object]) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("locks", [True, False])
-def test_two_that_begin_at_once_have_the_same(locks, pictures, monkeypatch, capsys):
+@pytest.mark.parametrize("with_locks", [True, False])
+def test_two_that_begin_at_once_have_the_same(with_locks, pictures, monkeypatch, capsys):
     """Where there are locks one waits for the other; where there are none both write the same to the same place."""
     read: list[str] = []
 
@@ -259,7 +259,7 @@ def test_two_that_begin_at_once_have_the_same(locks, pictures, monkeypatch, caps
 
     monkeypatch.setattr(reader, "decode", slow)
     monkeypatch.setattr(module, "PAUSE", -1.0)
-    if not locks:
+    if not with_locks:
         monkeypatch.setattr(locks, "hold", no_locks)
     made: list[ImageDataset] = []
     both(lambda: made.append(load(pictures)))
@@ -275,7 +275,7 @@ def test_without_a_folder_to_write_to_all_is_done_in_memory(pictures, read):
     for _ in range(2):
         data = load(pictures, cache=str(pictures.parent / "file" / "cache"))
         assert_right(data, expected(pictures))
-        assert not data.mapped and "held in memory" in data.remarks[0] and "type data.cache=DIR" in data.remarks[0]
+        assert not data.mapped and "held in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
     assert len(read) == 22
 
 

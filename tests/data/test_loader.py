@@ -115,9 +115,9 @@ def test_streamed_batches_are_those_of_resident_data(kind, ahead):
     streamed = BatchLoader(replace(data, mapped=True), 4, classes, True, 5, CPU, ahead=ahead)
     assert streamed.streamed and not resident.streamed
     for first, count in ((0, 1), (1, 1), (2, 2), (4, 2), (6, 2), (8, 3), (100, 1), (101, 1), (7, 2), (7, 2), (0, 1)):
-        streamed.bring(first, count)
+        streamed.prefetch(first, count)
         for n in range(first, first + count):
-            assert_equal(streamed.upcoming(), resident(n))
+            assert_equal(streamed.next_batch(), resident(n))
         assert_equal(streamed(first + 50), resident(first + 50))
     streamed.wait()
     assert not readers()
@@ -127,12 +127,12 @@ def test_resident_data_have_no_thread_and_streamed_ones_one_that_ends():
     for ahead in (0, 3):
         resident = BatchLoader(numbered(), 4, 0, True, 0, CPU, ahead=ahead)
         for n in range(5):
-            resident.bring(n, 1)
-            resident.upcoming()
+            resident.prefetch(n, 1)
+            resident.next_batch()
             assert not readers() and not resident.reading
     streamed = BatchLoader(replace(numbered(), mapped=True), 4, 0, True, 0, CPU)
     for n in range(5):
-        streamed.bring(n, 1)
+        streamed.prefetch(n, 1)
         assert len(readers()) <= 1 and streamed.reading
     streamed.reading[1].join(10)  # by itself, whether or not anybody waits
     assert not readers()
@@ -151,12 +151,12 @@ class Torn(ImageDataset):
 def test_what_fails_in_the_thread_is_raised_where_its_batch_is_wanted():
     data = numbered()
     batches = BatchLoader(Torn(data.images, data.labels, data.class_names, mapped=True), 4, 0, False, 0, CPU)
-    batches.bring(0, 1)
-    batches.bring(1, 1)
-    batches.upcoming()
+    batches.prefetch(0, 1)
+    batches.prefetch(1, 1)
+    batches.next_batch()
     for _ in range(2):
         with pytest.raises(OSError, match="the disk is gone"):
-            batches.bring(2, 1)
+            batches.prefetch(2, 1)
     batches.wait()
     assert not readers()
 
@@ -166,7 +166,7 @@ def test_threads_of_torch_are_as_many_as_before():
     try:
         torch.set_num_threads(2)
         batches = BatchLoader(replace(numbered(), mapped=True), 4, 0, False, 0, CPU)
-        batches.bring(0, 1)
+        batches.prefetch(0, 1)
         batches.wait()
         assert torch.get_num_threads() == 2
     finally:
@@ -178,7 +178,7 @@ def test_what_is_recorded_finds_streamed_images_where_they_have_been():
     batches = BatchLoader(replace(numbered(), mapped=True), 4, 0, True, 0, CPU, ahead=3)
     places: dict[int, dict[str, int]] = {}
     for first, count in ((0, 1), (1, 2), (3, 1), (4, 2), (6, 2)):
-        batches.bring(first, count)
+        batches.prefetch(first, count)
         found = {what: table.data_ptr() for what, table in batches.parts.items()}
         assert places.setdefault(count, found) == found and {"order", "flip", "images"} == found.keys()
 
@@ -205,6 +205,6 @@ def test_a_gpu_without_room_has_the_same_batches(kind, monkeypatch):
     assert streamed.streamed and not resident.streamed
     for n in range(0, 20, 2):
         for batches in (resident, streamed):
-            batches.bring(n, 2)
+            batches.prefetch(n, 2)
         for _ in range(2):
-            assert_equal(streamed.upcoming(), resident.upcoming())
+            assert_equal(streamed.next_batch(), resident.next_batch())

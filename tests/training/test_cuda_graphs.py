@@ -136,9 +136,9 @@ def test_batches_brought_ahead_are_the_same(flip):
         (46, 3),
     ):  # 1,500 digits: into the next epoch
         for batches in (one, many):
-            batches.bring(start, count)
+            batches.prefetch(start, count)
         for _ in range(count):
-            (x, c), (y, d) = one.upcoming(), many.upcoming()
+            (x, c), (y, d) = one.next_batch(), many.next_batch()
             assert torch.equal(x, y) and torch.equal(c, d)
 
 

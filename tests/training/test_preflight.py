@@ -160,7 +160,7 @@ def test_out_of_memory_on_the_way_names_what_is_safe_and_what_to_type(gan, monke
     real = Trainer.round
 
     def grows(trainer, progress):
-        if trainer.step == 5 and trainer.batches.size == 8:
+        if trainer.step == 5 and trainer.batches.batch_size == 8:
             no_more_memory()
         real(trainer, progress)
 

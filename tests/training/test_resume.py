@@ -13,8 +13,8 @@ from helpers import TINY, assert_same, config, interrupted, learned, start, with
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import flatten
+from gancli.runtime import locks
 from gancli.runtime.locks import RunBusy, RunLock
-from gancli.training import config_diff as resume
 from gancli.training.config_diff import changes
 
 LONGER = "trainer.steps=8"
