@@ -42,6 +42,7 @@ from gancli.training.cuda_graphs import CudaGraphs, unrecordable
 from gancli.training.distributed import choose_device, share_state
 from gancli.training.ema import EMA
 from gancli.training.evaluation import Best, Evaluation
+from gancli.training.monitor import Monitor
 from gancli.training.preflight import is_long, out_of_memory, preflight
 
 COMPARED = 1000  # real images that a objective's measures look at
@@ -305,6 +306,7 @@ class Run:
         if ranks.is_first():
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
             self.record = RunLogger(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
+            self.rewind()
             self.keeper.clean(self.resumed_from)
         self.keeper.seconds, self.keeper.log = trainer.seconds, self.record.note
         self.introduce()
@@ -390,7 +392,7 @@ class Run:
         told = f"{self.best.figure} {self.score:.4g}{{at}}{best} ({took:.1f} s, {share:.1%} of the time)"
         self.told = told.format(at=f" at {step:,}")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.record.metrics(step, {**finite, "evaluate_seconds": took})
+        self.watch(self.record.metrics(step, {**finite, "evaluate_seconds": took}))
         self.record.note(f"step {step:,}  {told.format(at='')}")
         return step
 
@@ -482,11 +484,23 @@ class Run:
         trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        self.record.rewind(trainer.step)
+        if self.ranks.first:
+            self.rewind()
         tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
         self.record.event(
             "rollback", step=trainer.step, message=f"{seen}; {good}: from there again at half the rate ({tries})"
         )
+
+    def rewind(self) -> None:
+        """Remove what was logged after this step, and start the health monitor from the rows that are left."""
+        self.monitor = Monitor()
+        for row in self.record.rewind(self.trainer.step):
+            self.monitor.add(row)  # its events are in the log already
+
+    def watch(self, row: dict[str, Any] | None) -> None:
+        """Log the warnings that a new row begins or ends; a process that is not the first has no rows."""
+        for event in self.monitor.add(row) if row else []:
+            self.record.event(event.kind, step=event.step, finding=event.finding, message=event.message)
 
     def introduce(self) -> None:
         """The first lines of the log: what is trained, on what, where."""
@@ -531,7 +545,9 @@ class Run:
             self.record.log(f"remark: rounds are played kernel by kernel: {trainer.graphs.refused}")
         rate = next(iter(trainer.optimizers.values())).param_groups[0]["lr"]
         values = {**trainer.read(), "lr": rate}
-        self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)
+        row = self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)
+        self.watch(row)
+        self.record.page()
         return trainer.step
 
     @torch.no_grad()
@@ -557,7 +573,8 @@ class Run:
         if not self.best:
             self.score = values[trainer.objective.headline]
         # What cannot be told of these data is left out.
-        self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.watch(self.record.metrics(trainer.step, finite))
         return trainer.step
 
     def save(self) -> None:
