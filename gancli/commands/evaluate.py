@@ -20,10 +20,9 @@ from gancli.evaluation import autoencoders, generative, image_to_image, super_re
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
-from gancli.inference.generator import load as load_generator
+from gancli.inference.generator import load
 from gancli.inference.purpose import command_for
-from gancli.inference.upscaler import STYLES, Upscaler
-from gancli.inference.upscaler import load as load_upscaler
+from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
 from gancli.runtime.text import printable, without_nan
@@ -106,7 +105,7 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
     file = checkpoint.find(options.ckpt)
     if file.suffix.lower() in (".safetensors", ".pth"):
         return evaluate_upscaler(options, load_upscaler(file, scale=options.scale, device=device), str(file))
-    content, G = checkpoint.read(file), load_generator(file, options.ema, device)
+    content, G = checkpoint.read(file), load(file, options.ema, device)
     name, command = printable(content["config"]["model"]["name"]), command_for(G.network)
     averaged = "averaged weights" if options.ema else "weights as trained"
     weights = f"{name} of {content['step']:,} steps, {averaged}, {file}"

@@ -102,7 +102,7 @@ def evaluate_generator(
     fake = GeneratedImages(G, reference.n, reference.seed)
     facts = {key: value for key, value in reference.protocol.items() if key != "n"}
     described = f"{weights}, classes in turn" if G.classes else weights
-    protocol = {"weights": described, "ema": ema, **facts, **compare.protocol(fake)}
+    protocol = {"weights": described, "averaged": ema, **facts, **compare.protocol(fake)}
     same_classes = G.classes and list(reference.data.class_names) == G.class_names
     found = compare(fake, G.class_names if same_classes else (), progress=True)
     return _result(found, protocol, [str(reference), weights], fake, reference)

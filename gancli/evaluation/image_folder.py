@@ -62,9 +62,7 @@ class ImageFolder:
                 files.append(listing.root / name)
                 shapes.setdefault(shape, printable(name))
         if not files:
-            raise ValueError(
-                f"no image in {self.key}={self.path} can be read; type {self.key}=DIR, a folder of images"
-            )
+            raise ValueError(f"no image in {self.key}={self.path} can be read; type {self.key}=DIR, a folder of images")
         return files, shapes
 
     def _common_size(self, shapes: dict[Shape, str]) -> int:

@@ -25,8 +25,8 @@ STATUS_OF = {
 }
 # What a protocol holds that changes no number's meaning: which program wrote it and when, which weights of the run were
 # measured and where they lay, why a figure is missing.
-INCIDENTAL = ("versions", "command", "time", "weights", "step", "untold")
-HEADING = ("data", "split", "made", "real")  # what a reader looks for first
+INCIDENTAL = ("versions", "command", "time", "weights", "step", "skipped")
+HEADING = ("data", "split", "generated", "real")  # what a reader looks for first
 # Settings of data that do not change the images that a objective's own measures look at.
 UNSEEN = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "classes")
 # What is asked of a model that is given images: the PSNR of one task is no PSNR of another.
@@ -59,7 +59,7 @@ class Score:
 
     @property
     def told(self) -> tuple[str, str]:
-        """The protocol for a person: `mnist · split test · made 10,000`, and all the rest of it."""
+        """The protocol for a person: `mnist · split test · generated 10,000`, and all the rest of it."""
         first = [_told(key, self.protocol.get(key)) for key in HEADING]
         rest = [_told(key, value) for key, value in self.protocol.items() if key not in (*HEADING, *INCIDENTAL)]
         heading, details = (one_line(" · ".join(part for part in parts if part)) for parts in (first, rest))
@@ -151,7 +151,7 @@ class Run:
         """What was measured of it, one Score a protocol: the last, and that of gan evaluate where there are others."""
         found: dict[str, Score] = {}
         for entry in self.evaluations:
-            figures, protocol = entry.get("figures"), entry.get("protocol")
+            figures, protocol = entry.get("metrics"), entry.get("protocol")
             if isinstance(figures, dict) and isinstance(protocol, dict):
                 values = {one_line(k): _finite(v) for k, v in figures.items() if v is None or is_number(v)}
                 score = Score(protocol, values, _finite(entry.get("step")), "evaluate")

@@ -16,7 +16,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
 from gancli.data.builtin import digits
 from gancli.data.classes import one_hot
-from gancli.evaluation.reference import drawing
+from gancli.evaluation.reference import fixed_seed
 from gancli.images import to_float
 from gancli.losses.divergence import gaussian_kl
 from gancli.metrics.elbo import elbo
@@ -112,7 +112,7 @@ def test_what_torch_draws_by_default_is_left_alone():
     before = torch.get_rng_state()
     drawn = []
     for seed in (0, 0, 1):
-        with drawing(seed, "task", 3):
+        with fixed_seed(seed, "task", 3):
             drawn.append(torch.rand(2).tolist())
     assert drawn[0] == drawn[1] != drawn[2] and torch.equal(before, torch.get_rng_state())
 

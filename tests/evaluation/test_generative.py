@@ -15,7 +15,7 @@ import gancli
 from gancli import images as pixels
 from gancli.data.builtin import digits
 from gancli.evaluation.generative import Comparison
-from gancli.metrics.feature_extractors import extractor
+from gancli.metrics.feature_extractors import bundled_extractor
 from gancli.metrics.fid import Moments, frechet
 
 ON_DIGITS = ["data=digits", *[word for word in TINY if not word.startswith(("data=", "data.n="))]]
@@ -46,7 +46,7 @@ def test_a_models_scores_with_their_protocol(gan):
     assert not err and list(found["scores"]) == [
         *("fd_mnist", "kd_mnist", "score_mnist", "precision_mnist", "recall_mnist", "density_mnist", "coverage_mnist")
     ]
-    see, (ours, theirs) = extractor("mnist"), (Moments(), Moments())
+    see, (ours, theirs) = bundled_extractor("mnist"), (Moments(), Moments())
     ours.add(see(gancli.load("dcgan").sample(200, seed=0))[0])
     test = digits(16, 1, "test").images
     theirs.add(see(test)[0])

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli as BernoulliOf
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gancli.evaluation.autoencoders import bits
+from gancli.evaluation.autoencoders import bits_per_dimension
 from gancli.images import to_float
 from gancli.losses.divergence import gaussian_kl
 from gancli.metrics.elbo import elbo, importance_weighted
@@ -134,9 +134,11 @@ def test_bits_per_dimension_of_a_density_are_those_of_its_mass_in_levels():
     of = Normal(torch.zeros_like(x), sigma)
     mass = of.cdf(x + LEVEL / 2) - of.cdf(x - LEVEL / 2)
     nats = likelihood(torch.zeros_like(x), x).item()
-    assert bits(nats, 3, likelihood) == pytest.approx(-mass.log2().mean().item(), abs=1e-3)
-    assert bits(-3 * 8 * math.log(2), 3, DiscretizedLogistic()) == pytest.approx(8), "256 levels, all equally likely"
-    assert bits(-3 * math.log(2), 3, Bernoulli()) == pytest.approx(1)
+    assert bits_per_dimension(nats, 3, likelihood) == pytest.approx(-mass.log2().mean().item(), abs=1e-3)
+    assert bits_per_dimension(-3 * 8 * math.log(2), 3, DiscretizedLogistic()) == pytest.approx(8), (
+        "256 levels, all equally likely"
+    )
+    assert bits_per_dimension(-3 * math.log(2), 3, Bernoulli()) == pytest.approx(1)
 
 
 def test_a_likelihood_that_says_nothing_of_pixels_has_no_unit():

@@ -3,8 +3,8 @@ import re
 from pathlib import Path
 
 import pytest
-from fabricate import MakeRun, evaluated, metric_row, protocol
 from PIL import Image
+from run_fixtures import MakeRun, evaluated, metric_row, protocol
 
 from gancli.commands import report
 from gancli.report.leaderboard import NOTE, Table, higher_is_better, ranked, write_leaderboard
@@ -58,7 +58,7 @@ def scored(make_run: MakeRun) -> list[Path]:
         folder = job(make_run, str(i), 1.0, model=f"m{i // 3}", seed=i % 3)
         figures = {f"{name}_mnist": i + 0.25 for name in ("fd", "kd", "score", "precision", "recall", "density")}
         evaluated(folder, figures | {"coverage_mnist": None if i < 3 else 0.5})
-        runs.append(evaluated(folder, {"fd_mnist": 100.0 - i}, protocol(made=1000)) if i else folder)
+        runs.append(evaluated(folder, {"fd_mnist": 100.0 - i}, protocol(generated=1000)) if i else folder)
     return [*runs, make_run("sweep/20", rows=[], steps=(), ending=FAILED, overrides=("model=m6", "seed=2"), config={})]
 
 
@@ -150,18 +150,18 @@ def test_long_names_and_odd_ones(make_run: MakeRun, tmp_path: Path) -> None:
 def test_two_protocols_never_share_a_table(make_run: MakeRun) -> None:
     runs = [job(make_run, str(i), 1.0, model=f"m{i}") for i in range(3)]
     evaluated(runs[0], {"fd_mnist": 3.0})
-    evaluated(runs[1], {"fd_mnist": 1.0}, protocol(made=1000))
-    evaluated(runs[2], {"fd_mnist": 2.0}, protocol(made=1000))
+    evaluated(runs[1], {"fd_mnist": 1.0}, protocol(generated=1000))
+    evaluated(runs[2], {"fd_mnist": 2.0}, protocol(generated=1000))
     few, many = tables(runs)  # most runs first
-    assert (few.heading, jobs(few)) == ("mnist · split test · made 1,000 · real 10,000", ["1", "2"])
-    assert (many.heading, jobs(many)) == ("mnist · split test · made 10,000 · real 10,000", ["0"])
+    assert (few.heading, jobs(few)) == ("mnist · split test · generated 1,000 · real 10,000", ["1", "2"])
+    assert (many.heading, jobs(many)) == ("mnist · split test · generated 10,000 · real 10,000", ["0"])
     assert [row.rank for row in (*few.rows, *many.rows)] == [1, 2, 1]
 
 
 def test_other_versions_and_weights_are_no_other_protocol(make_run: MakeRun) -> None:
     runs = [job(make_run, str(i), 1.0, model=f"m{i}") for i in range(2)]
     evaluated(runs[0], {"fd_mnist": 3.0}, protocol(weights="a.pt", versions={"torch": "2.15.0"}))
-    evaluated(runs[1], {"fd_mnist": 1.0}, protocol(weights="b.pt", versions={"torch": "3.0.0"}, untold={"is": "few"}))
+    evaluated(runs[1], {"fd_mnist": 1.0}, protocol(weights="b.pt", versions={"torch": "3.0.0"}, skipped={"is": "few"}))
     (table,) = tables(runs)
     assert jobs(table) == ["1", "0"] and "weights" not in table.details and "versions" not in table.details
 
@@ -171,21 +171,21 @@ def test_the_last_line_of_a_protocol_counts_and_half_a_line_none(make_run: MakeR
     for value in (9.0, 4.0):
         evaluated(folder, {"fd_mnist": value, "kd_mnist": None})
     with (folder / "scores.jsonl").open("a") as file:
-        file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "protocol": {"da')
+        file.write('{"step": 300, "metrics": {"fd_mnist": 1.0}, "protocol": {"da')
     (table,) = tables([folder])
     assert table.rows[0].score.figures == {"fd_mnist": 4.0, "kd_mnist": None}
 
 
 def test_what_gan_evaluate_measured_comes_first_then_trainings_then_games(make_run: MakeRun) -> None:
-    event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(made=2000)}
+    event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(generated=2000)}
     rows = [event, metric_row(200, fd_mnist=3.0, sliced_wasserstein=0.1)]
     runs = [make_run(str(i), rows=rows, ending=FINISHED) for i in range(2)]
     runs += [make_run(str(i), rows=[metric_row(200, sliced_wasserstein=0.2)], ending=FINISHED) for i in range(2, 6)]
     evaluated(runs[0], {"fd_mnist": 4.0})
     found = tables(runs)
     assert [table.heading for table in found] == [
-        "mnist · split test · made 10,000 · real 10,000",
-        "mnist · split test · made 2,000 · real 10,000",
+        "mnist · split test · generated 10,000 · real 10,000",
+        "mnist · split test · generated 2,000 · real 10,000",
         "mnist",
     ]
     assert [len(table.rows) for table in found] == [1, 2, 6]
@@ -233,7 +233,7 @@ def test_a_figure_that_is_typed_shows_the_tables_that_have_it(make_run: MakeRun)
     runs = [job(make_run, str(i), 1.0, model=f"m{i}") for i in range(2)]
     for i, folder in enumerate(runs):
         evaluated(folder, {"fd_mnist": 1.0 + i, "recall_mnist": 0.1 + i})
-    evaluated(runs[0], {"fd_mnist": 5.0}, protocol(made=1000))
+    evaluated(runs[0], {"fd_mnist": 5.0}, protocol(generated=1000))
     assert [table.sort_by for table in tables(runs)] == ["fd_mnist", "fd_mnist"]
     (table,) = tables(runs, "recall_mnist")
     assert (table.figures, jobs(table)) == (["recall_mnist", "fd_mnist"], ["1", "0"])
@@ -364,7 +364,7 @@ def test_a_csv_for_each_protocol_and_none_left_of_before(scored: list[Path], tmp
     # Who failed before it began has no protocol.
     assert len({line["protocol"] for line in first}) == 2 and first[-1]["protocol"] == ""
     assert {line["protocol"] for line in second} == {
-        "mnist · split test · made 1,000 · real 10,000 · averaged · seed 0 · features mnist 1a2b3c, 64 features"
+        "mnist · split test · generated 1,000 · real 10,000 · averaged · seed 0 · features mnist 1a2b3c, 64 features"
     }
     assert not (tmp_path / "leaderboard-17.csv").exists() and (tmp_path / "leaderboard-notes.csv").exists()
     write_leaderboard(scored, tmp_path, "recall_mnist")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import MakeRun, evaluated, metric_row, protocol
+from run_fixtures import MakeRun, evaluated, metric_row, protocol
 
 from gancli.report.run_folder import Score, find_runs, read_run
 
@@ -89,10 +89,10 @@ def test_the_latest_up_to_a_step(make_run: MakeRun) -> None:
 
 def test_of_what_gan_evaluate_wrote_the_last_line_of_a_protocol_counts(make_run: MakeRun) -> None:
     folder = evaluated(make_run(), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
-    evaluated(folder, {"fd_mnist": 5.0}, protocol(made=1000), step=100)
+    evaluated(folder, {"fd_mnist": 5.0}, protocol(generated=1000), step=100)
     evaluated(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y.pt"))
     with (folder / "scores.jsonl").open("a") as file:
-        file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "proto')  # killed while writing
+        file.write('{"step": 300, "metrics": {"fd_mnist": 1.0}, "proto')  # killed while writing
     first, second = read_run(folder).scores
     assert (first.figures, first.step, first.by) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
     assert (second.figures, second.step) == ({"fd_mnist": 5.0}, 100)
@@ -110,9 +110,9 @@ def test_what_changes_no_number_is_no_other_protocol() -> None:
     def key(**values: object) -> str:
         return Score(protocol(**values), {}, None, "evaluate").key
 
-    assert key() == key(versions={"torch": "3"}, weights="y.pt", step=9, command="x", time="y", untold={"fd": "few"})
+    assert key() == key(versions={"torch": "3"}, weights="y.pt", step=9, command="x", time="y", skipped={"fd": "few"})
     others = [
-        {"made": 1000},
+        {"generated": 1000},
         {"split": "train"},
         {"features": "cifar"},
         {"averaged": False},
@@ -127,15 +127,15 @@ def test_a_training_s_own_evaluations_have_the_protocol_it_told_last(make_run: M
         return {"event": "protocol", "step": 0, "figures": list(figures), "protocol": protocol(**values)}
 
     rows = [
-        told("fd_mnist", "is", made=5),
+        told("fd_mnist", "is", generated=5),
         metric_row(100, fd_mnist=3.0, diversity=0.8) | {"is": 7.0},
-        told("fd_mnist", made=2000),
+        told("fd_mnist", generated=2000),
         {"step": 200, "fd_mnist": 3.5},
         metric_row(300, fd_mnist=float("nan"), diversity=0.9),
     ]
     own, objective = read_run(make_run(rows=rows)).scores
     # The weights at the end, though those of step 100 were better.
-    assert (own.figures, own.step, own.by, own.protocol["made"]) == ({"fd_mnist": 3.5}, 200, "training", 2000)
+    assert (own.figures, own.step, own.by, own.protocol["generated"]) == ({"fd_mnist": 3.5}, 200, "training", 2000)
     # `is` was measured in a way that nothing tells any more.
     assert (objective.figures, objective.step, objective.by) == ({"diversity": 0.9}, 300, "objective")
 
@@ -185,7 +185,7 @@ def test_a_bound_is_of_a_likelihood_and_samples_are_not(make_run: MakeRun) -> No
 def test_a_protocol_is_told_in_a_line() -> None:
     how = protocol(averaged=False, real=None, task={"_target_": "a.Inpaint", "mask": "mixed"}, between=[0, 1], empty="")
     heading, details = Score(how | {"odd\n\x1b[2J": "\u2028x\ud800"}, {}, None, "objective").told
-    assert heading == "mnist · split test · made 10,000"
+    assert heading == "mnist · split test · generated 10,000"
     assert details == (
         "not averaged · seed 0 · features mnist 1a2b3c, 64 features · task Inpaint, mask mixed · between 0, 1 · "
         "odd [2J x"

@@ -16,12 +16,12 @@ def metric_row(step: int, **values: Any) -> dict[str, Any]:
 def protocol(**values: Any) -> dict[str, Any]:
     """What gan evaluate writes of how it measured."""
     said = {"averaged": True, "data": "mnist", "split": "test", "seed": 0, "features": "mnist 1a2b3c, 64 features"}
-    return said | {"made": 10000, "real": 10000, "weights": "x.pt", "versions": {"torch": "2.15.0"}} | values
+    return said | {"generated": 10000, "real": 10000, "weights": "x.pt", "versions": {"torch": "2.15.0"}} | values
 
 
 def evaluated(folder: Path, figures: Any, how: Any = None, step: int | None = 200) -> Path:
     """A line more in the run's scores.jsonl, as gan evaluate writes it."""
-    line = {"time": "2026-11-21T06:00:00", "command": "gan evaluate", "step": step, "figures": figures}
+    line = {"time": "2026-11-21T06:00:00", "command": "gan evaluate", "step": step, "metrics": figures}
     with (folder / "scores.jsonl").open("a") as file:
         file.write(json.dumps(line | {"protocol": protocol() if how is None else how}) + "\n")
     return folder
