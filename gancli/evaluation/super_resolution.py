@@ -63,7 +63,7 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
         "ssim": "Wang et al. 2004",
         "versions": versions(),
     }
-    error = f"{len(warnings)} of {len(warnings) + len(rows)} images could not be measured: see above"
+    unmeasured = f"{len(warnings)} of {len(warnings) + len(rows)} images could not be measured: see above"
     return EvaluationResult(
         {"mean": means, "images": rows},
         protocol,
@@ -71,7 +71,7 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
         _text(rows, means, protocol),
         contact_sheet(("small", *COLUMNS, "real"), crops, CROP) if crops else None,
         warnings,
-        error if warnings else "",
+        unmeasured if warnings else "",
     )
 
 

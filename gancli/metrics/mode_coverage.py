@@ -94,9 +94,9 @@ def stacked_modes(classifier: nn.Module, images: Tensor) -> Tensor:
 def coverage(modes: Tensor, total: int) -> tuple[int, float]:
     """Return the number of modes that occur, and the reverse KL divergence from uniform frequencies in nats.
 
-    Reverse is KL(generated || data), as in section 4 of Srivastava et al. 2017, https://arxiv.org/abs/1705.07761, and of
-    Lin et al. 2018, https://arxiv.org/abs/1712.04086. It is 0 for equally frequent modes, ln(total) for a single one and
-    nan without samples. N samples of the data itself have about (total - 1) / 2N.
+    Reverse is KL(generated || data), as in section 4 of Srivastava et al. 2017, https://arxiv.org/abs/1705.07761, and
+    of Lin et al. 2018, https://arxiv.org/abs/1712.04086. It is 0 for equally frequent modes, ln(total) for a single one
+    and nan without samples. N samples of the data itself have about (total - 1) / 2N.
 
     Args:
         modes: int64 (N,) in [0, total), the mode of each sample.

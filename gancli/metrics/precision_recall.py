@@ -1,7 +1,7 @@
 """Precision and recall, density and coverage: overlap of generated and real images in feature space.
 
-Around each image lies a ball that reaches its k-th nearest neighbour of the same set. Balls are closed, so that copies of
-the data are covered; for density and coverage the authors' code has open balls.
+Around each image lies a ball that reaches its k-th nearest neighbour of the same set. Balls are closed, so that copies
+of the data are covered; for density and coverage the authors' code has open balls.
 """
 
 import torch

@@ -54,9 +54,9 @@ def rgb_psnr(generated: Tensor, real: Tensor, where: Tensor | None = None) -> Te
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the structural similarity (N,) of planes (N, H, W) in grey levels; 1 for equal planes.
 
-    Eq. 13 of Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861: Gaussian window of 11x11 with standard deviation
-    1.5, only where it fits, K1 = 0.01, K2 = 0.03, L = 255; nan below 11 pixels a side. SRGAN's table has daala's SSIM,
-    which reads higher.
+    Eq. 13 of Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861: Gaussian window of 11x11 with standard
+    deviation 1.5, only where it fits, K1 = 0.01, K2 = 0.03, L = 255; nan below 11 pixels a side. SRGAN's table has
+    daala's SSIM, which reads higher.
     """
     if min(a.shape[-2:]) < 11:
         return a.new_full(a.shape[:1], math.nan)
@@ -112,8 +112,8 @@ def _gradient(y: Tensor) -> Tensor:
 def spectrum(y: Tensor) -> Tensor:
     """Return the power of planes (N, H, W) by radial frequency, (N, BINS), from 0 to half a cycle per pixel.
 
-    The mean of |y - mean|^2 split up by frequency: squared modulus of the Fourier transform, summed in rings without the
-    corners. A Hann window keeps the borders from looking like edges.
+    The mean of |y - mean|^2 split up by frequency: squared modulus of the Fourier transform, summed in rings without
+    the corners. A Hann window keeps the borders from looking like edges.
     """
     h, w = y.shape[-2:]
     hann = [torch.hann_window(side, periodic=False, dtype=torch.float64, device=y.device) for side in (h, w)]

@@ -7,8 +7,8 @@ from torch import Tensor
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 0) -> float:
     """Return the mean 1-Wasserstein distance of two sets along random unit vectors of pixel space.
 
-    Rabin et al. 2012, https://doi.org/10.1007/978-3-642-24785-9_37. On a line, optimal transport pairs sorted values, so
-    each direction is exact. Zero for equal sets. Sensitive to averages, contrast and variety, not to fine detail: it
+    Rabin et al. 2012, https://doi.org/10.1007/978-3-642-24785-9_37. On a line, optimal transport pairs sorted values,
+    so each direction is exact. Zero for equal sets. Sensitive to averages, contrast and variety, not to fine detail: it
     ranks runs on one data set and does not replace FID.
 
     Args:
