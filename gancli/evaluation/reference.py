@@ -26,7 +26,7 @@ def random_subset(total: int, n: int, seed: int) -> Tensor:
 
     The first n would not do: files and data sets are often sorted by class.
     """
-    generator = torch.Generator().manual_seed(derive_seed(seed, "indices"))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "entries"))
     return torch.randperm(total, generator=generator)[:n].sort().values
 
 
