@@ -73,11 +73,6 @@ class VGG(Content):
         transform = published.transforms()
         self._mean, self._std = (torch.tensor(t).view(1, 3, 1, 1) for t in (transform.mean, transform.std))
 
-    def to(self, device: torch.device) -> Self:
-        self._network.to(device)
-        self._mean, self._std = self._mean.to(device), self._std.to(device)
-        return self
-
     def __call__(self, made: Tensor, real: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.features(real)
