@@ -1,8 +1,7 @@
 """Divergences of latents from the standard normal distribution."""
 
+import torch
 from torch import Tensor
-
-from gancli.runtime.ranks import gathered, normal_like
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -17,9 +16,9 @@ def sliced_wasserstein_to_noise(z: Tensor) -> Tensor:
     """Return the squared sliced Wasserstein distance of latents z (N, z_dim) from N samples of N(0, I), a scalar.
 
     Along N random directions: the mean squared difference of sorted projections. Kolouri et al. 2019, equation 14,
-    https://arxiv.org/abs/1804.01947. It is computed over the whole batch, whichever processes hold it.
+    https://arxiv.org/abs/1804.01947.
     """
-    latents, noise, directions = gathered(z), gathered(normal_like(z)), gathered(normal_like(z))
+    noise, directions = torch.randn_like(z), torch.randn_like(z)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    ours, theirs = (t @ directions.T for t in (latents, noise))
+    ours, theirs = (t @ directions.T for t in (z, noise))
     return (ours.sort(0).values - theirs.sort(0).values).square().mean()

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from gancli.runtime.checks import check_number
-from gancli.runtime.ranks import drawn, normal_like
 
 Discriminate = Callable[[Tensor, Tensor], Tensor]
 
@@ -85,7 +84,7 @@ class GradientPenalty(Penalty):
 
     def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         x = real.images.detach()
-        epsilon = drawn(torch.rand, (len(x), 1, 1, 1), x.device, dtype=x.dtype)
+        epsilon = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
         fake_images = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
         return ((gradient_norm(discriminate, torch.lerp(x, fake_images, epsilon), c) - 1) ** 2).mean()
 
@@ -103,7 +102,7 @@ class DRAGAN(Penalty):
 
     def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         x = real.images.detach()
-        return ((gradient_norm(discriminate, x + self.spread * x.std() * normal_like(x), c) - 1) ** 2).mean()
+        return ((gradient_norm(discriminate, x + self.spread * x.std() * torch.randn_like(x), c) - 1) ** 2).mean()
 
 
 class R1(Penalty):

@@ -38,4 +38,4 @@ def _wrap(D: nn.Module, inputs: Any, outputs: Any) -> Any:
 def _widen(D: nn.Module, inputs: Any, outputs: Any) -> Any:
     if not isinstance(outputs, DiscriminatorOutputs):
         return outputs
-    return DiscriminatorOutputs(*(t.float() if t is not None and t.itemsize < 4 else t for t in outputs))
+    return DiscriminatorOutputs._make(t.float() if t is not None and t.itemsize < 4 else t for t in outputs)

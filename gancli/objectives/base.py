@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gancli.runtime.ranks import drawn
 
 Terms = dict[str, Tensor]
 
@@ -101,5 +100,5 @@ class Objective:
 
 
 def sample_noise(G: Any, c: Tensor) -> Tensor:
-    """Return noise (N, z_dim) for N conditions, from torch's default generator of their device."""
-    return drawn(torch.randn, (len(c), G.z_dim), c.device)
+    """Return noise (N, z_dim) for N conditions, from torch's default generator, which the loop seeds for every step."""
+    return torch.randn(len(c), G.z_dim, device=c.device)

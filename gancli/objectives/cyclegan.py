@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from gancli.objectives.base import Terms, sample_noise
 from gancli.objectives.gan import GAN
 from gancli.runtime.checks import check_number
-from gancli.runtime.ranks import drawn, gathered, own
 
 
 @dataclass(eq=False, kw_only=True)
@@ -105,25 +104,25 @@ class CycleGAN(GAN):
 class Pool:
     """Images of earlier steps: for each new image, itself or, as often, an earlier one that it replaces.
 
-    Every row of a batch has its own part of the pool, so that no image is returned twice. Every process holds all rows.
+    Every row of a batch has its own part of the pool, so that no image is returned twice. Each process has its
+    own pool.
     """
 
     def __init__(self, size: int):
-        self.size, self.images = size, torch.empty(0)  # (K, N, C, H, W), of the whole batch
+        self.size, self.images = size, torch.empty(0)  # (K, N, C, H, W)
 
     def __call__(self, fake: Tensor) -> Tensor:
         if not self.size:
             return fake
-        whole, n = gathered(fake), len(fake)
-        if self.images.shape[1:] != whole.shape:  # empty, or another batch size
-            self.images = whole[None][:0]
-        if self.images.shape[0] * len(whole) < self.size:
-            self.images = torch.cat([self.images, whole[None]])
+        if self.images.shape[1:] != fake.shape:  # empty, or another batch size
+            self.images = fake[None][:0]
+        if self.images.shape[0] * len(fake) < self.size:
+            self.images = torch.cat([self.images, fake[None]])
             return fake
-        u = gathered(drawn(torch.rand, (n, 2), fake.device))
-        which, rows = (u[:, 0] * len(self.images)).long(), torch.arange(len(whole), device=fake.device)
+        u = torch.rand(len(fake), 2, device=fake.device)
+        which, rows = (u[:, 0] * len(self.images)).long(), torch.arange(len(fake), device=fake.device)
         swap = (u[:, 1] < 0.5)[:, None, None, None]
         old = self.images[which, rows]
         # Not in place: a checkpoint of the images may be in the middle of being written.
-        self.images = self.images.index_put((which, rows), torch.where(swap, whole, old))
-        return own(torch.where(swap, old, whole))
+        self.images = self.images.index_put((which, rows), torch.where(swap, fake, old))
+        return torch.where(swap, old, fake)

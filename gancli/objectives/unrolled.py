@@ -11,7 +11,6 @@ from torch.func import functional_call
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.objectives.gan import GAN, Terms
 from gancli.runtime.checks import check_number
-from gancli.runtime.ranks import averaged
 
 
 @dataclass(eq=False)
@@ -58,6 +57,6 @@ class Unrolled(GAN):
         for _ in range(self.unroll):
             loss = self.loss.discriminator(self.discriminate(x, c, D).logits, self.discriminate(fake, c, D).logits)
             before = [weights[name] for name in names]
-            gradients = averaged(torch.autograd.grad(loss, before, create_graph=True))
+            gradients = torch.autograd.grad(loss, before, create_graph=True)
             weights |= {name: w - self.rate * g for name, w, g in zip(names, before, gradients)}
         return D
