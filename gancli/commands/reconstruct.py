@@ -8,7 +8,7 @@ from PIL import Image
 from gancli.data.image_files import printable
 from gancli.data.image_modes import array_of, to_tensor
 from gancli.inference import batch as files
-from gancli.inference.reconstructor import load
+from gancli.inference.reconstructor import load_reconstructor
 from gancli.runtime.device import choose_device
 from gancli.transforms.tasks import with_channels
 
@@ -30,7 +30,7 @@ def main(
     where = choose_device(device)
 
     def begin() -> files.Make:
-        reconstructor = load(ckpt, classes, ema, where)
+        reconstructor = load_reconstructor(ckpt, classes, ema, where)
 
         def reconstruct(job: files.Job, progress: files.Progress) -> None:
             picture = files.read(job.source, 1, kind)

@@ -1,6 +1,6 @@
 """Pictures made of pictures of the same size, by networks that learned it from pairs or from two sets.
 
-translator = load("outputs/my-run")                   # pix2pix, CycleGAN
+translator = load_translator("outputs/my-run")                   # pix2pix, CycleGAN
 translated = translator(Image.open("photo.jpg"))      # at its own size: padded where need be, never squashed
 inpainter = load_inpainter("outputs/my-run")
 repainted = inpainter(Image.open("photo.jpg"), mask)  # what is not masked is what it was
@@ -58,7 +58,7 @@ def check_channels(*channels: int) -> None:
             raise ValueError(f"the network's images have {n} channels, and pictures have 1 or 3; type another ckpt=")
 
 
-def load(
+def load_translator(
     ckpt: str | Path,
     direction: str = "there",
     ema: bool = True,
