@@ -160,7 +160,8 @@ def register_resolvers(name: str = "") -> None:
     """Register the functions that the yaml files call.
 
     `${gan.stamp:}`: the name of a run; `name` if several processes agreed on one.
-    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; null while a is (plus) or b is (times) known to the data only.
+    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; null if the number that the data
+    will tell is still null.
     `${gan.where:a,b,x,y}`: x if a equals b, else y.
     """
     from omegaconf import OmegaConf

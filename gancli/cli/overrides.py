@@ -104,7 +104,9 @@ def read_train(words: list[str]) -> TrainCommand:
                 raise UsageError(f"{name} needs a value, as in gan train --cfg job")
             options[WITH_VALUE[name]] = value
         elif word.startswith("-"):
-            raise UsageError(f"gan train takes no option {word}{nearest(name, [*SWITCHES, *WITH_VALUE])}; gan train --help")
+            raise UsageError(
+                f"gan train takes no option {word}{nearest(name, [*SWITCHES, *WITH_VALUE])}; gan train --help"
+            )
         elif (not equals and not word.startswith("~")) or not name:
             raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
         else:
@@ -115,7 +117,9 @@ def read_train(words: list[str]) -> TrainCommand:
     if not command.config_dir:
         check_choices(typed, command.sweep)
         check_keys(typed, chosen(command.words), command.sweep)
-    return command._replace(overrides=[key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed])
+    return command._replace(
+        overrides=[key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed]
+    )
 
 
 def _check_options(command: TrainCommand) -> None:

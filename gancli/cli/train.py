@@ -99,7 +99,7 @@ def composed(command: TrainCommand, name: str = "") -> Iterator[Any]:
     from omegaconf import read_write
 
     with hydra_of(command, name):
-        cfg = hydra.compose(command.config_name, hydra_overrides(command), return_hydra_config=True)
+        cfg = hydra.compose(command.config_name, [*hydra_overrides(command), "hydra.mode=RUN"], True)
         HydraConfig.instance().set_config(cfg)
         with read_write(cfg.hydra.runtime):
             cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
@@ -138,10 +138,12 @@ def check_grammar(command: TrainCommand) -> None:
 
     for word in command.overrides:
         try:
-            parsed = OverridesParser.create().parse_override(word)
+            (parsed,) = OverridesParser.create().parse_overrides([word])
         except OverrideParseException as error:
             reason = error.message.splitlines()[0]
-            raise UsageError(f"{word} cannot be read ({reason}); gan train --help shows how overrides are written") from error
+            raise UsageError(
+                f"{word} cannot be read ({reason}); gan train --help shows how overrides are written"
+            ) from error
         if parsed.is_sweep_override() and not command.sweep:
             raise UsageError(f"{word} gives several values; add -m to sweep over them, as in gan train -m seed=0,1,2")
 
