@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from gancli.data.image_files import printable
 from gancli.data.image_modes import array_of, to_tensor
 from gancli.inference import batch as files
 from gancli.inference.reconstructor import load
 from gancli.runtime.device import choose_device
+from gancli.runtime.text import printable
 from gancli.transforms.tasks import with_channels
 
 

@@ -53,7 +53,7 @@ class Inpainter(Tiler):
             here = hole[top:bottom, left:right, 0]
             result[top:bottom, left:right, :n][here] = to_pixels(with_channels(y, n), picture.mode)[here]
             progress((right - left) * (bottom - top))
-        return inherit(images.to_picture(result), picture)
+        return inherit(images.to_pil(result), picture)
 
 
 def holes(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:

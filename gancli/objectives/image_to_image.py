@@ -14,7 +14,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.objectives.base import Move, Objective, Terms
 from gancli.objectives.gan import GAN
-from gancli.transforms.tasks import NO_SOURCES, Given, Task
+from gancli.transforms.tasks import NO_SOURCES, GivenSources, Task
 
 MEASURED = 64  # images that the cheap measure looks at
 
@@ -34,7 +34,7 @@ class ImageToImage(Objective):
     task: Task
 
     def check(self, data: Any) -> None:
-        if not isinstance(self.task, Given):
+        if not isinstance(self.task, GivenSources):
             return super().check(data)
         if not len(data.sources):
             raise ValueError(NO_SOURCES)
@@ -61,7 +61,7 @@ class ImageToImage(Objective):
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
         """What there is without a network | G's | real, side by side: (N, C, H, 3 W)."""
-        return torch.cat([self.task.naive(c), G(z, c), x], 3)
+        return torch.cat([self.task.baseline(c), G(z, c), x], 3)
 
     def measure(self, G: nn.Module, real: ImageDataset, seed: int) -> dict[str, float]:
         """PSNR in dB as the task has it, and `naive_psnr` of what there is without a network, on the same images."""
@@ -70,7 +70,7 @@ class ImageToImage(Objective):
         torch.manual_seed(seed)  # the same disturbances each time
         c = self.condition(x, c)
         with torch.no_grad():
-            ours, naive = G(self.noise(c), c), self.task.naive(c)
+            ours, naive = G(self.noise(c), c), self.task.baseline(c)
         values = self.task.compare(ours, x, c)
         return values | {f"naive_{name}": value for name, value in self.task.compare(naive, x, c).items()}
 

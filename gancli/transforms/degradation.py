@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gancli.images import to_array, to_float, to_picture, to_uint8
+from gancli.images import enlarge, to_array, to_float, to_pil, to_uint8
 from gancli.metrics.psnr_ssim import fidelity
-from gancli.networks.sr import enlarged
 from gancli.runtime.ranks import drawn, normal_like
 from gancli.transforms.tasks import Task, blurred, is_number
 
@@ -84,9 +83,9 @@ class Degradation(Task):
             y = compressed(y, torch.where(disturbed.flatten(), quality, 100).tolist())
         return to_float(y)
 
-    def naive(self, c: Tensor) -> Tensor:
+    def baseline(self, c: Tensor) -> Tensor:
         """Bicubic."""
-        return enlarged(c, self.scale)
+        return enlarge(c, self.scale)
 
     def compare(self, made: Tensor, real: Tensor, c: Tensor) -> dict[str, float]:
         """psnr in dB by the convention of the literature."""
@@ -108,7 +107,7 @@ def compressed(x: Tensor, qualities: list[int]) -> Tensor:
         if quality == 100:
             return image
         file = io.BytesIO()
-        to_picture(image).save(file, "JPEG", quality=quality)
+        to_pil(image).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file)).reshape(image.shape)
 
     images = np.stack([through(image, quality) for image, quality in zip(to_array(x), qualities)])

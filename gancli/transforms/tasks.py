@@ -58,7 +58,7 @@ class Task:
         """What G is given for the pair (x, c) that was drawn from the data."""
         return self(x)
 
-    def naive(self, c: Tensor) -> Tensor:
+    def baseline(self, c: Tensor) -> Tensor:
         """What there is without a network, (N, C, H, W) in [-1, 1], to look at and to measure beside G's: c itself."""
         return c
 
@@ -72,16 +72,16 @@ class Task:
 
 @dataclass(kw_only=True)
 class OtherChannels(Task):
-    """c is grey where x is in colours, or the reverse. target_channels: of x, to which `naive` brings c."""
+    """c is grey where x is in colours, or the reverse. target_channels: of x, to which `baseline` brings c."""
 
     target_channels: int = 3
 
-    def naive(self, c: Tensor) -> Tensor:
+    def baseline(self, c: Tensor) -> Tensor:
         return with_channels(c, self.target_channels)
 
 
 @dataclass(kw_only=True)
-class Given(OtherChannels):
+class GivenSources(OtherChannels):
     """c are the sources that the data bring, as pix2pix has it: Isola et al. 2017, https://arxiv.org/abs/1611.07004."""
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Inpaint(Task):
         hole = mixed(x) if self.mask == "mixed" else MASKS[self.mask](x)
         return torch.cat([x.masked_fill(hole, 0), hole.float()], 1)
 
-    def naive(self, c: Tensor) -> Tensor:
+    def baseline(self, c: Tensor) -> Tensor:
         """The hole filled with the mean of what is known of its image."""
         x, hole = c[:, :-1], c[:, -1:]
         colour = x.sum((2, 3), keepdim=True) / (1 - hole).sum((2, 3), keepdim=True).clamp(min=1)
