@@ -68,6 +68,13 @@ def luma(x: Tensor) -> Tensor:
     return to_float(grey(stored) if x.shape[1] == 3 else stored)
 
 
+def with_channels(x: Tensor, channels: int) -> Tensor:
+    """Convert x (N, C, H, W) in [-1, 1] to grey, channels 1, or to colour, channels 3."""
+    if channels == 1:
+        return luma(x) if x.shape[1] == 3 else x
+    return x.expand(-1, channels, -1, -1)
+
+
 def enlarge(x: Tensor, scale: int) -> Tensor:
     """Enlarge (N, C, H, W) by bicubic to (N, C, scale * H, scale * W).
 

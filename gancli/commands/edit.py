@@ -13,7 +13,7 @@ from gancli.config import UsageError, choices
 from gancli.data.by_name import load_by_name
 from gancli.data.classes import class_index, one_hot
 from gancli.inference import latents
-from gancli.inference.generator import Codes, Generator, noise
+from gancli.inference.generator import Generator, Latents, noise
 from gancli.inference.generator import load as load_generator
 from gancli.runtime.device import choose_device
 
@@ -71,13 +71,15 @@ def main(
         rows = [(z + moved * way[0] - down * way[1], c.expand(steps, -1)) for down in moved]
     else:
         rows = [(z + moved * direction, torch.lerp(a, b, t)) for direction in way]
-    x = G.made(*(torch.cat(part) for part in zip(*rows)))
+    x = G.generate(*(torch.cat(part) for part in zip(*rows)))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     WRITERS[kind](path, x, None, steps, G)
     print(path)
 
 
-def start(G: Generator, inputs: Sequence[str], classes: Sequence[int | str], seed: int, image: int, fit: str) -> Codes:
+def start(
+    G: Generator, inputs: Sequence[str], classes: Sequence[int | str], seed: int, image: int, fit: str
+) -> Latents:
     """The code of the picture, or where none is given that of this image of `gan sample`."""
     if inputs:
         return latents.of_files(G, inputs, classes, fit, seed)

@@ -19,7 +19,7 @@ from gancli.evaluation.reference import EvaluationSet
 from gancli.evaluation.result import EvaluationResult, storable
 from gancli.inference.generator import load as load_generator
 from gancli.inference.purpose import command_for
-from gancli.inference.upscaler import STYLES, Upscaler, load
+from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import printable
 
@@ -95,11 +95,11 @@ def main(**keys: Any) -> None:
 def of_model(asked: Asked, device: torch.device) -> EvaluationResult:
     """What a model of its kind is measured by, printed and given."""
     if asked.ckpt in STYLES:
-        upscaler = load(style=asked.ckpt, scale=asked.scale, device=device)
+        upscaler = load_upscaler(style=asked.ckpt, scale=asked.scale, device=device)
         return enlarging(asked, upscaler, f"bundled style={asked.ckpt} scale={asked.scale}")
     file = checkpoint.find(asked.ckpt)
     if file.suffix.lower() in (".safetensors", ".pth"):
-        return enlarging(asked, load(file, scale=asked.scale, device=device), str(file))
+        return enlarging(asked, load_upscaler(file, scale=asked.scale, device=device), str(file))
     content, G = checkpoint.read(file), load_generator(file, asked.ema, device)
     config, kind = content["config"], command_for(G.network)
     name = printable(config["model"]["name"])

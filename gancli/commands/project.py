@@ -44,7 +44,7 @@ def main(
                 raise ValueError(f"{code} is there already; type overwrite=true, or another out=")
             x = latents.picture(job.source, G, fit)
             z, c = latents.project(G, x, classes, steps, seed)
-            found = G.made(z, c).cpu()
+            found = G.generate(z, c).cpu()
             images.write(images.grid(torch.cat([x, found]), 2), job.target)
             tqdm.write(printable(str(latents.save(code, z, c))))
             error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, found))).item()

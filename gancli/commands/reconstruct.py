@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from PIL import Image
 
 from gancli.data.image_modes import array_of, to_tensor
+from gancli.images import with_channels
 from gancli.inference import batch as files
-from gancli.inference.reconstructor import load
+from gancli.inference.reconstructor import load_reconstructor
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import printable
-from gancli.transforms.tasks import with_channels
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     where = choose_device(device)
 
     def begin() -> files.Make:
-        reconstructor = load(ckpt, classes, ema, where)
+        reconstructor = load_reconstructor(ckpt, classes, ema, where)
 
         def reconstruct(job: files.Job, progress: files.Progress) -> None:
             picture = files.read(job.source, 1, kind)

@@ -47,7 +47,7 @@ def main(
     labels, columns = None, interpolate
     if images:
         z, c = of_files(G, [str(name) for name in images], classes, fit, seed)
-        x = G.between((z[:-1], c[:-1]), (z[1:], c[1:]), torch.linspace(0, 1, interpolate).tolist())
+        x = G.interpolate_latents((z[:-1], c[:-1]), (z[1:], c[1:]), torch.linspace(0, 1, interpolate).tolist())
     elif interpolate:
         x = G.interpolate(n, interpolate, seed, classes)
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gancli.inference import batch as files
-from gancli.inference.translator import load
+from gancli.inference.translator import load_translator
 from gancli.runtime.device import choose_device
 
 
@@ -25,7 +25,7 @@ def main(
     where = choose_device(device)
 
     def begin() -> files.Make:
-        translator = load(ckpt, direction, ema, where, tile)
+        translator = load_translator(ckpt, direction, ema, where, tile)
 
         def translate(job: files.Job, progress: files.Progress) -> None:
             result = translator(files.read(job.source, 1, kind), progress)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gancli.inference import batch as files
-from gancli.inference.upscaler import load
+from gancli.inference.upscaler import load_upscaler
 from gancli.runtime.device import choose_device
 
 
@@ -25,7 +25,7 @@ def main(
     where = choose_device(device)
 
     def begin() -> files.Make:
-        upscaler = load(ckpt, style, scale, where, tile)
+        upscaler = load_upscaler(ckpt, style, scale, where, tile)
 
         def enlarge(job: files.Job, progress: files.Progress) -> None:
             # What the format cannot hold goes before it is enlarged, as that takes less.

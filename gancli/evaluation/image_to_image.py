@@ -12,6 +12,7 @@ from gancli.evaluation.reference import EvaluationSet, blocks, drawing
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, averaged, examples, finite
 from gancli.images import to_float
 from gancli.inference.generator import Generator
+from gancli.metrics.task_psnr import task_psnr
 from gancli.runtime.text import printable
 from gancli.transforms import tasks
 from gancli.transforms.tasks import GivenSources, Task
@@ -98,7 +99,7 @@ def compared(network: nn.Module, held: EvaluationSet, task: Task) -> tuple[list[
         made = {"naive": task.baseline(c), "ours": translated(network, c, x.shape[1])}
         for i in range(len(x)):
             one = slice(i, i + 1)
-            rows.append({column: task.compare(images[one], x[one], c[one]) for column, images in made.items()})
+            rows.append({column: task_psnr(task, images[one], x[one], c[one]) for column, images in made.items()})
         if not shown:
             given = c[:, :-1] if task.masked else c
             shown = {name: t[:EXAMPLES] for name, t in (("given", given), ("ours", made["ours"]), ("real", x))}

@@ -1,8 +1,8 @@
-"""Codes: the z, and the class, of which a generator makes a given image, and directions to move them in.
+"""Latents: the z, and the class, of which a generator makes a given image, and directions to move them in.
 
 G = gancli.load("outputs/my-run")
 z, c = codes(G, picture(Path("seven.png"), G))             # by its encoder, or by a search
-x = G.made(z + 2 * first_layer_directions(G, 4), c.expand(4, -1))
+x = G.generate(z + 2 * first_layer_directions(G, 4), c.expand(4, -1))
 """
 
 import sys
@@ -21,7 +21,7 @@ from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
 from gancli.images import to_float
-from gancli.inference.generator import BLOCK, Codes, Generator, derive_seed, noise
+from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.text import printable
 
 STEPS, STARTS = 500, 8  # of a search
@@ -71,7 +71,7 @@ def save(path: Path, z: Tensor, c: Tensor) -> Path:
     return path
 
 
-def saved(path: Path, G: Generator) -> Codes:
+def saved(path: Path, G: Generator) -> Latents:
     """What `save` wrote. ValueError with the reason, without the path, where that is no code of G's."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -89,7 +89,7 @@ def saved(path: Path, G: Generator) -> Codes:
 
 def of_files(
     G: Generator, files: Sequence[str], classes: Sequence[int | str] = (), fit: str = "", seed: int = 0
-) -> Codes:
+) -> Latents:
     """The codes of picture files by `codes`, and those that `gan project` saved."""
     G.check_noise()
     found = []
@@ -121,7 +121,7 @@ def encoded(G: Generator, x: Tensor, c: Tensor) -> Tensor:
     return torch.cat([encode(to_float(a.to(G.device)), b.to(G.device)).cpu() for a, b in blocks])  # type: ignore[operator]
 
 
-def codes(G: Generator, x: Tensor, classes: Sequence[int | str] = (), seed: int = 0) -> Codes:
+def codes(G: Generator, x: Tensor, classes: Sequence[int | str] = (), seed: int = 0) -> Latents:
     """z (N, z_dim) and c (N, classes) of images x (N, C, size, size) in [-1, 1], by the encoder if there is one.
 
     classes: those that the images may be of, all if none is named; what comes nearest to an image says which it is of.
@@ -129,7 +129,7 @@ def codes(G: Generator, x: Tensor, classes: Sequence[int | str] = (), seed: int 
     return project(G, x, classes, 0 if has_encoder(G) else STEPS, seed)
 
 
-def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: int = STEPS, seed: int = 0) -> Codes:
+def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: int = STEPS, seed: int = 0) -> Latents:
     """z (N, z_dim) and c (N, classes) of which G makes what is nearest to x (N, C, size, size), by gradient search.
 
     Zhu et al. 2016, https://arxiv.org/abs/1609.03552, and Creswell and Bharath 2018, https://arxiv.org/abs/1611.05644:
@@ -153,7 +153,7 @@ def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: i
     return z, c
 
 
-def starts(G: Generator, x: Tensor, labels: Tensor, seed: int) -> Codes:
+def starts(G: Generator, x: Tensor, labels: Tensor, seed: int) -> Latents:
     """Where a search for x (1, C, size, size) begins: with each label the encoder's code, or STARTS random ones."""
     n = 1 if has_encoder(G) else STARTS
     c = one_hot(labels, G.classes).repeat_interleave(n, 0)
@@ -164,7 +164,7 @@ def starts(G: Generator, x: Tensor, labels: Tensor, seed: int) -> Codes:
     return z.to(x.device), c.to(x.device)
 
 
-def search(G: Generator, x: Tensor, z: Tensor, c: Tensor, steps: int, bar: tqdm) -> Codes:
+def search(G: Generator, x: Tensor, z: Tensor, c: Tensor, steps: int, bar: tqdm) -> Latents:
     """Where Adam arrives from z (N, z_dim), with c (N, classes), looking for x (1, C, size, size).
 
     After a fifth of the steps only the STARTS that are nearest to x go on: of many classes most are soon out of it.
@@ -192,9 +192,9 @@ def slope(G: Generator, x: Tensor, z: Tensor, c: Tensor) -> Tensor:
         return torch.autograd.grad(loss.sum(), z)[0]
 
 
-def closest(G: Generator, x: Tensor, z: Tensor, c: Tensor, n: int) -> Codes:
+def closest(G: Generator, x: Tensor, z: Tensor, c: Tensor, n: int) -> Latents:
     """The n of these codes whose images are nearest to x (1, C, size, size) by squared error, nearest first."""
-    errors = (G.made(z, c) - x).square().flatten(1).mean(1)
+    errors = (G.generate(z, c) - x).square().flatten(1).mean(1)
     order = errors.argsort(stable=True)[:n]
     return z[order], c[order]
 

@@ -1,6 +1,6 @@
 """Pictures encoded and decoded again by an autoencoder, at any size: square by square of the size it was trained on.
 
-reconstructor = load("outputs/my-run")
+reconstructor = load_reconstructor("outputs/my-run")
 again = reconstructor(Image.open("photo.jpg"))
 """
 
@@ -16,13 +16,13 @@ from gancli.inference.generator import BLOCK, Generator
 from gancli.inference.translator import Translator
 
 
-class Squares(nn.Module):
+class Patches(nn.Module):
     """An autoencoder as a network of pictures of any size: each square of them encoded and decoded by itself.
 
     Of several classes each square is given the one whose reconstruction of it is nearest.
     """
 
-    z_dim, classes, scale, reach = 0, 0, 1, 0
+    z_dim, classes, scale, halo = 0, 0, 1, 0
 
     def __init__(self, generator: Generator, classes: Sequence[int | str] = ()):
         super().__init__()
@@ -53,8 +53,8 @@ class Squares(nn.Module):
         return best
 
 
-def load(
+def load_reconstructor(
     ckpt: str | Path, classes: Sequence[int | str] = (), ema: bool = True, device: torch.device | str = "cpu"
 ) -> Translator:
     """A reconstructor with the network of a checkpoint. classes: what pictures may be of; without it any."""
-    return Translator(Squares(kinds.load(ckpt, "reconstruct", ema, device), classes))
+    return Translator(Patches(kinds.load(ckpt, "reconstruct", ema, device), classes))

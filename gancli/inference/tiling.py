@@ -1,7 +1,7 @@
 """A network from pictures to pictures put to use on those of any size: tile by tile, within the memory there is.
 
 Such a network G(z, c) has z of width zero and pictures as c, float (N, source_channels, H, W) in [-1, 1], and gives
-(N, channels, scale * H, scale * W). H and W are multiples of its `multiple`. Its `reach` is the radius of its receptive
+(N, channels, scale * H, scale * W). H and W are multiples of its `multiple`. Its `halo` is the radius of its receptive
 field in pixels of c: a tile on the grid of `multiple` that is computed with so many pixels around it equals the whole.
 """
 
@@ -43,7 +43,7 @@ class Tiler:
             raise ValueError(f"tile is the edge of a tile in pixels, but tile={tile}; type tile=256, or leave it out")
         self.network = network.eval().requires_grad_(False)
         self.tile = tile
-        self.channels, self.reach = int(network.channels), int(network.reach)  # type: ignore[arg-type]
+        self.channels, self.halo = int(network.channels), int(network.halo)  # type: ignore[arg-type]
         self.source_channels = int(getattr(network, "source_channels", self.channels))
         self.scale, self.multiple = int(getattr(network, "scale", 1)), int(getattr(network, "multiple", 1))
         if self.multiple > LARGEST_CELL:
@@ -83,14 +83,14 @@ class Tiler:
 
     def edge(self, width: int, height: int) -> int:
         """The edge of a tile for a picture of this size."""
-        if self.reach >= max(width, height):  # a tile would need all of the picture around it
+        if self.halo >= max(width, height):  # a tile would need all of the picture around it
             return max(width, height)
         if self.tile:
             return self.tile
         # A tile shorter than some four times its margin would mostly compute margin.
-        most = max(MOST_BYTES.get(self.device.type, 1e9), self.bytes_per_pixel * (6 * self.reach) ** 2)
+        most = max(MOST_BYTES.get(self.device.type, 1e9), self.bytes_per_pixel * (6 * self.halo) ** 2)
         most = min(most, free_memory(self.device) / 2)
-        return max(FLOOR, int(math.sqrt(most / self.bytes_per_pixel)) - 2 * self.reach)
+        return max(FLOOR, int(math.sqrt(most / self.bytes_per_pixel)) - 2 * self.halo)
 
     @functools.cached_property
     def bytes_per_pixel(self) -> float:
@@ -141,7 +141,7 @@ class Tiler:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             edge = longest // 2
-            if edge * m < FLOOR or self.reach >= max(width, height):
+            if edge * m < FLOOR or self.halo >= max(width, height):
                 raise ValueError(
                     f"memory ran out on a tile of {longest * m} pixels, and smaller ones are not tried; "
                     f"close other programs, or type device=cpu"
@@ -150,7 +150,7 @@ class Tiler:
 
     def _check_memory(self, width: int, height: int) -> None:
         """ValueError where not even the smallest tile can be held; some systems end a program that tries."""
-        w, h = (min(side, max(FLOOR, self.multiple) + 2 * self.reach) for side in (width, height))
+        w, h = (min(side, max(FLOOR, self.multiple) + 2 * self.halo) for side in (width, height))
         needed, free = self.bytes_per_pixel * w * h, free_memory(self.device)
         if free < needed < math.inf:
             raise ValueError(
@@ -160,9 +160,9 @@ class Tiler:
 
     @torch.no_grad()
     def _tile(self, read: Read, box: Box, width: int, height: int) -> Tensor:
-        """One tile, computed with `reach` pixels around it, but for those beyond the picture's border."""
+        """One tile, computed with `halo` pixels around it, but for those beyond the picture's border."""
         (left, top, right, bottom), s = box, self.scale
-        margin = -(-self.reach // self.multiple) * self.multiple
+        margin = -(-self.halo // self.multiple) * self.multiple
         l, t = max(0, left - margin), max(0, top - margin)
         x = read(l, t, min(width, right + margin), min(height, bottom + margin)).contiguous().to(self.device)
         y = self.forward(x)[..., s * (top - t) : s * (bottom - t), s * (left - l) : s * (right - l)]

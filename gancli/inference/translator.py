@@ -1,6 +1,6 @@
 """Pictures made of pictures of the same size, by networks that learned it from pairs or from two sets.
 
-translator = load("outputs/my-run")                   # pix2pix, CycleGAN
+translator = load_translator("outputs/my-run")                   # pix2pix, CycleGAN
 translated = translator(Image.open("photo.jpg"))      # at its own size: padded where need be, never squashed
 inpainter = load_inpainter("outputs/my-run")
 repainted = inpainter(Image.open("photo.jpg"), mask)  # what is not masked is what it was
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from gancli.config import nearest
 from gancli.data.image_modes import is_grey, note, plain
+from gancli.images import with_channels
 from gancli.inference import purpose as kinds
 from gancli.inference.tiling import Tiler
-from gancli.transforms.tasks import with_channels
 
 DIRECTIONS = ("there", "back")
 
@@ -58,7 +58,7 @@ def check_channels(*channels: int) -> None:
             raise ValueError(f"the network's images have {n} channels, and pictures have 1 or 3; type another ckpt=")
 
 
-def load(
+def load_translator(
     ckpt: str | Path,
     direction: str = "there",
     ema: bool = True,

@@ -1,10 +1,10 @@
 """Pictures enlarged by a super-resolution network: any Pillow mode, any size, tile by tile.
 
-    upscaler = load(style="faithful", scale=4)  # the bundled network; ckpt= takes one of yours
+    upscaler = load_upscaler(style="faithful", scale=4)  # the bundled network; ckpt= takes one of yours
     large = upscaler(Image.open("photo.jpg"))   # exactly 4 times as wide and as high
 
 Such a network G(z, c) has z of width zero and the small pictures as c, float (N, C, h, w) in [-1, 1], and gives
-(N, C, scale * h, scale * w). Beside `z_dim` and `classes` it has `scale`, `channels` (3, or 1) and `reach`, the radius
+(N, C, scale * h, scale * w). Beside `z_dim` and `classes` it has `scale`, `channels` (3, or 1) and `halo`, the radius
 of its receptive field in pixels of c: a tile that is computed with so many pixels around it equals the whole.
 """
 
@@ -26,7 +26,7 @@ from gancli.data.image_modes import plain
 from gancli.inference import purpose as kinds
 from gancli.inference.tiling import Tiler
 from gancli.networks.sr import SCALES
-from gancli.networks.unet import WHOLE
+from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.device import choose_device
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -65,16 +65,16 @@ class Upscaler(Tiler):
 # --- which network ------------------------------------------------------------------------------------------------
 
 
-class Shrunk(nn.Module):
+class Downscaled(nn.Module):
     """A network's pictures made smaller by antialiased bicubic: 4 times to 3 or to 2.
 
-    Tile by tile as well: that filter reaches less than one small pixel, which `reach` adds.
+    Tile by tile as well: that filter reaches less than one small pixel, which `halo` adds.
     """
 
     def __init__(self, network: nn.Module, scale: int):
         super().__init__()
         self.network, self.scale = network, scale
-        self.channels, self.reach = int(network.channels), int(network.reach) + 1  # type: ignore[arg-type]
+        self.channels, self.halo = int(network.channels), int(network.halo) + 1  # type: ignore[arg-type]
         self.z_dim = self.classes = 0
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Shrunk(nn.Module):
         return interpolate(self.network(z, c).clamp(-1, 1), size, mode="bicubic", antialias=True)
 
 
-class Community(nn.Module):
+class SpandrelModel(nn.Module):
     """A model of the `spandrel` package, whose pictures are in [0, 1], as a network of ours.
 
     What its architecture reaches is unknown; 32 pixels hide the seams of those whose tiles may be joined.
@@ -94,7 +94,7 @@ class Community(nn.Module):
         self.descriptor = descriptor
         self.model = descriptor.model  # known as a part, so that device and parameters are found
         self.scale, self.channels = int(descriptor.scale), int(descriptor.input_channels)
-        self.reach = 32 if descriptor.tiling.name == "SUPPORTED" else WHOLE
+        self.halo = 32 if descriptor.tiling.name == "SUPPORTED" else WHOLE_IMAGE
         self.z_dim = self.classes = 0
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Community(nn.Module):
         return torch.cat([self.descriptor((x[None] + 1) / 2) for x in c]) * 2 - 1
 
 
-def load(
+def load_upscaler(
     ckpt: str | Path = "", style: str = "faithful", scale: int = 4, device: torch.device | str = "cpu", tile: int = 0
 ) -> Upscaler:
     """An upscaler: with the bundled network, or with that of `ckpt`.
@@ -132,7 +132,7 @@ def bundled(style: str, scale: int) -> nn.Module:
     for there in (scale, 4):
         if (path := WEIGHTS / f"sr_compact-x{there}-{style}.safetensors").is_file():
             network = stored(path)
-            return network if there == scale else Shrunk(network, scale)
+            return network if there == scale else Downscaled(network, scale)
     raise ValueError(f"no weights of style={style} came with this installation; type ckpt=FILE, or another style=")
 
 
@@ -179,7 +179,7 @@ def community(path: Path) -> nn.Module:
         raise ValueError(f"{path} does not turn pictures into pictures of the same colours; type another ckpt=")
     if model.input_channels not in (1, 3):
         raise ValueError(f"{path} takes pictures of {model.input_channels} channels, not of 1 or 3; type another ckpt=")
-    return Community(model)
+    return SpandrelModel(model)
 
 
 def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Image.Image:
@@ -189,4 +189,4 @@ def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Imag
 
 @functools.lru_cache(maxsize=4)
 def _kept(scale: int, style: str) -> Upscaler:
-    return load(style=style, scale=scale, device=choose_device("auto"))
+    return load_upscaler(style=style, scale=scale, device=choose_device("auto"))

@@ -1,7 +1,7 @@
 """Networks that enlarge a picture: G(z, c) with a small image c and no noise, and the D that SRGAN sets against it.
 
-Every G here has `scale` and `reach`: no pixel of c farther than `reach` from a place has a say in what is made there,
-so that tiles with a margin of `reach` equal the whole.
+Every G here has `scale` and `halo`, the radius of its receptive field in pixels of c: a tile that is computed with
+`halo` pixels of context on each side equals the same part of the whole image.
 """
 
 import math
@@ -13,7 +13,7 @@ from gancli.images import enlarge
 from gancli.networks.layers import spectral
 
 SCALES = (2, 3, 4)
-BICUBIC_REACH = 2
+BICUBIC_HALO = 2
 
 
 def check_scale(scale: int) -> int:
@@ -54,7 +54,7 @@ class Compact(nn.Module):
                 f"type model.depth=10 model.width=32"
             )
         self.channels, self.scale = channels, check_scale(scale)
-        self.reach = max(depth + 2, BICUBIC_REACH)
+        self.halo = max(depth + 2, BICUBIC_HALO)
         layers: list[nn.Module] = []
         for i in range(depth + 1):
             layers += [nn.Conv2d(width if i else channels, width, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
@@ -119,7 +119,7 @@ class SRResNet(nn.Module):
         self.up = nn.Sequential(*up, nn.Conv2d(width, channels, 9, padding=4))
         # In pixels of c: a layer behind a shuffle reaches 1/2, 1/4, ... as far.
         at = [math.prod(steps[:i]) for i in range(len(steps) + 1)]
-        self.reach = math.ceil(4 + 2 * depth + 1 + sum(1 / a for a in at[:-1]) + 4 / at[-1])
+        self.halo = math.ceil(4 + 2 * depth + 1 + sum(1 / a for a in at[:-1]) + 4 / at[-1])
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         x = self.first(c)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
+from gancli.metrics.task_psnr import task_psnr
 from gancli.objectives.base import Move, Objective, Terms
 from gancli.objectives.gan import GAN
 from gancli.transforms.tasks import NO_SOURCES, GivenSources, Task
@@ -71,8 +72,8 @@ class ImageToImage(Objective):
         c = self.condition(x, c)
         with torch.no_grad():
             ours, naive = G(self.noise(c), c), self.task.baseline(c)
-        values = self.task.compare(ours, x, c)
-        return values | {f"naive_{name}": value for name, value in self.task.compare(naive, x, c).items()}
+        values = task_psnr(self.task, ours, x, c)
+        return values | {f"naive_{name}": value for name, value in task_psnr(self.task, naive, x, c).items()}
 
 
 @dataclass(eq=False, kw_only=True)

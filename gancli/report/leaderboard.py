@@ -36,7 +36,7 @@ from gancli.report.run_page import (
     write_text,
 )
 
-NOTE = "Numbers compare within a table and not between tables; losses of different objectives compare nowhere."
+NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 SPREAD = "± is the standard deviation (n−1) over those that finished and were measured"
 GRIDS = 100  # on a contact sheet at most
 CURVES = 8  # as many as there are colours

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes: log.txt, metrics.jsonl, grids, the page, and the line on the terminal."""
+"""The files that a run writes while it trains: log.txt, metrics.jsonl, grids of samples, the page; and the terminal."""
 
 import json
 import sys
@@ -11,134 +11,138 @@ from tqdm import tqdm
 
 from gancli import images
 from gancli.report.run_page import write_page
-from gancli.training.monitor import Monitor
+from gancli.runtime.files import write_text
 
-# The page embeds every grid: rewriting it at each log line would cost more than a small model's rounds.
+Row = dict[str, Any]  # a line of metrics.jsonl
+
+# The page embeds every grid: writing it at each log line would take longer than the steps of a small model.
 PAGE_SECONDS = 15.0
-PAGE_SHARE = 100.0  # ... and a long run's page, which takes seconds, at most a hundredth of the time
+PAGE_INTERVAL = 100.0  # times what the last writing took: at most a hundredth of a long run goes into its page
 HISTORY_ROWS = 10
 
 
 class RunLogger:
-    """Writes a run folder. A bar on a terminal, a line per log entry elsewhere, and neither when `quiet`.
+    """Writer of a run folder. Shows a bar on a terminal, a line per log row elsewhere, and nothing when `quiet`.
 
-    step, done: where the run continues, and the share of its budget that is used by then; what was logged after that
-    step will be logged again, and is cut off.
+    Args:
+        folder: run folder.
+        step: step from which the run continues. Rows after it are removed, because they will be logged again.
+        progress: fraction of the budget that is used at `step`.
+        quiet: write to the files only.
+        tensorboard: write metrics and grids for TensorBoard too.
     """
 
-    def __init__(self, folder: Path, step: int = 0, done: float = 0.0, quiet: bool = False, tensorboard: bool = False):
+    def __init__(
+        self, folder: Path, step: int = 0, progress: float = 0.0, quiet: bool = False, tensorboard: bool = False
+    ):
         self.folder, self.quiet = folder, quiet
         self.rewind(step)
-        self._page_due = 0.0
+        self._next_page = 0.0
         on_terminal = sys.stderr.isatty() and not quiet
         self.bar = tqdm(
             total=100.0,
-            initial=100 * done,
+            initial=100 * progress,
             disable=not on_terminal,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
             dynamic_ncols=True,
         )
         self.lines = not on_terminal and not quiet
-        self.board: Any = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ValueError(
-                    "trainer.tensorboard=true needs the tensorboard package; type pip install 'gancli[tensorboard]'"
-                ) from None
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self.board = _tensorboard_writer(folder, step) if tensorboard else None
 
-    def event(self, name: str, **facts: Any) -> None:
-        """Something that happens once: started, resumed, stopped, failed, finished."""
-        self.fact(name, **facts)
-        self.log(f"{name}: {facts['message']}" if "message" in facts else name)
+    def event(self, name: str, **values: Any) -> None:
+        """Log something that happens once, such as started, stopped or a warning, to metrics.jsonl and log.txt."""
+        self.fact(name, **values)
+        self.log(f"{name}: {values['message']}" if "message" in values else name)
 
-    def fact(self, name: str, **facts: Any) -> None:
-        """As an event, but for programs: no line of the log."""
-        append_row(self.folder, {"event": name, **facts})
+    def fact(self, name: str, **values: Any) -> None:
+        """Write an event to metrics.jsonl alone."""
+        append_row(self.folder, {"event": name, **values})
 
-    def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`: it will be logged again."""
-        self.monitor = Monitor()
-        for row in cut_back(self.folder, step):
-            self.monitor.add(row)  # what it finds in them was told when they were written
+    def rewind(self, step: int) -> list[Row]:
+        """Remove what was logged after `step`; return the rows and events that are left."""
         self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
+        return cut_back(self.folder, step)
 
     def log(self, text: str) -> None:
-        """A line for log.txt, and for the terminal unless the run is quiet."""
+        """Write a line to log.txt and, unless the run is quiet, to the terminal."""
         self.note(text)
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
 
     def note(self, text: str) -> None:
-        """A line for log.txt alone."""
+        """Write a line to log.txt alone."""
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """A row of metrics.jsonl, and what it tells of the run's health."""
+    def metrics(self, step: int, values: dict[str, float]) -> Row:
+        """Append a row to metrics.jsonl and return it."""
         row = {"step": step, **values}
         append_row(self.folder, row)
-        for seen in self.monitor.add(row):
-            self.event(seen.kind, step=seen.step, finding=seen.finding, message=seen.message)
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
+        return row
 
     def progress(
-        self, step: int, seen: int, seconds: float, progress: float, values: dict[str, float], told: str = ""
-    ) -> None:
-        """How the run is doing, as a row and on the terminal; `seen` images and `seconds` are of the whole run.
+        self, step: int, images: int, seconds: float, progress: float, values: dict[str, float], evaluation: str = ""
+    ) -> Row:
+        """Log how far the run is, as a row and on the terminal. Return the row.
 
-        told: on the terminal alone, of the last evaluation.
+        Args:
+            images, seconds: of the whole run, including what came before a resume.
+            progress: fraction of the budget that is used.
+            evaluation: result of the last evaluation, for the terminal only.
         """
         now = time.perf_counter()
-        before = self._last or (now - max(seconds, 1e-9), 0)
-        rate = (seen - before[1]) / max(now - before[0], 1e-9)
-        self._last = (now, seen)
-        self.metrics(step, {"kimg": seen / 1000, "minutes": seconds / 60, "images_per_second": rate, **values})
-        aside = ("lr", "gradient_norm")  # in metrics.jsonl and on the page
-        shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(aside)]
+        last_time, last_images = self._last or (now - max(seconds, 1e-9), 0)
+        rate = (images - last_images) / max(now - last_time, 1e-9)
+        self._last = (now, images)
+        row = self.metrics(step, {"kimg": images / 1000, "minutes": seconds / 60, "images_per_second": rate, **values})
+        hidden = ("lr", "gradient_norm")  # these are in metrics.jsonl and on the page
+        shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(hidden)]
         text = "  ".join([f"step {step:,}", f"{rate:,.0f} images/s", *shown])
         self.note(text)
-        text += f"  {told}" if told else ""
+        text += f"  {evaluation}" if evaluation else ""
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(100 * progress - self.bar.n)
         if self.lines:
             left = seconds * (1 - progress) / max(progress, 1e-9) / 60
             print(f"{100 * progress:3.0f}%  {text}  {left:.1f} min left", file=sys.stderr, flush=True)
-        self.page()
+        return row
 
-    def grid(self, step: int, picture: Image.Image) -> Path:
-        """Keep a grid of samples as samples/step-N.png."""
-        path = images.write(picture, self.folder / "samples" / f"step-{step:07d}.png")
+    def grid(self, step: int, image: Image.Image) -> Path:
+        """Write a grid of samples to samples/step-N.png."""
+        path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png")
         if self.board:
             import numpy as np
 
-            self.board.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+            self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
     def history(self, rows: int) -> Path | None:
-        """samples/history.png: the same noise over time, the top row of up to ten grids one below the other."""
+        """Write samples/history.png: the top row of up to ten grids, oldest first, all of the same noise.
+
+        Args:
+            rows: rows of images in a grid.
+        """
         paths = sorted((self.folder / "samples").glob("step-*.png"))
         if not paths:
             return None
-        spread = min(HISTORY_ROWS, len(paths))
-        chosen = [paths[round(i * (len(paths) - 1) / max(1, spread - 1))] for i in range(spread)]
+        n = min(HISTORY_ROWS, len(paths))
+        chosen = [paths[round(i * (len(paths) - 1) / max(1, n - 1))] for i in range(n)]
         tops = []
         for path in chosen:
-            with Image.open(path) as picture:
-                tops.append(picture.crop((0, 0, picture.width, picture.height // rows)))
+            with Image.open(path) as image:
+                tops.append(image.crop((0, 0, image.width, image.height // rows)))
         return images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
 
     def page(self, now: bool = False) -> None:
-        """Rewrite index.html, if it is a while since, or at once."""
-        begun = time.perf_counter()
-        if now or begun > self._page_due:
+        """Write index.html, unless it was written a short while ago; with `now` in any case."""
+        begin = time.perf_counter()
+        if now or begin > self._next_page:
             write_page(self.folder)
-            done = time.perf_counter()
-            self._page_due = done + max(PAGE_SECONDS, PAGE_SHARE * (done - begun))
+            end = time.perf_counter()
+            self._next_page = end + max(PAGE_SECONDS, PAGE_INTERVAL * (end - begin))
 
     def close(self) -> None:
         self.bar.close()
@@ -146,27 +150,35 @@ class RunLogger:
             self.board.close()
 
 
-def append_row(folder: Path, row: dict[str, Any]) -> None:
-    """One more line of metrics.jsonl."""
+def append_row(folder: Path, row: Row) -> None:
+    """Append a line to metrics.jsonl, floats with six decimals."""
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()}) + "\n")
 
 
-def cut_back(folder: Path, step: int) -> list[dict[str, Any]]:
-    """Leave in metrics.jsonl what was logged up to `step`; gives the rows that are left."""
+def cut_back(folder: Path, step: int) -> list[Row]:
+    """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
     file = folder / "metrics.jsonl"
     if not file.exists():
         return []
-    kept, rows = [], []
+    lines, rows = [], []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # the last line of a run that was killed while writing it
+            continue  # the last line of a run that was killed while it wrote
         if row.get("step", 0) <= step:
-            kept.append(line + "\n")
+            lines.append(line + "\n")
             rows.append(row)
-    partial = file.with_name(".metrics.jsonl.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, "".join(lines))
     return rows
+
+
+def _tensorboard_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            "trainer.tensorboard=true needs the tensorboard package; type pip install 'gancli[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

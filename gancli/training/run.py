@@ -29,6 +29,7 @@ from gancli.inference.generator import noise
 from gancli.inference.purpose import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
+from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.hardware import describe, multiplies_bf16
 from gancli.runtime.locks import RunBusy, RunLock
@@ -38,9 +39,10 @@ from gancli.training import Budget, Trainer
 from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import allowed
 from gancli.training.cuda_graphs import CudaGraphs, unrecordable
-from gancli.training.distributed import here
+from gancli.training.distributed import choose_device, share_state
 from gancli.training.ema import EMA
 from gancli.training.evaluation import Best, Evaluation
+from gancli.training.monitor import Monitor
 from gancli.training.preflight import is_long, out_of_memory, preflight
 
 COMPARED = 1000  # real images that a objective's measures look at
@@ -58,7 +60,10 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     name = f"{number}  {' '.join(overrides)}"
     run = None
     try:
-        with deterministic(cfg.deterministic), RunLock(folder) if here().first else contextlib.nullcontext() as lock:
+        with (
+            deterministic(cfg.deterministic),
+            RunLock(folder) if ranks.is_first() else contextlib.nullcontext() as lock,
+        ):
             run = Run(cfg, folder, overrides, quiet=swept)
             run.warnings += [lock.remark] if lock and lock.remark else []
             value = run.train()
@@ -68,7 +73,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
         if run and out_of_memory(error):
             error = run.too_large(error)
         failed, busy = isinstance(error, Exception), isinstance(error, RunBusy)
-        if here().first:
+        if ranks.is_first():
             if failed and not busy and (swept or run):
                 leave_traces(folder, error, overrides)  # type: ignore[arg-type]
             else:
@@ -81,7 +86,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
         raise error
     if swept:
         print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
-    elif here().first:
+    elif ranks.is_first():
         print(folder)
     return value
 
@@ -124,18 +129,17 @@ class Run:
             raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
         if cfg.trainer.preflight not in ("auto", True, False):
             raise ValueError(f"trainer.preflight={cfg.trainer.preflight} is not auto, true or false; type one of them")
-        self.ranks = here()
-        device = self.ranks.device(cfg.device)
+        device = choose_device(cfg.device)
         self.keeper = CheckpointManager(
             folder / "checkpoints",
             *(self.options.checkpoint_every, self.options.checkpoint_minutes),
             *(self.options.keep_every, self.options.keep_last),
         )
-        found = checkpoint.newest(self.keeper.folder, device) if self.ranks.first else None
+        found = checkpoint.newest(self.keeper.folder, device) if ranks.is_first() else None
         self.resumed = found[0] if found else None
         self.resumed_from = found[1] if found else None
         self.warnings += [found[2]] if found and found[2] else []
-        self.data: ImageDataset | ImageCrops = self.ranks.in_turn(lambda: build(cfg.data.source))
+        self.data: ImageDataset | ImageCrops = ranks.in_turn(lambda: build(cfg.data.source))
         if "between" in cfg.model and not len(self.data.sources):
             self.data = two_classes(self.data, *cfg.model.between)
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
@@ -152,18 +156,18 @@ class Run:
         objective = build(cfg.model.objective)
         objective.check(self.data)
         # Settled once for all processes and sessions, whatever machines they are on.
-        precision = self.ranks.of_first(self._precision(objective, device))
+        precision = ranks.from_first(self._precision(objective, device))
         self.config["trainer"]["precision"] = cfg.trainer.precision = precision
         batches = BatchLoader(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
-            *(self.ranks.rank, self.ranks.size),
+            *(ranks.rank(), ranks.world_size()),
             prefetch=AHEAD if device.type == "cuda" else 0,
         )
         optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
         graphs = None
         if device.type == "cuda" and self.options.graphs:
-            reason = unrecordable(objective, optimizers.values(), beta2, self.ranks.size)
+            reason = unrecordable(objective, optimizers.values(), beta2, ranks.world_size())
             graphs = None if reason else CudaGraphs(device)
             self.warnings += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
@@ -180,7 +184,6 @@ class Run:
             precision=self.options.precision,
             channels_last=self.options.channels_last,
             compile=self.options.compile,
-            ranks=self.ranks,
             sync_bn=self.options.sync_bn,
             graphs=graphs,
         )
@@ -193,9 +196,9 @@ class Run:
                     f"what the run in {folder} has learned does not fit {'; '.join(self.allowed) or 'this version'} "
                     f"({checkpoint.sentence(error)}); resume without, or begin anew with trainer.start={folder}"
                 ) from error
-        elif self.options.start and self.ranks.first:
+        elif self.options.start and ranks.is_first():
             self._start_from(self.options.start, device)
-        self.ranks.begin_alike(self.trainer)
+        share_state(self.trainer)
         self._fix_preview(cfg, device)
         self._prepare_evaluation(device)
         self.finished = self.trainer.progress >= 1 or self.is_over  # before it is asked to train
@@ -252,7 +255,7 @@ class Run:
         """What is evaluated of the average, where that is asked for, and the best there was."""
         options, self.evaluation, self.best = self.options, None, None
         self.told, self.spent, self.began = "", 0.0, self.trainer.seconds  # of evaluations, in this session
-        if options.evaluate_every and self.ranks.first:
+        if options.evaluate_every and ranks.is_first():
             data = self.config["data"]
             name = " ".join(str(part) for part in (data["name"], data.get("path")) if part)
             self.evaluation = Evaluation(
@@ -275,7 +278,7 @@ class Run:
     def is_over(self) -> bool:
         """Whether so many evaluations have been no better that the run ends."""
         patience = self.options.evaluate_patience
-        return self.ranks.of_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
+        return ranks.from_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
 
     def _sources(self, entries: torch.Tensor) -> torch.Tensor:
         """What belongs to these images of the data, or lies as far along in a set of another length; or nothing."""
@@ -286,7 +289,7 @@ class Run:
         """Play the rounds that are left; log, picture and save as they come due."""
         trainer, options = self.trainer, self.options
         if self.finished:
-            if not self.ranks.first:
+            if not ranks.is_first():
                 return None
             self.keeper.clean(self.resumed_from)  # it may have been killed in its very last save
             if not self.quiet:
@@ -300,9 +303,10 @@ class Run:
             score = before.latest(self.headline)
             return score if score is None or self.lower_is_better else -score
         self.record: Any = Silence()
-        if self.ranks.first:
+        if ranks.is_first():
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
             self.record = RunLogger(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
+            self.rewind()
             self.keeper.clean(self.resumed_from)
         self.keeper.seconds, self.keeper.log = trainer.seconds, self.record.note
         self.introduce()
@@ -313,7 +317,7 @@ class Run:
                 self.picture(measured=trainer.progress >= 1)  # an untrained one says nothing
                 self.save()
             for step in trainer.rounds():
-                signum = self.ranks.any(stop.signum or 0)
+                signum = ranks.largest(stop.signum or 0)
                 due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample")]
                 due.append(self.keeper.due(step, trainer.seconds))
                 due.append(bool(options.evaluate_every) and step % options.evaluate_every == 0)
@@ -334,7 +338,7 @@ class Run:
                     reason = Stopped(signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
                     self.record.page(now=True)
-                    self.ranks.any(0)  # who ends first would end the others, and the first may still be writing
+                    ranks.largest(0)  # who ends first would end the others, and the first may still be writing
                     raise reason
                 if due[3] and self.is_over:
                     break
@@ -388,14 +392,14 @@ class Run:
         told = f"{self.best.figure} {self.score:.4g}{{at}}{best} ({took:.1f} s, {share:.1%} of the time)"
         self.told = told.format(at=f" at {step:,}")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.record.metrics(step, {**finite, "evaluate_seconds": took})
+        self.watch(self.record.metrics(step, {**finite, "evaluate_seconds": took}))
         self.record.note(f"step {step:,}  {told.format(at='')}")
         return step
 
     def try_first(self) -> None:
         """Try all that a long run will do; what it will take goes into the log. ValueError where it will not do."""
         trainer, options = self.trainer, self.options
-        if self.ranks.size > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
+        if ranks.world_size() > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
             return
         trial = preflight(trainer, self.try_picture, self.try_save)
         pictures, saves = trial.rounds // options.sample_every, trial.rounds // options.checkpoint_every
@@ -458,7 +462,7 @@ class Run:
 
     def broken(self) -> str:
         """What is not finite where it is saved: one verdict for all processes."""
-        return self.ranks.of_first(self.trainer.broken())
+        return ranks.from_first(self.trainer.broken())
 
     def mend(self, what: str, again: bool = True) -> None:
         """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
@@ -467,8 +471,8 @@ class Run:
         """
         trainer = self.trainer
         self.keeper.wait()
-        found = checkpoint.newest(self.keeper.folder, trainer.device) if self.ranks.first else None
-        content = self.ranks.of_first(found[0] if found else {})
+        found = checkpoint.newest(self.keeper.folder, trainer.device) if ranks.is_first() else None
+        content = ranks.from_first(found[0] if found else {})
         seen = f"at step {trainer.step:,} {what} is not a finite number"
         good = f"the last checkpoint, of step {content['step']:,}, is good"
         if self.options.on_nan == "stop" or not again or trainer.rollbacks == self.options.rollbacks:
@@ -480,11 +484,23 @@ class Run:
         trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        self.record.rewind(trainer.step)
+        if self.ranks.first:
+            self.rewind()
         tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
         self.record.event(
             "rollback", step=trainer.step, message=f"{seen}; {good}: from there again at half the rate ({tries})"
         )
+
+    def rewind(self) -> None:
+        """Remove what was logged after this step, and start the health monitor from the rows that are left."""
+        self.monitor = Monitor()
+        for row in self.record.rewind(self.trainer.step):
+            self.monitor.add(row)  # its events are in the log already
+
+    def watch(self, row: dict[str, Any] | None) -> None:
+        """Log the warnings that a new row begins or ends; a process that is not the first has no rows."""
+        for event in self.monitor.add(row) if row else []:
+            self.record.event(event.kind, step=event.step, finding=event.finding, message=event.message)
 
     def introduce(self) -> None:
         """The first lines of the log: what is trained, on what, where."""
@@ -529,7 +545,9 @@ class Run:
             self.record.log(f"remark: rounds are played kernel by kernel: {trainer.graphs.refused}")
         rate = next(iter(trainer.optimizers.values())).param_groups[0]["lr"]
         values = {**trainer.read(), "lr": rate}
-        self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)
+        row = self.record.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, self.told)
+        self.watch(row)
+        self.record.page()
         return trainer.step
 
     @torch.no_grad()
@@ -545,7 +563,7 @@ class Run:
     def picture(self, measured: bool = True) -> int:
         """The grid into samples/, the figures into metrics.jsonl."""
         trainer = self.trainer
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.score = math.nan
             return trainer.step
         self.record.grid(trainer.step, self.look())
@@ -555,12 +573,13 @@ class Run:
         if not self.best:
             self.score = values[trainer.objective.headline]
         # What cannot be told of these data is left out.
-        self.record.metrics(trainer.step, {name: value for name, value in values.items() if math.isfinite(value)})
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.watch(self.record.metrics(trainer.step, finite))
         return trainer.step
 
     def save(self) -> None:
         """checkpoints/last.pt, and now and then one that is kept."""
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.keeper.seconds = self.trainer.seconds
             return
         self.keeper.save(self.content, self.trainer.step, self.trainer.seconds)

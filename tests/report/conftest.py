@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fabricate import MakeRun, metric_row
 from PIL import Image
+from run_fixtures import MakeRun, metric_row
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import re
 from pathlib import Path
 
 import pytest
-from fabricate import MakeRun, evaluated, metric_row, protocol
 from PIL import Image
+from run_fixtures import MakeRun, evaluated, metric_row, protocol
 
 from gancli.commands import report
 from gancli.report.leaderboard import NOTE, Table, higher_is_better, ranked, write_leaderboard

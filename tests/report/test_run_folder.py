@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import MakeRun, evaluated, metric_row, protocol
+from run_fixtures import MakeRun, evaluated, metric_row, protocol
 
 from gancli.report.run_folder import Score, find_runs, read_run
 

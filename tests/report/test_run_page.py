@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fabricate import MakeRun, metric_row
 from PIL import Image
+from run_fixtures import MakeRun, metric_row
 
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import curve, resume_command, write_page
