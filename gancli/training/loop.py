@@ -77,7 +77,7 @@ class Trainer:
         }
         self.ema, self.graphs, self.graph_safe = ema(objective.G), graphs, graph_safe
         # On a GPU what differs from round to round lies in tensors: recorded or not, a round is the same to the bit.
-        self.in_tensors = batches.ahead > 0
+        self.in_tensors = batches.prefetch_count > 0
         if self.in_tensors:
             self.ema.weight = torch.zeros((), device=device)
             self._rates_in_tensors()

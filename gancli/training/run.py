@@ -163,7 +163,7 @@ class Run:
         batches = BatchLoader(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
             *(ranks.rank(), ranks.world_size()),
-            ahead=AHEAD if device.type == "cuda" else 0,
+            prefetch=AHEAD if device.type == "cuda" else 0,
         )
         optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None

@@ -46,7 +46,7 @@ def trainer(tmp_path: Any, *words: str, ahead: int = 7) -> Any:
         cfg = compose("train", [*TINY, "trainer.steps=60", "data.flip=true", *words])
     run = Run(cfg, tmp_path / "run", [], quiet=True)
     made = run.trainer
-    made.batches.ahead = ahead
+    made.batches.prefetch_count = ahead
     made.in_tensors = ahead > 0
     if ahead:
         made.ema.weight = torch.zeros(())
@@ -125,7 +125,7 @@ def test_numbers_ahead_and_in_tensors_change_nothing_but_roundings(tmp_path):
 @pytest.mark.parametrize("flip", [False, True])
 def test_batches_brought_ahead_are_the_same(flip):
     data = digits(8)
-    one, many = (BatchLoader(data, 32, 10, flip, 0, torch.device("cpu"), ahead=ahead) for ahead in (0, 5))
+    one, many = (BatchLoader(data, 32, 10, flip, 0, torch.device("cpu"), prefetch=ahead) for ahead in (0, 5))
     for start, count in (
         (0, 2),
         (2, 2),
