@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, choices
+from gancli.data.by_name import load_by_name
 from gancli.data.classes import class_index, one_hot
-from gancli.data.named import named
 from gancli.inference import latents
 from gancli.inference.generator import Generator, Latents, noise
 from gancli.inference.generator import load as load_generator
@@ -93,7 +93,7 @@ def direction_between_classes(G: Generator, classes: Sequence[int | str], data: 
         data = str(trained.get("path") or trained["name"])
         if data not in choices("data") and not Path(data).is_dir():
             raise ValueError("this model's training data is not here; type data=mnist, or data=DIR of class folders")
-    labelled = named(data, G.size, G.channels)
+    labelled = load_by_name(data, G.size, G.channels)
     if not labelled.classes:
         raise ValueError(f"data={data} has no classes; type data=mnist, or data=DIR of class folders")
     a, b = (class_index(name, labelled.class_names, labelled.classes) for name in classes)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from PIL import Image
 
 from gancli.data.image_modes import array_to_tensor, image_to_array, warn
+from gancli.images import with_channels
 from gancli.inference.batch import Batch, Item, say
 from gancli.inference.reconstructor import load_reconstructor
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import printable
-from gancli.transforms.tasks import with_channels
 
 
 def main(

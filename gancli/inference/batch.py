@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gancli.config import UsageError
-from gancli.data.image_files import EXTENSIONS, walk
+from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference.image_io import (
     FORMATS,
@@ -227,8 +227,8 @@ def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[
 
 def find_in_folder(folder: Path, to: Path, suffix: str, extension: str) -> list[Item | Failure]:
     """Return the images at any depth of a folder, mirrored into `to`; what already lies in `to` is no input."""
-    refused: list[tuple[str, str]] = []
-    sources = [folder / name for name in sorted(walk(folder, refused))]
+    names, refused = walk_images(folder)
+    sources = [folder / name for name in names]
     inside = to.resolve() if folder.resolve() != to.resolve() else None
     items = [
         Item(source, to / subfolder / f"{source.stem}{suffix}{extension}", subfolder)

@@ -22,10 +22,11 @@ from gancli.data.image_modes import (
     tensor_to_array,
     warn,
 )
+from gancli.images import with_channels
 from gancli.inference import purpose
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.inference.translator import check_channels
-from gancli.transforms.tasks import centre, with_channels
+from gancli.transforms.masks import centre
 
 
 class Inpainter(Tiler):
@@ -73,7 +74,7 @@ class Inpainter(Tiler):
             inside = hole[top:bottom, left:right, 0]
             result[top:bottom, left:right, :n][inside] = tensor_to_array(with_channels(y, n), image.mode)[inside]
             progress((right - left) * (bottom - top))
-        return copy_metadata(image, images.to_picture(result))
+        return copy_metadata(image, images.to_pil(result))
 
 
 def read_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:

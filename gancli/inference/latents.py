@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
-from gancli.data.image_files import FITS, decode, each, fitted
+from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
@@ -46,10 +46,10 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
         ValueError: with the reason, without the path.
     """
     if fit:
-        check_choice("fit", fit, FITS)
+        check_choice("fit", fit, FIT_MODES)
     if G.channels not in (1, 3):
         raise ValueError("is an image, and this model generates points of the plane; type another ckpt=")
-    image = next(each(lambda file: decode(file)[0], [path]))
+    image = next(map_parallel(lambda file: decode_image(file)[0], [path]))
     if isinstance(image, str):
         raise ValueError(image)
     if image.size != (G.size, G.size) and not fit:
@@ -57,7 +57,7 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
             f"is {image.width}x{image.height} and this model's images are {G.size}x{G.size}; "
             f"type fit=crop or fit=pad to fit it"
         )
-    array = fitted(image, G.size, G.channels, fit or "squash")  # unchanged at its own size
+    array = fit_image(image, G.size, G.channels, fit or "squash")  # unchanged at its own size
     return to_float(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
 
 

@@ -61,7 +61,7 @@ def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
     """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     for i, array in enumerate(images.to_array(x)):
         folder = path if labels is None else path / class_folder(G, int(labels[i]))
-        images.write(images.to_picture(array), folder / f"{i:06d}.png")
+        images.write(images.to_pil(array), folder / f"{i:06d}.png")
 
 
 # x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.

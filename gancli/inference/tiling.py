@@ -81,7 +81,7 @@ class Tiler:
         for (left, top, right, bottom), y in self.tiles(
             lambda l, t, r, b: array_to_tensor(pixels[t:b, l:r]), image.width, image.height
         ):
-            result.paste(images.to_picture(tensor_to_array(y, mode)), (s * left, s * top))
+            result.paste(images.to_pil(tensor_to_array(y, mode)), (s * left, s * top))
             progress((right - left) * (bottom - top))
         if alpha:
             result.putalpha(resize_alpha(alpha, result.size))

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gancli.data.image_modes import is_grey, standardize, warn
+from gancli.images import with_channels
 from gancli.inference import purpose
 from gancli.inference.tiling import Progress, Tiler
 from gancli.runtime.checks import check_choice
-from gancli.transforms.tasks import with_channels
 
 DIRECTIONS = ("there", "back")
 
