@@ -15,7 +15,7 @@ import yaml
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
 from gancli.config import CONFIGS
-from gancli.data.named import named
+from gancli.data.by_name import load_by_name
 from gancli.evaluation import autoencoders, generative, image_to_image, super_resolution
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
@@ -173,7 +173,7 @@ def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
     if options.reference:
         real = ImageFolder("reference", options.reference, *shape)
     else:
-        data = named(options.data, options.size or None, options.channels or None, options.split)
+        data = load_by_name(options.data, options.size or None, options.channels or None, options.split)
         split = options.split if has_split(options.data) else "none"
         real = EvaluationSet(data, printable(options.data), split, options.n, options.seed)
     return generative.evaluate_images(fake, real, options.metrics, options.inception, device)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gancli.data.image_files import decode, each, find, fitted
+from gancli.data.image_files import decode_image, fit_image, map_parallel, walk_images
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.text import printable
@@ -46,20 +46,19 @@ class ImageFolder:
 
     def _readable(self) -> tuple[list[Path], dict[Shape, str]]:
         """Return the images that can be read, and for each shape the name of one image that has it."""
-        if not Path(self.path).expanduser().is_dir():
+        root = Path(self.path).expanduser()
+        if not root.is_dir():
             raise ValueError(
                 f"{self.key}={self.path} is neither a folder nor an .npz file; type {self.key}=DIR, a folder of "
                 f"images, or {self.key}=x.npz, as gan sample writes it"
             )
-        listing = find(self.path)
-        # Images beside class folders have no class, which does not matter here.
-        names = sorted([*listing.names, *(name for name, why in listing.skipped if "lies beside" in why)])
+        names = sorted(walk_images(root)[0])
         files, shapes = [], dict[Shape, str]()
-        for name, shape in zip(names, each(_shape, [listing.root / name for name in names])):
+        for name, shape in zip(names, map_parallel(_shape, [root / name for name in names])):
             if isinstance(shape, str):
                 print(f"gan: {printable(name)} was left out: {printable(shape)}", file=sys.stderr)
             else:
-                files.append(listing.root / name)
+                files.append(root / name)
                 shapes.setdefault(shape, printable(name))
         if not files:
             raise ValueError(f"no image in {self.key}={self.path} can be read; type {self.key}=DIR, a folder of images")
@@ -104,17 +103,17 @@ class ImageFolder:
     def _read(self, indices: Tensor) -> list[np.ndarray]:
         if self.array is not None:
             arrays = (a.squeeze(-1) if a.shape[-1] == 1 else a for a in self.array[indices.numpy()])
-            return [fitted(Image.fromarray(array), self.size, self.channels, "crop") for array in arrays]
+            return [fit_image(Image.fromarray(array), self.size, self.channels, "crop") for array in arrays]
         images = []
         files = [self.files[i] for i in indices.tolist()]
-        for file, image in zip(files, each(self._read_file, files)):
+        for file, image in zip(files, map_parallel(self._read_file, files)):
             if isinstance(image, str):  # it was readable a moment ago
                 raise ValueError(f"{printable(str(file))} {image}")
             images.append(image)
         return images
 
     def _read_file(self, file: Path) -> np.ndarray:
-        return fitted(decode(file)[0], self.size, self.channels, "crop")
+        return fit_image(decode_image(file)[0], self.size, self.channels, "crop")
 
     def __str__(self) -> str:
         mode = "grey" if self.channels == 1 else "colour"
@@ -123,7 +122,7 @@ class ImageFolder:
 
 def _shape(file: Path) -> tuple[int, int, int]:
     """Return height, width and channels; decode the whole file, so that a torn one is found now."""
-    image = decode(file)[0]
+    image = decode_image(file)[0]
     return image.height, image.width, 1 if image.mode == "L" else 3
 
 

@@ -12,9 +12,10 @@ from gancli.evaluation.reference import EvaluationSet, batched, fixed_seed
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite, paired_means
 from gancli.images import to_float
 from gancli.inference.generator import Generator
+from gancli.metrics.task_psnr import task_psnr
 from gancli.runtime.text import one_line, printable, table
 from gancli.transforms import tasks
-from gancli.transforms.tasks import Given, Task
+from gancli.transforms.tasks import GivenSources, Task
 
 COLUMNS = ("naive", "ours")
 NAMES = {"psnr": "PSNR in dB", "hole_psnr": "PSNR in dB, hole alone"}
@@ -86,14 +87,14 @@ def _task_and_data(
         name = printable(f"{reference.name}, class {source} to class {target}")
         reference = replace(reference, data=two_classes(reference.data, source, target), name=name)
     task = None if two_way else task_of(model.get("task"))
-    if (two_way and not reference.has_two_domains) or (isinstance(task, Given) and not reference.has_pairs):
+    if (two_way and not reference.has_two_domains) or (isinstance(task, GivenSources) and not reference.has_pairs):
         what = "translates between two sets of images" if two_way else "was trained on pairs"
         raise ValueError(
             f"this model {what}, but data={reference.name} is one set; type data=DIR, a folder of images side by side, "
             f"or leave data= out"
         )
     if two_way and reference.has_pairs:
-        task = Given(channels=reference.data.source_channels, target_channels=reference.data.channels)
+        task = GivenSources(channels=reference.data.source_channels, target_channels=reference.data.channels)
     return reference, task
 
 
@@ -106,10 +107,10 @@ def _compare(
     for k, (x, _, sources) in enumerate(reference.batches()):
         with fixed_seed(reference.seed, "task", k):  # on the CPU, so that every device sees the same
             c = task.condition(x, sources)
-        outputs = {"naive": task.naive(c), "ours": translate(network, c, x.shape[1])}
+        outputs = {"naive": task.baseline(c), "ours": translate(network, c, x.shape[1])}
         for i in range(len(x)):
             one = slice(i, i + 1)
-            rows.append({column: task.compare(images[one], x[one], c[one]) for column, images in outputs.items()})
+            rows.append({column: task_psnr(task, images[one], x[one], c[one]) for column, images in outputs.items()})
         if not first:
             given = c[:, :-1] if task.masked else c
             first = {name: t[:EXAMPLES] for name, t in (("given", given), ("ours", outputs["ours"]), ("real", x))}

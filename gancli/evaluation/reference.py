@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gancli.config import CONFIGS, build, choices, keys, register_resolvers
+from gancli.data.by_name import load_by_name
 from gancli.data.dataset import ImageDataset
-from gancli.data.named import named
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.checks import check_choice, check_number
@@ -154,7 +154,7 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
     if word:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or Path(word).expanduser().is_dir()):
-            return named(word, size, channels, split), word, split if has_split(word) else "none"
+            return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
         name, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
     data = build_data(name, settings)

@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from gancli import images as pixels
 from gancli.checkpoint.format import versions
-from gancli.data.image_files import decode, walk
+from gancli.data.image_files import decode_image, walk_images
 from gancli.evaluation.result import EvaluationResult, contact_sheet, paired_means
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
-from gancli.networks.sr import enlarged
 from gancli.runtime.text import printable, table
 from gancli.transforms.degradation import Degradation
 
@@ -42,7 +41,7 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
         except ValueError as error:
             warnings.append(f"{name}: {error}")
             continue
-        outputs = {"bicubic": enlarged(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
+        outputs = {"bicubic": pixels.enlarge(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
         metrics = {column: fidelity(image, real, upscaler.scale) for column, image in outputs.items()}
         rows.append({"image": name, **metrics})
         given += low is not None
@@ -81,7 +80,7 @@ def find_pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
     if not images or not folder.is_dir():
         what = f"images={images} is not a folder" if images else "no images were given"
         raise ValueError(f"{what}; type images=DIR, a folder of large images")
-    names = sorted(walk(folder, []))
+    names = sorted(walk_images(folder)[0])
     if not names:
         raise ValueError(f"there is no image in images={images}; type images=DIR, a folder of large images")
     stems = {str(Path(name).with_suffix("")): name for name in names}
@@ -117,7 +116,7 @@ def read_pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]
 
 def _read(path: Path) -> Tensor:
     """Return an image file as (1, C, H, W) in [-1, 1], C 1 or 3."""
-    array = np.array(decode(path)[0])
+    array = np.array(decode_image(path)[0])
     return pixels.to_float(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None])
 
 
@@ -157,4 +156,4 @@ def _centre_crops(small: Tensor, bicubic: Tensor, ours: Tensor, real: Tensor, sc
     h, w = (min(CROP, side) for side in real.shape[2:])
     top, left = (real.shape[2] - h) // 2, (real.shape[3] - w) // 2
     crops = [pixels.to_array(x[:, :, top : top + h, left : left + w])[0] for x in (nearest, bicubic, ours, real)]
-    return [pixels.to_picture(array).convert("RGB") for array in crops]
+    return [pixels.to_pil(array).convert("RGB") for array in crops]

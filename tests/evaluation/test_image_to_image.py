@@ -40,7 +40,7 @@ def test_pix2pix_is_compared_with_a_baseline_without_network(evaluate, trained):
     with torch.no_grad():
         ours = network(c[:, :0, 0, 0], c)
     assert results["mean"]["ours"]["psnr"] == pytest.approx(rgb_psnr(ours, x).mean().item(), rel=1e-4)
-    assert results["mean"]["naive"]["psnr"] == pytest.approx(rgb_psnr(task.naive(c), x).mean().item())
+    assert results["mean"]["naive"]["psnr"] == pytest.approx(rgb_psnr(task.baseline(c), x).mean().item())
     assert results["protocol"]["task"].startswith("Colorize(channels=1") and results["protocol"]["task"] in out
     gain = results["mean"]["ours"]["psnr"] - results["mean"]["naive"]["psnr"]
     assert float(out.splitlines()[1].split()[-1]) == pytest.approx(gain, abs=0.006)
@@ -109,7 +109,7 @@ def test_cyclegan_is_compared_with_targets_on_pairs(gan, evaluate, trained, tmp_
     assert "mean" not in results and (results["protocol"]["n"], results["protocol"]["sources"]) == (8, 9)
     side_by_side("pairs")
     results, out, _ = evaluate(run, "data=pairs/", "out=side.png")
-    assert set(results) == {"protocol", "mean", "cycle_error"} and "Given(" in out
+    assert set(results) == {"protocol", "mean", "cycle_error"} and "GivenSources(" in out
     assert results["mean"]["naive"]["psnr"] == pytest.approx(20 * np.log10(255 / 90), abs=0.01)
     code, _, err = gan("evaluate", run, "data=digits")
     assert code == 1 and "translates between two sets of images, but data=digits is one set" in err
