@@ -128,7 +128,7 @@ def test_images_that_differ_need_a_size_and_channels(gan):
         (("images=fake", "n=10"), "20 images or more on either side, but there are 10"),
         (("images=fake", "metrics=[fdi_mnist]"), "no score 'fdi_mnist'; did you mean fd_mnist"),
         (("images=fake", "metrics=[accuracy_mnist]"), "accuracy_mnist was not computed: the images have no classes"),
-        (("images=fake", "data=digitz"), "there is no data 'digitz'; did you mean digits"),
+        (("images=fake", "data=digitz"), "data=digitz does not exist; did you mean digits"),
     ):
         reference = () if "data=digitz" in words else ("reference=fake",)
         code, _, err = gan("evaluate", *reference, *words)
