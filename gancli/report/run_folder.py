@@ -30,8 +30,8 @@ CHECKPOINTS = ("*.safetensors", "*.pt")  # file names in checkpoints/
 # Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
 SOURCES = ("evaluate", "training", "quick")
 # Entries of a protocol that do not change what its numbers mean.
-NOT_PROTOCOL = ("versions", "command", "time", "weights", "step", "untold", "missing")
-HEADING_KEYS = ("data", "split", "made", "generated", "real")  # entries of a protocol that a reader looks for first
+NOT_PROTOCOL = ("versions", "command", "time", "weights", "step", "skipped")
+HEADING_KEYS = ("data", "split", "generated", "real")  # entries of a protocol that a reader looks for first
 QUICK_ORDER = ("sliced_wasserstein", "elbo", "psnr")  # quick metrics to rank by, in this order
 # Settings of data that do not change the real images of quick metrics.
 TRAINING_DATA_KEYS = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "classes")
@@ -61,7 +61,7 @@ class Score:
 
     @property
     def heading(self) -> str:
-        """The protocol's main entries for a person: `mnist · split test · made 10,000`."""
+        """The protocol's main entries for a person: `mnist · split test · generated 10,000`."""
         return self._describe([key for key in HEADING_KEYS if key in self.protocol])
 
     @property
