@@ -67,7 +67,7 @@ TARGETS = (
     *("os.system", "builtins.eval", "gancli.images.os.getcwd", "gancli.networks.dcgan.nn.Module", "gancli.__main__.x"),
     *("gancli.networks.mlp.__builtins__", "gancli.networks.dcgan.Discriminator", "gancli.networks.layers.Bias"),
     *(
-        "gancli.inference.upscaler.Community",
+        "gancli.inference.upscaler.SpandrelModel",
         "gancli.networks.mlp.Generator.__init__",
         "gancli.networks..mlp",
         ".",

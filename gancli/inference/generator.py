@@ -11,7 +11,7 @@ from gancli.checkpoint.rebuild import BLOCK, restore
 from gancli.data.classes import class_index, one_hot
 from gancli.runtime.seeding import derive_seed
 
-Codes = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes), what G makes N images of
+Latents = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes) of N images
 
 
 def noise(indices: range, z_dim: int, seed: int) -> Tensor:
@@ -92,17 +92,20 @@ class Generator:
                 f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
             )
         z, c = noise(range(n), self.z_dim, seed), one_hot(self.labels(n, classes), self.classes)
-        return self.between((z, c), (z.roll(-1, 0), c.roll(-1, 0)), [f / frames for f in range(frames)])
+        return self.interpolate_latents((z, c), (z.roll(-1, 0), c.roll(-1, 0)), [f / frames for f in range(frames)])
 
-    def between(self, start: Codes, end: Codes, times: Sequence[float]) -> Tensor:
+    def interpolate_latents(self, start: Latents, end: Latents, times: Sequence[float]) -> Tensor:
         """On the way from each code of `start`, time 0, to that of `end`, time 1: (N * len(times), C, H, W)."""
         points = [(slerp(start[0], end[0], t), (1 - t) * start[1] + t * end[1]) for t in times]
         z, c = (torch.stack(part, 1).flatten(0, 1) for part in zip(*points))
-        return self.made(z, c)
+        return self.generate(z, c)
 
-    def made(self, z: Tensor, c: Tensor) -> Tensor:
+    @torch.no_grad()
+    def generate(self, z: Tensor, c: Tensor) -> Tensor:
         """Images (N, C, H, W) of codes z (N, z_dim) and c (N, classes), a one-hot class each or a blend of them."""
-        return torch.cat([self._run(*block) for block in zip(z.split(BLOCK), c.split(BLOCK))])
+        blocks = zip(z.to(self.device).split(BLOCK), c.to(self.device).split(BLOCK))
+        # A network without tanh may leave the range by a little.
+        return torch.cat([self.network(*block).clamp(-1, 1) for block in blocks])
 
     def check_noise(self) -> None:
         """ValueError where this is a model that makes nothing of noise."""
@@ -114,12 +117,7 @@ class Generator:
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """Images (N, C, H, W) of noise z (N, z_dim) and classes (N,)."""
-        return self._run(z, one_hot(labels, self.classes))
-
-    @torch.no_grad()
-    def _run(self, z: Tensor, c: Tensor) -> Tensor:
-        # A network without tanh may leave the range by a little.
-        return self.network(z.to(self.device), c.to(self.device)).clamp(-1, 1)
+        return self.generate(z, one_hot(labels, self.classes))
 
 
 def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Generator:

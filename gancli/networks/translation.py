@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gancli.networks.layers import ReflectionPad, check_choice, init_normal, spectral
-from gancli.networks.unet import WHOLE, need_sources, norm_layer, padded
+from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.networks.unet import WHOLE_IMAGE, need_sources, norm_layer, padded
 
 
 class ResidualBlock(nn.Module):
@@ -40,7 +41,7 @@ class ResidualGenerator(nn.Module):
         need_sources(source_channels)
         self.channels, self.source_channels = channels, source_channels
         # 3 of the first layer, then in steps of 1, 2 and 4 pixels; the last layer 3 again.
-        self.reach = WHOLE if norm == "instance" else 3 + 1 + 2 + 8 * depth + 8 + 4 + 3
+        self.halo = WHOLE_IMAGE if norm == "instance" else 3 + 1 + 2 + 8 * depth + 8 + 4 + 3
         bias = norm == "none"
         layers: list[nn.Module] = [ReflectionPad(3), nn.Conv2d(source_channels, width, 7, bias=bias)]
         layers += [norm_layer(norm, width), nn.ReLU()]
@@ -67,7 +68,7 @@ class TwoWay(nn.Module):
         super().__init__()
         self.there, self.back = there, back
         self.channels, self.source_channels = there.channels, there.source_channels
-        self.multiple, self.reach = there.multiple, there.reach
+        self.multiple, self.halo = there.multiple, there.halo
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return self.there(z, c)
@@ -111,12 +112,9 @@ class PatchDiscriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x."""
-        return self.layers(torch.cat([x, c], 1) if self.source_channels else x)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.layers(torch.cat([x, c], 1) if self.source_channels else x)
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)
 
 
 class TwoDiscriminators(nn.Module):
@@ -126,5 +124,5 @@ class TwoDiscriminators(nn.Module):
         super().__init__()
         self.target, self.source = target, source
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
         return self.target(x, c)

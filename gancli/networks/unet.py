@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from gancli.networks.layers import Dropout, check_choice, init_normal
 
-WHOLE = 1 << 30  # the reach of a network whose tiles never equal the whole
+WHOLE_IMAGE = 1 << 30  # halo of a network that needs the whole image: its tiles never equal the whole
 NORMS = ("batch", "instance", "none")
 
 
@@ -72,7 +72,7 @@ class UNet(nn.Module):
         self.channels, self.masked, self.source_channels = channels, masked, source_channels
         self.multiple = 2**depth
         # On the grid of the coarsest pixels: one of them and its neighbours, down and up.
-        self.reach = WHOLE if norm == "instance" else 4 * self.multiple
+        self.halo = WHOLE_IMAGE if norm == "instance" else 4 * self.multiple
         widths = [width * min(2**i, 8) for i in range(depth)]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i in range(depth):

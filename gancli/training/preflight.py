@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gancli.checkpoint.format import mapped
+from gancli.runtime.hardware import is_out_of_memory
 from gancli.training.loop import Trainer
 
 ROUNDS, MINUTES = 200, 1.0  # a run of as many or more is a long one
@@ -59,7 +60,7 @@ def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], i
             try:
                 size = act()
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise ValueError(
                     f"the grid of samples and its metrics do not fit into the memory of {device}; "
@@ -83,10 +84,10 @@ def kinds(trainer: Trainer) -> dict[float, float]:
     share: dict[float, float] = {}
     for look in range(LOOKS):
         progress = now + (1 - now) * look / LOOKS
-        # A move's loss is a method, or one with arguments filled in; a penalty may have no weight for a time.
-        moves = [(player, getattr(loss, "func", loss).__qualname__) for player, loss in objective.updates(0, progress)]
-        penalty = getattr(objective, "penalty", None)
-        at = first.setdefault((tuple(moves), bool(penalty and penalty.due(0, progress))), progress)
+        # Of a weight that changes all the time only counts whether it is 0.
+        keys = [update.key for update in objective.updates(0, progress)]
+        phase = tuple((*key[:2], tuple((name, bool(value)) for name, value in key[2])) for key in keys)
+        at = first.setdefault(phase, progress)
         share[at] = share.get(at, 0.0) + 1 / LOOKS
     return share
 
@@ -101,7 +102,7 @@ def try_rounds(trainer: Trainer) -> tuple[float, float]:
                 shown, took = try_round(trainer, progress)
             except (RuntimeError, MemoryError, ValueError) as error:
                 # A smaller batch may be one that packing does not divide, or batch norm does not take.
-                if not out_of_memory(error) and batches.batch_size == whole:
+                if not is_out_of_memory(error) and batches.batch_size == whole:
                     raise
             else:
                 images, seconds = images + share * shown, seconds + share * took
@@ -133,12 +134,6 @@ def try_round(trainer: Trainer, progress: float) -> tuple[int, float]:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - begun)
     return trainer.images - before, min(seconds)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is how an allocator says that there is no more: each has its own words."""
-    words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -27,10 +27,12 @@ from gancli.data.loader import BatchLoader
 from gancli.data.pairs import two_classes
 from gancli.inference.generator import noise
 from gancli.inference.purpose import command_for
+from gancli.objectives.gan import warnings_about
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
+from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.hardware import describe, multiplies_bf16
+from gancli.runtime.hardware import describe, is_out_of_memory, multiplies_bf16
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.signals import Stopped, StopRequest
@@ -38,11 +40,11 @@ from gancli.training import Budget, Trainer
 from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import allowed
 from gancli.training.cuda_graphs import CudaGraphs, unrecordable
-from gancli.training.distributed import here
+from gancli.training.distributed import choose_device, share_state
 from gancli.training.ema import EMA
 from gancli.training.evaluation import Best, Evaluation
 from gancli.training.monitor import Monitor
-from gancli.training.preflight import is_long, out_of_memory, preflight
+from gancli.training.preflight import is_long, preflight
 
 COMPARED = 1000  # real images that a objective's measures look at
 POINTS = 1024  # in a scatter plot
@@ -59,17 +61,20 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     name = f"{number}  {' '.join(overrides)}"
     run = None
     try:
-        with deterministic(cfg.deterministic), RunLock(folder) if here().first else contextlib.nullcontext() as lock:
+        with (
+            deterministic(cfg.deterministic),
+            RunLock(folder) if ranks.is_first() else contextlib.nullcontext() as lock,
+        ):
             run = Run(cfg, folder, overrides, quiet=swept)
             run.warnings += [lock.remark] if lock and lock.remark else []
             value = run.train()
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word
             error = RuntimeError(f"the job called sys.exit({error.code})")
-        if run and out_of_memory(error):
+        if run and is_out_of_memory(error):
             error = run.too_large(error)
         failed, busy = isinstance(error, Exception), isinstance(error, RunBusy)
-        if here().first:
+        if ranks.is_first():
             if failed and not busy and (swept or run):
                 leave_traces(folder, error, overrides)  # type: ignore[arg-type]
             else:
@@ -82,7 +87,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
         raise error
     if swept:
         print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
-    elif here().first:
+    elif ranks.is_first():
         print(folder)
     return value
 
@@ -125,18 +130,17 @@ class Run:
             raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
         if cfg.trainer.preflight not in ("auto", True, False):
             raise ValueError(f"trainer.preflight={cfg.trainer.preflight} is not auto, true or false; type one of them")
-        self.ranks = here()
-        device = self.ranks.device(cfg.device)
+        device = choose_device(cfg.device)
         self.keeper = CheckpointManager(
             folder / "checkpoints",
             *(self.options.checkpoint_every, self.options.checkpoint_minutes),
             *(self.options.keep_every, self.options.keep_last),
         )
-        found = checkpoint.newest(self.keeper.folder, device) if self.ranks.first else None
+        found = checkpoint.newest(self.keeper.folder, device) if ranks.is_first() else None
         self.resumed = found[0] if found else None
         self.resumed_from = found[1] if found else None
         self.warnings += [found[2]] if found and found[2] else []
-        self.data: ImageDataset | ImageCrops = self.ranks.in_turn(lambda: build(cfg.data.source))
+        self.data: ImageDataset | ImageCrops = ranks.in_turn(lambda: build(cfg.data.source))
         if "between" in cfg.model and not len(self.data.sources):
             self.data = two_classes(self.data, *cfg.model.between)
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
@@ -151,20 +155,21 @@ class Run:
             self.allowed = allowed(self.resumed["config"], cfg, folder)
         torch.manual_seed(derive_seed(cfg.seed, "networks"))
         objective = build(cfg.model.objective)
-        objective.check(self.data)
+        objective.check_data(self.data)
+        self.quick_metrics = build(cfg.model.quick_metrics)
         # Settled once for all processes and sessions, whatever machines they are on.
-        precision = self.ranks.of_first(self._precision(objective, device))
+        precision = ranks.from_first(self._precision(objective, device))
         self.config["trainer"]["precision"] = cfg.trainer.precision = precision
         batches = BatchLoader(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
-            *(self.ranks.rank, self.ranks.size),
-            ahead=AHEAD if device.type == "cuda" else 0,
+            *(ranks.rank(), ranks.world_size()),
+            prefetch=AHEAD if device.type == "cuda" else 0,
         )
         optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
         graphs = None
         if device.type == "cuda" and self.options.graphs:
-            reason = unrecordable(objective, optimizers.values(), beta2, self.ranks.size)
+            reason = unrecordable(cfg.model.graph_safe, optimizers.values(), beta2, ranks.world_size())
             graphs = None if reason else CudaGraphs(device)
             self.warnings += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
@@ -181,9 +186,9 @@ class Run:
             precision=self.options.precision,
             channels_last=self.options.channels_last,
             compile=self.options.compile,
-            ranks=self.ranks,
             sync_bn=self.options.sync_bn,
             graphs=graphs,
+            graph_safe=cfg.model.graph_safe,
         )
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
@@ -194,9 +199,9 @@ class Run:
                     f"what the run in {folder} has learned does not fit {'; '.join(self.allowed) or 'this version'} "
                     f"({checkpoint.sentence(error)}); resume without, or begin anew with trainer.start={folder}"
                 ) from error
-        elif self.options.start and self.ranks.first:
+        elif self.options.start and ranks.is_first():
             self._start_from(self.options.start, device)
-        self.ranks.begin_alike(self.trainer)
+        share_state(self.trainer)
         self._fix_preview(cfg, device)
         self._prepare_evaluation(device)
         self.finished = self.trainer.progress >= 1 or self.is_over  # before it is asked to train
@@ -208,7 +213,7 @@ class Run:
             return self.options.precision
         if device.type == "cuda":
             return "tf32"  # as torch itself has convolutions; nothing else has been measured
-        alike = objective.half and not objective.double_backward
+        alike = self.config["model"]["bf16_safe"] and not objective.double_backward
         return "bf16" if device.type == "cpu" and alike and multiplies_bf16() else "fp32"
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
@@ -253,11 +258,11 @@ class Run:
         """What is evaluated of the average, where that is asked for, and the best there was."""
         options, self.evaluation, self.best = self.options, None, None
         self.told, self.spent, self.began = "", 0.0, self.trainer.seconds  # of evaluations, in this session
-        if options.evaluate_every and self.ranks.first:
+        if options.evaluate_every and ranks.is_first():
             data = self.config["data"]
             name = " ".join(str(part) for part in (data["name"], data.get("path")) if part)
             self.evaluation = Evaluation(
-                self.trainer.objective,
+                self.quick_metrics,
                 self.trainer.ema.network,
                 self.data,
                 self.reference,
@@ -276,7 +281,7 @@ class Run:
     def is_over(self) -> bool:
         """Whether so many evaluations have been no better that the run ends."""
         patience = self.options.evaluate_patience
-        return self.ranks.of_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
+        return ranks.from_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
 
     def _sources(self, entries: torch.Tensor) -> torch.Tensor:
         """What belongs to these images of the data, or lies as far along in a set of another length; or nothing."""
@@ -287,7 +292,7 @@ class Run:
         """Play the rounds that are left; log, picture and save as they come due."""
         trainer, options = self.trainer, self.options
         if self.finished:
-            if not self.ranks.first:
+            if not ranks.is_first():
                 return None
             self.keeper.clean(self.resumed_from)  # it may have been killed in its very last save
             if not self.quiet:
@@ -301,7 +306,7 @@ class Run:
             score = before.latest(self.headline)
             return score if score is None or self.lower_is_better else -score
         self.record: Any = Silence()
-        if self.ranks.first:
+        if ranks.is_first():
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
             self.record = RunLogger(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
             self.rewind()
@@ -315,7 +320,7 @@ class Run:
                 self.picture(measured=trainer.progress >= 1)  # an untrained one says nothing
                 self.save()
             for step in trainer.rounds():
-                signum = self.ranks.any(stop.signum or 0)
+                signum = ranks.largest(stop.signum or 0)
                 due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample")]
                 due.append(self.keeper.due(step, trainer.seconds))
                 due.append(bool(options.evaluate_every) and step % options.evaluate_every == 0)
@@ -336,7 +341,7 @@ class Run:
                     reason = Stopped(signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
                     self.record.page(now=True)
-                    self.ranks.any(0)  # who ends first would end the others, and the first may still be writing
+                    ranks.largest(0)  # who ends first would end the others, and the first may still be writing
                     raise reason
                 if due[3] and self.is_over:
                     break
@@ -366,11 +371,11 @@ class Run:
     @property
     def headline(self) -> str:
         """The figure that a sweeper is given."""
-        return self.best.figure if self.best else self.trainer.objective.headline
+        return self.best.figure if self.best else self.quick_metrics.headline
 
     @property
     def lower_is_better(self) -> bool:
-        return self.best.lower_is_better if self.best else self.trainer.objective.lower_is_better
+        return self.best.lower_is_better if self.best else self.quick_metrics.lower_is_better
 
     def evaluate(self) -> int:
         """The scores into metrics.jsonl, and best.pt where they are the best so far."""
@@ -397,7 +402,7 @@ class Run:
     def try_first(self) -> None:
         """Try all that a long run will do; what it will take goes into the log. ValueError where it will not do."""
         trainer, options = self.trainer, self.options
-        if self.ranks.size > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
+        if ranks.world_size() > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
             return
         trial = preflight(trainer, self.try_picture, self.try_save)
         pictures, saves = trial.rounds // options.sample_every, trial.rounds // options.checkpoint_every
@@ -460,7 +465,7 @@ class Run:
 
     def broken(self) -> str:
         """What is not finite where it is saved: one verdict for all processes."""
-        return self.ranks.of_first(self.trainer.broken())
+        return ranks.from_first(self.trainer.broken())
 
     def mend(self, what: str, again: bool = True) -> None:
         """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
@@ -469,8 +474,8 @@ class Run:
         """
         trainer = self.trainer
         self.keeper.wait()
-        found = checkpoint.newest(self.keeper.folder, trainer.device) if self.ranks.first else None
-        content = self.ranks.of_first(found[0] if found else {})
+        found = checkpoint.newest(self.keeper.folder, trainer.device) if ranks.is_first() else None
+        content = ranks.from_first(found[0] if found else {})
         seen = f"at step {trainer.step:,} {what} is not a finite number"
         good = f"the last checkpoint, of step {content['step']:,}, is good"
         if self.options.on_nan == "stop" or not again or trainer.rollbacks == self.options.rollbacks:
@@ -482,7 +487,7 @@ class Run:
         trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        if self.ranks.first:
+        if ranks.is_first():
             self.rewind()
         tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
         self.record.event(
@@ -531,7 +536,7 @@ class Run:
         if self.evaluation and self.best and self.evaluation.protocol:
             figures = list(self.evaluation.names)
             self.record.fact("protocol", step=trainer.step, figures=figures, protocol=self.evaluation.protocol)
-        for remark in [*self.warnings, *self.data.warnings, *trainer.objective.warnings]:
+        for remark in [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")
@@ -556,12 +561,12 @@ class Run:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """How the averaged generator's images compare with real ones."""
-        return self.trainer.objective.measure(self.trainer.ema.network, self.reference, self.config["seed"])
+        return self.quick_metrics.metrics(self.trainer.ema.network, self.reference, self.config["seed"])
 
     def picture(self, measured: bool = True) -> int:
         """The grid into samples/, the figures into metrics.jsonl."""
         trainer = self.trainer
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.score = math.nan
             return trainer.step
         self.record.grid(trainer.step, self.look())
@@ -569,7 +574,7 @@ class Run:
             return trainer.step
         values = self.measure()
         if not self.best:
-            self.score = values[trainer.objective.headline]
+            self.score = values[self.quick_metrics.headline]
         # What cannot be told of these data is left out.
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self.watch(self.record.metrics(trainer.step, finite))
@@ -577,7 +582,7 @@ class Run:
 
     def save(self) -> None:
         """checkpoints/last.pt, and now and then one that is kept."""
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.keeper.seconds = self.trainer.seconds
             return
         self.keeper.save(self.content, self.trainer.step, self.trainer.seconds)

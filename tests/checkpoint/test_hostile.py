@@ -100,7 +100,7 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
             *(
                 "gancli.networks.mlp.__name__",
                 "gancli.networks.layers.beside",
-                "gancli.inference.upscaler.Community",
+                "gancli.inference.upscaler.SpandrelModel",
                 "gancli.é",
             ),
             *("gancli.networks.mlp.Discriminator", "gancli.networks.layers.LabelEmbedding", "gancli.networks..x", "."),

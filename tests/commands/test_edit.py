@@ -12,9 +12,9 @@ from torch import Tensor, nn
 import gancli
 from gancli import images
 from gancli.cli import main as cli
+from gancli.data.by_name import load_by_name
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
-from gancli.data.named import named
 from gancli.inference.generator import Generator, noise
 from gancli.inference.latents import class_direction, first_layer_directions
 from gancli.networks import dcgan, mlp, r3gan, resnet
@@ -118,7 +118,7 @@ def test_a_strip_updates_one_image_of_sample_both_ways(checkpoints, gan):
     sampled = images.to_array(G.sample(7, seed=3))[6]
     assert alike(made[0, 2], sampled) and alike(made[1, 2], sampled)
     z, c = noise(range(6, 7), G.z_dim, 3), one_hot(torch.tensor([2]), 4)  # of four classes in turn
-    by_hand = G.made(z + torch.tensor([[-2.0], [1.0]]) * first_layer_directions(G, 2)[1:], c.expand(2, -1))
+    by_hand = G.generate(z + torch.tensor([[-2.0], [1.0]]) * first_layer_directions(G, 2)[1:], c.expand(2, -1))
     assert alike(made[1, [0, 3]], images.to_array(by_hand))
     assert gan("edit", ckpt, "image=6", "seed=3", "classes=[2]", "steps=3", "directions=1", "out=y.npz")[0] == 0
     assert alike(np.load("y.npz")["images"][1], sampled)
@@ -130,7 +130,7 @@ def test_a_conditional_model_keeps_z_and_blends_the_class(checkpoints, gan):
     G = gancli.load(checkpoints["cgan"])
     z, third = noise(range(1), G.z_dim, 0).expand(4, -1), 1 / 3
     blends = torch.tensor([[0, 1, 0, 0], [0, 1 - third, 0, third], [0, third, 0, 1 - third], [0, 0, 0, 1]])
-    assert alike(np.load("x.npz")["images"], images.to_array(G.made(z, blends)))
+    assert alike(np.load("x.npz")["images"], images.to_array(G.generate(z, blends)))
 
 
 def test_an_encoder_finds_classes_that_the_model_was_not_told_of(checkpoints, gan, tmp_path):
@@ -142,8 +142,8 @@ def test_an_encoder_finds_classes_that_the_model_was_not_told_of(checkpoints, ga
     made = [np.load(f"{i}.npz")["images"] for i in (0, 1)]
     assert np.array_equal(*made) and len(made[0]) == 3
     G = gancli.load(checkpoints["aegan"])
-    way = class_direction(G, named("synthetic", 16, 3), 0, 3)
-    by_hand = G.made(noise(range(1), G.z_dim, 0) + torch.tensor([[-2.0], [0.0], [2.0]]) * way, torch.zeros(3, 0))
+    way = class_direction(G, load_by_name("synthetic", 16, 3), 0, 3)
+    by_hand = G.generate(noise(range(1), G.z_dim, 0) + torch.tensor([[-2.0], [0.0], [2.0]]) * way, torch.zeros(3, 0))
     assert alike(made[0], images.to_array(by_hand))
     for name in ("cat", "dog"):
         (tmp_path / "animals" / name).mkdir(parents=True)
@@ -158,7 +158,7 @@ def test_a_picture_is_where_it_begins(checkpoints, gan):
     assert code == 0 and out == "x.npz\n", error
     made = np.load("x.npz")["images"].reshape(4, 9, 16, 16, 3)
     x = images.to_float(torch.from_numpy(np.array(Image.open("it.png"))).permute(2, 0, 1)[None])
-    again = images.to_array(G.made(G.network.encode(x, torch.zeros(1, 0)), torch.zeros(1, 0)))[0]
+    again = images.to_array(G.generate(G.network.encode(x, torch.zeros(1, 0)), torch.zeros(1, 0)))[0]
     assert all(alike(row[4], again) for row in made)
     assert gan("project", "it.png", f"ckpt={checkpoints['cgan']}", "steps=3")[0] == 0
     code, _, error = gan("edit", "it_projected.npz", f"ckpt={checkpoints['cgan']}", "out=y.npz", "steps=3")
@@ -218,7 +218,7 @@ def test_a_plane_is_both_directions_at_once(gan, checkpoints):
     G = gancli.load(ckpt)
     first, second = first_layer_directions(G, 2)
     z = torch.stack([2 * (column * first - row * second) for row in (-1, 0, 1) for column in (-1, 0, 1)])
-    expected = images.to_array(G.made(z, torch.zeros(9, 0)))
+    expected = images.to_array(G.generate(z, torch.zeros(9, 0)))
     assert alike(np.load("plane.npz")["images"], expected)
     code, _, error = gan("edit", f"ckpt={checkpoints['cgan']}", "plane=true", "classes=[0,1]")
     assert code == 1 and "leave one out" in error

@@ -28,7 +28,7 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 class Painter(nn.Module):
     """Paints holes in one value and, where `around`, by the sum of what it sees; garbles what it may not change."""
 
-    z_dim, classes, scale, masked, multiple, reach = 0, 0, 1, True, 4, 8
+    z_dim, classes, scale, masked, multiple, halo = 0, 0, 1, True, 4, 8
 
     def __init__(self, channels: int = 3, value: float = 0.5, around: bool = False):
         super().__init__()

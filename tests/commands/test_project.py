@@ -78,7 +78,7 @@ def test_a_search_finds_an_image_of_the_generators_own():
     x = G.sample(4, seed=3)
     z, c = project(G, x, seed=0)
     assert tuple(z.shape) == (4, 8) and tuple(c.shape) == (4, 0)
-    assert decibels(x, G.made(z, c)).min() > 35
+    assert decibels(x, G.generate(z, c)).min() > 35
     assert decibels(x, G.sample(4, seed=4)).max() < 15, "of another code it is far from it"
 
 
@@ -86,7 +86,7 @@ def test_a_search_finds_the_class_unless_it_is_told():
     G = untrained(classes=3)
     x = G.sample(3, seed=3, classes=[2, 0, 1])
     z, c = project(G, x, seed=0)
-    assert c.argmax(1).tolist() == [2, 0, 1] and decibels(x, G.made(z, c)).min() > 35
+    assert c.argmax(1).tolist() == [2, 0, 1] and decibels(x, G.generate(z, c)).min() > 35
     assert project(G, x[:1], ["kind 1"], steps=5)[1].tolist() == [[0, 1, 0]]
     assert project(G, x[:1], [0, 2], steps=100)[1].tolist() == [[0, 0, 1]], "the nearer one of two"
 
@@ -102,7 +102,7 @@ def test_a_search_is_named_by_its_seed():
 def test_more_steps_come_nearer():
     G = untrained()
     x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1  # none of G's
-    errors = [(G.made(*project(G, x, steps=n)) - x).square().mean().item() for n in (0, 30, 500)]
+    errors = [(G.generate(*project(G, x, steps=n)) - x).square().mean().item() for n in (0, 30, 500)]
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -142,7 +142,7 @@ def test_a_search_from_a_code_is_never_farther_than_the_code(checkpoints):
     x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     (plain, c), (searched, _) = codes(G, x), project(G, x, steps=20)
     assert torch.allclose(plain, G.network.encode(x, c), atol=1e-5)
-    before, after = ((G.made(z, c) - x).square().flatten(1).mean(1) for z in (plain, searched))
+    before, after = ((G.generate(z, c) - x).square().flatten(1).mean(1) for z in (plain, searched))
     assert (after < before).all()
     exact, z = Generator(Inverse(), 2, 1), torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     assert torch.allclose(project(exact, exact.network(z, z[:, :0]), steps=3)[0], z, atol=1e-5), "the best stays"
@@ -200,7 +200,7 @@ def test_a_picture_and_its_code_are_written_and_the_next_is_done_after_a_bad_one
     shown = np.asarray(Image.open(paths[1]))
     given = np.asarray(Image.open(pictures / "0.png")).repeat(3, 0).repeat(3, 1)
     assert np.array_equal(shown[:, :48], given)
-    assert np.abs(shown[::3, 50::3].astype(int) - images.to_array(G.made(z, c))[0]).max() <= 1
+    assert np.abs(shown[::3, 50::3].astype(int) - images.to_array(G.generate(z, c))[0]).max() <= 1
 
 
 def test_nothing_is_written_over_unless_told(checkpoints, pictures, gan):

@@ -16,7 +16,7 @@ from gancli.commands.reconstruct import psnr
 from gancli.data.classes import one_hot
 from gancli.data.image_modes import plain, to_tensor
 from gancli.inference.generator import Generator
-from gancli.inference.reconstructor import Squares, load
+from gancli.inference.reconstructor import Patches, load_reconstructor
 from gancli.inference.translator import Translator
 
 
@@ -63,7 +63,7 @@ def test_each_square_by_itself_and_none_squashed():
     levels = np.array([[26, 51, 77], [102, 128, 153]], np.uint8)
     picture = Image.fromarray(levels.repeat(4, 0).repeat(4, 1)[:7, :10])
     for tile in (0, 4, 8):
-        result = np.asarray(Translator(Squares(generator()), tile)(picture))
+        result = np.asarray(Translator(Patches(generator()), tile)(picture))
         assert result.shape == (7, 10)
         assert abs(result.astype(int) - np.asarray(picture)).max() <= 1, "each square has its own level"
 
@@ -73,7 +73,7 @@ def test_a_square_of_the_size_learned_is_one(checkpoints):
     picture = scene(16, 16)
     x = to_tensor(np.array(picture))
     expected = G.network(G.network.encode(x, torch.zeros(1, 0)), torch.zeros(1, 0))
-    made = np.asarray(load(checkpoints["aegan"])(picture))
+    made = np.asarray(load_reconstructor(checkpoints["aegan"])(picture))
     assert abs((expected[0].permute(1, 2, 0).numpy() + 1) * 127.5 - made).max() <= 0.51
     assert made.std() > 0
 
@@ -89,7 +89,7 @@ def test_the_class_that_comes_nearest_is_taken_square_by_square():
         (["two"], [0.35] * 3),
         ([0, 2], [0.15, 0.15, 0.35]),
     ):
-        made = Squares(given, classes)(torch.zeros(1, 0), x)
+        made = Patches(given, classes)(torch.zeros(1, 0), x)
         assert torch.allclose(made[0, 0, 0, ::4], torch.tensor(expected)), classes
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_number_is_not_written():
     levels = Levels()
     levels.encode = lambda x, c: torch.full((len(x), 1), torch.nan)
     with pytest.raises(ValueError, match="no numbers"):
-        Translator(Squares(Generator(levels, 4, 1)))(scene(8, 8, "L"))
+        Translator(Patches(Generator(levels, 4, 1)))(scene(8, 8, "L"))
 
 
 def test_psnr_is_of_what_is_seen():

@@ -78,14 +78,14 @@ def test_a_way_goes_through_pictures_and_codes_from_the_first_to_the_last(checkp
     words = [f"ckpt={checkpoints['cgan']}", "interpolate=4"]
     code, _, error = gan("sample", *words, "images=[0.npz,1.npz,2.npz]", "out=way.npz")
     assert code == 0, error
-    way, ends = np.load("way.npz"), images.to_array(G.made(z, c))
+    way, ends = np.load("way.npz"), images.to_array(G.generate(z, c))
     assert way.files == ["images"] and len(way["images"]) == 8, "two stretches of four, ends included"
     assert np.abs(way["images"][[0, 3, 4, 7]].astype(int) - ends[[0, 1, 1, 2]]).max() <= 1
     assert gan("sample", *words, "images=[0.npz,1.npz,2.npz]", "out=way.png")[0] == 0
     with Image.open("way.png") as picture:
         assert picture.size == (4 * 50 - 2, 2 * 50 - 2)  # a row from each to the next
     for i, image in enumerate(ends[:2]):
-        images.to_picture(image).save(f"{i}.png")
+        images.to_pil(image).save(f"{i}.png")
     code, _, error = gan("sample", *words, "images=[0.png,1.png]", "classes=[2]", "out=pictures.npz")
     assert code == 0, error
     found = np.load("pictures.npz")["images"]

@@ -14,9 +14,9 @@ import gancli
 from gancli.data.image_modes import Note, array_of, plain, to_tensor
 from gancli.inference import tiling
 from gancli.inference.tiling import Tiler, padded
-from gancli.inference.translator import Translator, load
+from gancli.inference.translator import Translator, load_translator
 from gancli.networks.translation import ResidualGenerator
-from gancli.networks.unet import WHOLE, UNet
+from gancli.networks.unet import WHOLE_IMAGE, UNet
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 
 
 class Strided(nn.Module):
-    """Two halvings and two doublings that look as far as `reach`, on borders of zeros; refuses what it cannot halve."""
+    """Two halvings and two doublings that look as far as `halo`, on borders of zeros; refuses what it cannot halve."""
 
-    z_dim, classes, scale, masked, multiple, reach = 0, 0, 1, False, 4, 12
+    z_dim, classes, scale, masked, multiple, halo = 0, 0, 1, False, 4, 12
 
     def __init__(self, channels: int = 3, source_channels: int = 3):
         super().__init__()
@@ -61,7 +61,7 @@ class Strided(nn.Module):
 class Same(nn.Module):
     """Gives back what it is given, in its own number of colours."""
 
-    z_dim, classes, scale, masked, multiple, reach = 0, 0, 1, False, 4, 0
+    z_dim, classes, scale, masked, multiple, halo = 0, 0, 1, False, 4, 0
 
     def __init__(self, channels: int = 3, source_channels: int = 3):
         super().__init__()
@@ -116,20 +116,20 @@ def test_what_is_added_is_a_reflection():
 
 def test_a_network_that_needs_all_is_given_all():
     network = Strided()
-    network.reach = WHOLE
+    network.halo = WHOLE_IMAGE
     Translator(network, tile=8)(scene(101, 37))
     assert network.seen == [(64, 64), (40, 104)], "measured on a small one, then once"
 
 
 def test_what_memory_cannot_hold_is_not_begun(monkeypatch):
     network = Strided()
-    network.reach = WHOLE
+    network.halo = WHOLE_IMAGE
     translator = Translator(network)
     monkeypatch.setattr(tiling, "free_memory", lambda device: 1e6)
     with pytest.raises(ValueError, match="is 1,000 x 800 pixels, of which the network takes 1,000 x 800 at once"):
         translator(scene(999, 798))
     assert translator(scene(40, 20)).size == (40, 20)
-    network.reach = 12
+    network.halo = 12
     assert Translator(network)(scene(400, 300)).size == (400, 300), "tiles can be held"
 
 
@@ -145,7 +145,7 @@ def test_out_of_memory_halves_the_tile_unless_all_is_needed():
     network.forward = forward
     got = np.asarray(Translator(network, tile=140)(scene(150, 110))).astype(int)
     assert abs(got - expected).max() <= 1
-    network.reach = WHOLE
+    network.halo = WHOLE_IMAGE
     with pytest.raises(ValueError, match="memory ran out on a tile of 152 pixels"):
         Translator(network)(scene(150, 110))
 
@@ -249,8 +249,8 @@ def test_the_command_is_what_python_gives_tiled_or_not(gan, checkpoints):
     assert gan("translate", "a.png", f"ckpt={checkpoints['pix2pix']}", "tile=16", "out=tiled.png")[0] == 0
     assert gan("translate", "a.png", f"ckpt={checkpoints['pix2pix']}", "ema=false", "out=live.png")[0] == 0
     made, tiled, live = (np.asarray(Image.open(name)) for name in ("a_translated.png", "tiled.png", "live.png"))
-    assert np.array_equal(made, np.asarray(load(checkpoints["pix2pix"])(picture)))
-    assert np.array_equal(live, np.asarray(load(checkpoints["pix2pix"], ema=False)(picture)))
+    assert np.array_equal(made, np.asarray(load_translator(checkpoints["pix2pix"])(picture)))
+    assert np.array_equal(live, np.asarray(load_translator(checkpoints["pix2pix"], ema=False)(picture)))
     assert abs(made.astype(int) - tiled).max() <= 1
     G = gancli.load(checkpoints["pix2pix"]).network
     x = to_tensor(padded(array_of(picture), G.multiple))

@@ -20,7 +20,7 @@ from gancli.cli import main as cli
 from gancli.data.image_modes import Note
 from gancli.inference import tiling
 from gancli.inference import upscaler as upscaling
-from gancli.inference.upscaler import Shrunk, Upscaler, upscale
+from gancli.inference.upscaler import Downscaled, Upscaler, upscale
 from gancli.networks.sr import Compact
 
 ARGUMENTS = {"channels": 3, "width": 8, "depth": 2}
@@ -70,7 +70,7 @@ def grey16(width: int = 20, height: int = 15) -> np.ndarray:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("tile", [7, 16, 33])
 def test_tiles_equal_the_whole(scale, tile):
-    for network in (compact(scale), Shrunk(compact(4), scale)):
+    for network in (compact(scale), Downscaled(compact(4), scale)):
         picture = scene(61, 47)
         whole = np.asarray(Upscaler(network, tile=1000)(picture)).astype(int)
         tiled = np.asarray(Upscaler(network, tile=tile)(picture)).astype(int)
@@ -128,10 +128,10 @@ def test_the_tile_follows_from_the_memory(monkeypatch):
         monkeypatch.setattr(tiling, "free_memory", lambda device, free=free: free)
         edges.append(upscaler.edge(10_000, 10_000))
     assert edges[0] == tiling.FLOOR and sorted(set(edges)) == edges
-    upscaler.reach = upscaling.WHOLE  # a network whose tiles are not to be joined
+    upscaler.halo = upscaling.WHOLE_IMAGE  # a network whose tiles are not to be joined
     assert upscaler.edge(10_000, 9_000) == 10_000
-    upscaler.reach = upscaler.network.reach
-    assert (edges[-1] + 2 * upscaler.reach) ** 2 * upscaler.bytes_per_pixel <= tiling.MOST_BYTES["cpu"]
+    upscaler.halo = upscaler.network.halo
+    assert (edges[-1] + 2 * upscaler.halo) ** 2 * upscaler.bytes_per_pixel <= tiling.MOST_BYTES["cpu"]
 
 
 def test_what_is_no_number_is_not_written(gan, weights, tmp_path):
@@ -192,7 +192,7 @@ def test_every_mode_keeps_its_colours(mode):
 class Bicubic(nn.Module):
     """What is compared with: reaches two pixels."""
 
-    z_dim, classes, channels, reach = 0, 0, 3, 2
+    z_dim, classes, channels, halo = 0, 0, 3, 2
 
     def __init__(self, scale: int):
         super().__init__()
@@ -335,7 +335,7 @@ def test_a_scale_without_a_network_of_its_own_is_made_of_four_times(weights):
     assert isinstance(upscaling.bundled("sharp", 2), Compact)
     for style, scale in (("faithful", 2), ("faithful", 3), ("sharp", 3)):
         network = upscaling.bundled(style, scale)
-        assert isinstance(network, Shrunk)
+        assert isinstance(network, Downscaled)
         size = (15 * scale, 10 * scale)
         expected = upscale(picture, 4, style).resize(size, Image.Resampling.BICUBIC)
         difference = np.asarray(upscale(picture, scale, style)).astype(int) - np.asarray(expected)

@@ -8,7 +8,8 @@ from helpers import config, start
 from torch import nn
 
 import gancli
-from gancli.networks.sr import Compact, Discriminator, PatchDiscriminator, SRResNet, enlarged
+from gancli.images import enlarge
+from gancli.networks.sr import Compact, Discriminator, PatchDiscriminator, SRResNet
 from gancli.transforms.degradation import Degradation
 
 NETWORKS = [(Compact, {"depth": 3}), (SRResNet, {"depth": 2})]
@@ -47,15 +48,15 @@ def test_any_size_is_enlarged_exactly(network, options, scale):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(("network", "options"), NETWORKS)
 def test_reach_is_as_far_as_a_pixel_has_a_say(network, options, scale):
-    """The gradient of an output pixel: nothing beyond `reach`, something at it."""
+    """The gradient of an output pixel: nothing beyond `halo`, something at it."""
     G = awake(network(width=4, scale=scale, **options))
-    side = 2 * G.reach + 7
+    side = 2 * G.halo + 7
     c = torch.rand(1, 3, side, side, requires_grad=True)
     middle = side // 2
     y = run_network(G, c)[:, :, middle * scale : (middle + 1) * scale, middle * scale : (middle + 1) * scale]
     (slope,) = torch.autograd.grad(y.sum(), c)
     rows = slope.abs().sum((0, 1, 3)).nonzero().flatten()
-    assert rows.min() == middle - G.reach and rows.max() == middle + G.reach
+    assert rows.min() == middle - G.halo and rows.max() == middle + G.halo
 
 
 def test_the_untrained_compact_network_is_bicubic():
@@ -67,7 +68,7 @@ def test_the_untrained_compact_network_is_bicubic():
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
     for scale in (2, 3, 4):
         made = run_network(Compact(scale=scale), x)
-        assert torch.equal(made, enlarged(x, scale))
+        assert torch.equal(made, enlarge(x, scale))
         theirs = np.asarray(picture.resize((12 * scale, 9 * scale), Image.Resampling.BICUBIC)).astype(float)
         ours = ((made[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).detach().numpy()
         assert abs(ours - theirs).max() <= 1
@@ -75,12 +76,12 @@ def test_the_untrained_compact_network_is_bicubic():
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_pixel_shuffle_begins_without_checkerboard(scale):
-    """A constant picture stays constant in the middle, where no border is in reach."""
+    """A constant picture stays constant in the middle, out of reach of the borders."""
     torch.manual_seed(0)
     G = SRResNet(width=8, depth=1, scale=scale).eval()
-    side = 2 * G.reach + 3
-    y = run_network(G, torch.full((1, 3, side, side), 0.3))[:, :, G.reach * scale : -G.reach * scale]
-    y = y[..., G.reach * scale : -G.reach * scale]
+    side = 2 * G.halo + 3
+    y = run_network(G, torch.full((1, 3, side, side), 0.3))[:, :, G.halo * scale : -G.halo * scale]
+    y = y[..., G.halo * scale : -G.halo * scale]
     assert y.std((2, 3)).max() < 1e-6
 
 
@@ -132,7 +133,7 @@ def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):
     z, c, x = run.fixed
     shown = run.trainer.objective.preview(run.trainer.ema.network, z, c, x)
     assert shown.shape == (len(x), 3, 16, 48)
-    assert torch.equal(shown[..., :16], enlarged(c, 4)) and torch.equal(shown[..., 32:], x)
+    assert torch.equal(shown[..., :16], enlarge(c, 4)) and torch.equal(shown[..., 32:], x)
 
 
 @pytest.mark.parametrize(

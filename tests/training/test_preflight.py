@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import MODELS, TINY, assert_same, interrupted, learned, start, without_clocks
 
-from gancli.training.preflight import is_long, out_of_memory, preflight
+from gancli.runtime.hardware import is_out_of_memory
+from gancli.training.preflight import is_long, preflight
 
 LONG = ["trainer.preflight=true"]
 
@@ -22,18 +23,18 @@ def no_more_memory() -> None:
 
 def limited(run, most: int, player: str = "D") -> None:
     """A run whose batches, in this player's moves, may have so many images."""
-    moves = run.trainer.objective.updates
+    updates = run.trainer.objective.updates
 
     def checked(loss):
-        def within(x, c):
+        def within(x, c, fakes):
             if len(x) > most:
                 no_more_memory()
-            return loss(x, c)
+            return loss(x, c, fakes)
 
         return within
 
     run.trainer.objective.updates = lambda *when: [
-        (p, checked(loss) if p == player else loss) for p, loss in moves(*when)
+        u._replace(loss=checked(u.loss)) if u.network == player else u for u in updates(*when)
     ]
 
 
@@ -132,7 +133,7 @@ def test_out_of_memory_names_the_batch_that_fits(words, player, most, fits, tmp_
 
 def test_what_is_no_lack_of_memory_is_told_as_it_is(tmp_path):
     run = start(tmp_path / "run", "mlp")
-    run.trainer.objective.generator_loss = lambda x, c: {"G/adversarial": torch.zeros(3) @ torch.zeros(4)}
+    run.trainer.objective.generator_terms = lambda x, c, fake: {"G/adversarial": torch.zeros(3) @ torch.zeros(4)}
     with pytest.raises(RuntimeError, match="size"):
         preflight(run.trainer, run.try_picture, run.try_save)
     with pytest.raises(ValueError, match=r"trainer\.sample_rows=2"):
@@ -144,8 +145,10 @@ def test_every_allocator_is_understood():
         no_more_memory()
     said = [ours.value, MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")]
     said += [RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")]
-    assert all(out_of_memory(error) for error in said)
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) and not out_of_memory(OSError())
+    assert all(is_out_of_memory(error) for error in said)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) and not is_out_of_memory(
+        OSError()
+    )
 
 
 def test_a_disk_that_will_not_do_is_told_before_the_run_begins(gan, monkeypatch):
