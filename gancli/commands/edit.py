@@ -10,8 +10,8 @@ from torch import Tensor
 from gancli.checkpoint import format as checkpoint
 from gancli.commands.sample import LARGEST_GRID, WRITERS, form
 from gancli.config import UsageError, choices
+from gancli.data.by_name import load_by_name
 from gancli.data.classes import class_index, one_hot
-from gancli.data.named import named
 from gancli.inference import latents
 from gancli.inference.generator import Generator, Latents, noise
 from gancli.inference.generator import load as load_generator
@@ -101,7 +101,7 @@ def from_class_to_class(G: Generator, classes: Sequence[int | str], word: str, f
             raise ValueError(
                 "what this model was trained on is not here; type data=mnist, or data=DIR of class folders"
             )
-    labelled = named(word, G.size, G.channels)
+    labelled = load_by_name(word, G.size, G.channels)
     if not labelled.classes:
         raise ValueError(f"data={word} has no classes; type data=mnist, or data=DIR of class folders")
     a, b = (class_index(name, labelled.class_names, labelled.classes) for name in classes)

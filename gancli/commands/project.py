@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 from gancli import images
 from gancli.commands.info import shown
-from gancli.data.image_files import printable
 from gancli.inference import batch as files
 from gancli.inference import latents
 from gancli.inference.generator import load as load_generator
 from gancli.metrics.psnr_ssim import psnr
 from gancli.runtime.device import choose_device
+from gancli.runtime.text import printable
 
 
 def main(

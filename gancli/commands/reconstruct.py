@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from gancli.data.image_files import printable
 from gancli.data.image_modes import array_of, to_tensor
+from gancli.images import with_channels
 from gancli.inference import batch as files
 from gancli.inference.reconstructor import load_reconstructor
 from gancli.runtime.device import choose_device
-from gancli.transforms.tasks import with_channels
+from gancli.runtime.text import printable
 
 
 def main(

@@ -108,7 +108,7 @@ def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
     """NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     for i, array in enumerate(pixels.to_array(x)):
         folder = path if labels is None else path / class_folder(G, int(labels[i]))
-        pixels.write(pixels.to_picture(array), folder / f"{i:06d}.png")
+        pixels.write(pixels.to_pil(array), folder / f"{i:06d}.png")
 
 
 WRITERS = {".png": write_grid, ".npz": write_arrays, ".gif": write_frames, "folder": write_folder}

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from gancli import images
 from gancli.config import UsageError, nearest
-from gancli.data.image_files import EXTENSIONS, printable, walk
+from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import Note, plain
 from gancli.runtime.hardware import free_memory
+from gancli.runtime.text import printable
 
 # The first suffix of each is the one that is given.
 FORMATS = {"png": (".png",), "jpg": (".jpg", ".jpeg"), "webp": (".webp",), "tiff": (".tif", ".tiff")}
@@ -151,8 +152,8 @@ def found(words: list[str], out: str, mark: str, suffix: str) -> list[Job | tupl
 
 def mirrored(folder: Path, to: Path, mark: str, suffix: str) -> list[Job | tuple[str, str]]:
     """Every picture at any depth of a folder, into the same sub-folder of `to`; what already lies in `to` is none."""
-    refused: list[tuple[str, str]] = []
-    sources = [folder / name for name in sorted(walk(folder, refused))]
+    names, refused = walk_images(folder)
+    sources = [folder / name for name in names]
     inside = to.resolve() if folder.resolve() != to.resolve() else None
     jobs = [
         Job(source, to / below / f"{source.stem}{mark}{suffix}", below)

@@ -13,7 +13,7 @@ from gancli.data.image_modes import array_of, bled, inherit, is_grey, note, plai
 from gancli.inference import purpose as kinds
 from gancli.inference.tiling import Tiler, padded
 from gancli.inference.translator import check_channels
-from gancli.transforms.tasks import centre, with_channels
+from gancli.transforms.masks import centre
 
 
 class Inpainter(Tiler):
@@ -44,16 +44,16 @@ class Inpainter(Tiler):
 
         def read(left: int, top: int, right: int, bottom: int) -> Tensor:
             gap = torch.from_numpy(missing[top:bottom, left:right]).permute(2, 0, 1)[None].float()
-            x = with_channels(to_tensor(seen[top:bottom, left:right]), self.colours)
+            x = images.with_channels(to_tensor(seen[top:bottom, left:right]), self.colours)
             return torch.cat([x * (1 - gap), gap], 1)
 
         # Only what lies around the holes is computed.
         box = Image.fromarray(hole[..., 0]).getbbox()
         for (left, top, right, bottom), y in self.tiles(read, picture.width, picture.height, box):
             here = hole[top:bottom, left:right, 0]
-            result[top:bottom, left:right, :n][here] = to_pixels(with_channels(y, n), picture.mode)[here]
+            result[top:bottom, left:right, :n][here] = to_pixels(images.with_channels(y, n), picture.mode)[here]
             progress((right - left) * (bottom - top))
-        return inherit(images.to_picture(result), picture)
+        return inherit(images.to_pil(result), picture)
 
 
 def holes(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:

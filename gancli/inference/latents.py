@@ -19,9 +19,10 @@ from tqdm import tqdm
 from gancli.config import nearest
 from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
-from gancli.data.image_files import FITS, decode, each, fitted, printable
+from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
+from gancli.runtime.text import printable
 
 STEPS, STARTS = 500, 8  # of a search
 # EvaluationResult on a DCGAN of MNIST and a conditional one of the digits: a rate of 0.1 and 300 steps ended 4 to 10 dB lower
@@ -39,11 +40,11 @@ def picture(path: Path, G: Generator, fit: str = "") -> Tensor:
     fit: "crop", "pad" or "squash" for one of another size. ValueError with the reason, without the path, where that is
     not said, or where the picture cannot be read.
     """
-    if fit and fit not in FITS:
-        raise ValueError(f"fit={fit} is not one of {', '.join(FITS)}{nearest(fit, FITS)}")
+    if fit and fit not in FIT_MODES:
+        raise ValueError(f"fit={fit} is not one of {', '.join(FIT_MODES)}{nearest(fit, FIT_MODES)}")
     if G.channels not in (1, 3):
         raise ValueError("is a picture, and this model makes points of the plane; type another ckpt=")
-    read = next(each(lambda file: decode(file)[0], [path]))
+    read = next(map_parallel(lambda file: decode_image(file)[0], [path]))
     if isinstance(read, str):
         raise ValueError(read)
     if read.size != (G.size, G.size) and not fit:
@@ -52,7 +53,7 @@ def picture(path: Path, G: Generator, fit: str = "") -> Tensor:
             f"type fit=crop or fit=pad to fit it"
         )
     # At its own size any fit leaves a picture as it is.
-    array = fitted(read, G.size, G.channels, fit or "squash")
+    array = fit_image(read, G.size, G.channels, fit or "squash")
     return to_float(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
 
 

@@ -75,7 +75,7 @@ class Tiler:
         for (left, top, right, bottom), y in self.tiles(
             lambda l, t, r, b: to_tensor(pixels[t:b, l:r]), picture.width, picture.height
         ):
-            result.paste(images.to_picture(to_pixels(y, mode)), (s * left, s * top))
+            result.paste(images.to_pil(to_pixels(y, mode)), (s * left, s * top))
             progress((right - left) * (bottom - top))
         if alpha:
             result.putalpha(enlarged_alpha(alpha, result.size))

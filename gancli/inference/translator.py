@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from gancli.config import nearest
 from gancli.data.image_modes import is_grey, note, plain
+from gancli.images import with_channels
 from gancli.inference import purpose as kinds
 from gancli.inference.tiling import Tiler
-from gancli.transforms.tasks import with_channels
 
 DIRECTIONS = ("there", "back")
 
