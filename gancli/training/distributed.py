@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from gancli.checkpoint.format import decode, encode
 from gancli.config import stamp
 from gancli.runtime.device import choose_device
 from gancli.runtime.ranks import Share, averaged, processes, sharing, summed, total
@@ -122,16 +123,11 @@ class Ranks(Alone):
         return made if self.local == 0 else make()
 
     def of_first(self, value: Any) -> Any:
-        file = io.BytesIO()
-        if self.first:
-            torch.save(value, file)
-        size = int(summed(torch.tensor(file.tell())))
+        data = bytearray().join(encode({"value": value})) if self.first else bytearray()
+        size = int(summed(torch.tensor(len(data))))
         # Zeros from all the others: the sum is what the first has.
-        sent = torch.zeros(size, dtype=torch.uint8)
-        if self.first:
-            sent = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
-        sent = summed(sent)
-        return value if self.first else torch.load(io.BytesIO(sent.numpy().data), "cpu", weights_only=True)
+        sent = summed(torch.frombuffer(data, dtype=torch.uint8) if self.first else torch.zeros(size, dtype=torch.uint8))
+        return value if self.first else decode(io.BytesIO(sent.numpy().data))["value"]
 
     def begin_alike(self, trainer: Any) -> None:
         state = self.of_first(trainer.state_dict())
