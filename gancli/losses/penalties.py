@@ -6,8 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gancli.runtime.ranks import drawn, normal_like
-
 Judge = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -87,7 +85,7 @@ class GradientPenalty(Penalty):
 
     def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
         x = real.images.detach()
-        share = drawn(torch.rand, (len(x), 1, 1, 1), x.device, dtype=x.dtype)
+        share = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
         made = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
         return ((steepness(judge, torch.lerp(x, made, share), c) - 1) ** 2).mean()
 
@@ -105,7 +103,7 @@ class DRAGAN(Penalty):
 
     def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
         x = real.images.detach()
-        return ((steepness(judge, x + self.spread * x.std() * normal_like(x), c) - 1) ** 2).mean()
+        return ((steepness(judge, x + self.spread * x.std() * torch.randn_like(x), c) - 1) ** 2).mean()
 
 
 class R1(Penalty):

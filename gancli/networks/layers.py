@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gancli.config import nearest
-from gancli.runtime.ranks import drawn
 
 
 class LabelEmbedding(nn.Module):
@@ -75,10 +74,7 @@ def check_choice(key: str, value: str, known: tuple[str, ...]) -> str:
 
 
 class Dropout(nn.Module):
-    """Sets each value to 0 with probability p while training, and enlarges the others by 1 / (1 - p).
-
-    As torch's own, but what is drawn does not depend on how many processes share a batch.
-    """
+    """Sets each value to 0 with probability p while training, and divides the others by 1 - p."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -89,7 +85,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and self.p):
             return x
-        return x * (drawn(torch.rand, tuple(x.shape), x.device) >= self.p) / (1 - self.p)
+        return x * (torch.rand(x.shape, device=x.device) >= self.p) / (1 - self.p)
 
 
 class ReflectionPad(nn.Module):

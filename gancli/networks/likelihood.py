@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from gancli.runtime.ranks import drawn
-
 # Of 8-bit pixels a level is so wide in [-1, 1].
 LEVEL = 2 / 255
 NARROWEST = math.log(LEVEL / 10)  # of what is learned: below a level nothing is gained, and slopes grow without end
@@ -46,7 +44,7 @@ class Bernoulli(Likelihood):
     unit = "pixels drawn black or white with their grey as the probability of white"
 
     def observed(self, x: Tensor) -> Tensor:
-        chance = drawn(torch.rand, tuple(x.shape), x.device)
+        chance = torch.rand(x.shape, device=x.device)
         return (2 * chance - 1 < x).to(x.dtype) * 2 - 1
 
     def forward(self, raw: Tensor, x: Tensor) -> Tensor:

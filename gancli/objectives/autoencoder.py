@@ -14,7 +14,6 @@ from gancli.metrics.elbo import elbo
 from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.objectives.base import Move, Objective, Terms
 from gancli.objectives.gan import GAN, samples_measured
-from gancli.runtime.ranks import gathered, normal_like
 
 
 @dataclass(eq=False, kw_only=True)
@@ -178,9 +177,9 @@ class VAEGAN(Variational, GAN):
 def from_noise(z: Tensor) -> Tensor:
     """The squared sliced Wasserstein distance of codes z (N, z_dim) from as many of N(0, I), a scalar.
 
-    Along N random directions: the mean squared difference of what is sorted. Over the whole batch, whoever holds it.
+    Along N random directions: the mean squared difference of what is sorted.
     """
-    codes, noise, along = gathered(z), gathered(normal_like(z)), gathered(normal_like(z))
+    codes, noise, along = z, torch.randn_like(z), torch.randn_like(z)
     along = along / along.norm(dim=1, keepdim=True)
     ours, theirs = (t @ along.T for t in (codes, noise))
     return (ours.sort(0).values - theirs.sort(0).values).square().mean()

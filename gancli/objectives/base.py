@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from gancli.data.dataset import ImageDataset
-from gancli.runtime.ranks import drawn
 
 Terms = dict[str, Tensor]
 Move = tuple[str, Callable[[Tensor, Tensor], Terms]]
@@ -20,7 +19,7 @@ class Objective:
 
     x: real images (N, C, H, W) in [-1, 1]. c: what is known of them (N, classes) one-hot, or (N, 0). A loss returns
     named scalars: those that require a gradient are summed and minimised, the detached ones are only watched.
-    Noise comes by `gancli.runtime.ranks.drawn` from torch's default generators, which the trainer seeds afresh for every round.
+    Noise comes from torch's default generators, which the trainer seeds afresh for every step.
     """
 
     headline: ClassVar[str]  # of its measures, the one that runs are compared by
@@ -70,7 +69,7 @@ class Objective:
         """This player's optimizer has just stepped."""
 
     def noise(self, c: Tensor) -> Tensor:
-        return drawn(torch.randn, (len(c), self.G.z_dim), c.device)
+        return torch.randn(len(c), self.G.z_dim, device=c.device)
 
     def condition(self, x: Tensor, c: Tensor) -> Tensor:
         """What G is given beside noise where it shall make x: c itself, or something made of x."""

@@ -10,7 +10,6 @@ from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.objectives.base import Terms
 from gancli.objectives.gan import GAN, samples_measured
-from gancli.runtime.ranks import drawn, gathered, own
 
 
 @dataclass(eq=False, kw_only=True)
@@ -119,28 +118,27 @@ class CycleGAN(GAN):
 class Pool:
     """Images of earlier rounds. Each image that is given goes on itself or, as often, one in its place that was kept.
 
-    Every row of a batch has a few of its own, so that none is taken twice; all processes keep those of all rows.
+    Every row of a batch has a few of its own, so that none is taken twice. Each process has its own pool.
     """
 
     def __init__(self, size: int):
-        self.size, self.kept = size, torch.empty(0)  # (K, N, C, H, W), of the whole batch
+        self.size, self.kept = size, torch.empty(0)  # (K, N, C, H, W)
 
     def __call__(self, fake: Tensor) -> Tensor:
         if not self.size:
             return fake
-        whole, n = gathered(fake), len(fake)
-        if self.kept.shape[1:] != whole.shape:  # nothing yet, or another batch size
-            self.kept = whole[None][:0]
-        if self.kept.shape[0] * len(whole) < self.size:
-            self.kept = torch.cat([self.kept, whole[None]])
+        if self.kept.shape[1:] != fake.shape:  # nothing yet, or another batch size
+            self.kept = fake[None][:0]
+        if self.kept.shape[0] * len(fake) < self.size:
+            self.kept = torch.cat([self.kept, fake[None]])
             return fake
-        u = gathered(drawn(torch.rand, (n, 2), fake.device))
-        which, rows = (u[:, 0] * len(self.kept)).long(), torch.arange(len(whole), device=fake.device)
+        u = torch.rand(len(fake), 2, device=fake.device)
+        which, rows = (u[:, 0] * len(self.kept)).long(), torch.arange(len(fake), device=fake.device)
         swap = (u[:, 1] < 0.5)[:, None, None, None]
         old = self.kept[which, rows]
         # Not in place: a checkpoint may be on its way to the disk.
-        self.kept = self.kept.index_put((which, rows), torch.where(swap, whole, old))
-        return own(torch.where(swap, old, whole))
+        self.kept = self.kept.index_put((which, rows), torch.where(swap, fake, old))
+        return torch.where(swap, old, fake)
 
     def state_dict(self) -> Tensor:
         return self.kept

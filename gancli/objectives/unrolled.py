@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from gancli.objectives.gan import GAN, Terms
-from gancli.runtime.ranks import averaged
 
 
 @dataclass(eq=False)
@@ -55,7 +54,7 @@ class Unrolled(GAN):
             for _ in range(self.unroll):
                 loss = self.loss.discriminator(self.judge(x, c), self.judge(made, c))
                 now = [self.ahead[name] for name in parameters]
-                slopes = averaged(torch.autograd.grad(loss, now, create_graph=True))
+                slopes = torch.autograd.grad(loss, now, create_graph=True)
                 self.ahead |= {name: w - self.rate * g for name, w, g in zip(parameters, now, slopes)}
             real = self.judge(x, c) if self.loss.paired else None  # with its slope: this D depends on G
             return {"G/adversarial": self.loss.generator(self.judge(made, c), real)}

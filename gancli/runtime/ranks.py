@@ -1,122 +1,108 @@
-"""The share of a batch that belongs to this process, where several train one model; all of it where it is alone.
+"""Processes that train one model together: who this one is, and the messages between them.
 
-Noise and whatever else is drawn for every image of a batch is drawn by each process for the whole batch, of which it
-keeps its own rows: how many processes share the work then makes no difference to what is drawn. What is computed of a
-batch as a whole is so only where it is made of `total` or `averaged`.
+Without torchrun or srun there is one process, and every function here returns its argument at once. Outside training,
+code knows of processes through `mean` and `world_size` alone.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import io
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
-@dataclass
-class Share:
-    """rank: which process this is, of `size`. generators: those that all processes have alike, by device."""
-
-    rank: int = 0
-    size: int = 1
-    seed: int = 0
-    generators: dict[torch.device, torch.Generator] = field(default_factory=dict)
-
-    def generator(self, device: torch.device) -> torch.Generator | None:
-        """None: torch's default one."""
-        if self.size == 1:
-            return None
-        if device not in self.generators:
-            self.generators[device] = torch.Generator(device).manual_seed(self.seed)
-        return self.generators[device]
+def world_size() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if _joined() else 1
 
 
-_now = Share()
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return distributed.get_rank() if _joined() else 0
 
 
-@contextlib.contextmanager
-def sharing(share: Share) -> Iterator[None]:
-    """Within `with`, batches are shared so."""
-    global _now
-    before, _now = _now, share
+def is_first() -> bool:
+    """Return whether this process writes the run folder and prints."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, which is the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) if _joined() else 0
+
+
+def mean(t: Tensor) -> Tensor:
+    """Return the mean of a float tensor over the processes, without a gradient."""
+    return _summed(t.detach().clone()) / world_size() if _joined() else t
+
+
+def largest(value: int) -> int:
+    """Return the largest value of any process, on all of them; each waits here for the others."""
+    if not _joined():
+        return value
+    values = torch.zeros(world_size(), dtype=torch.int64)
+    values[rank()] = value
+    return int(_summed(values).max())
+
+
+def from_first(value: Any) -> Any:
+    """Return the first process's value, made of tensors and plain values, on every process."""
+    if not _joined():
+        return value
+    file = io.BytesIO()
+    if is_first():
+        torch.save(value, file)
+    size = int(_summed(torch.tensor(file.tell())))
+    # All others send zeros: the sum is what the first process has.
+    sent = torch.frombuffer(file.getbuffer(), dtype=torch.uint8) if is_first() else torch.zeros(size, dtype=torch.uint8)
+    sent = _summed(sent)
+    return value if is_first() else torch.load(io.BytesIO(sent.numpy().data), "cpu", weights_only=True)
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """Return make(), called by one process of each machine before the others: it may download and decode."""
+    made = make() if local_rank() == 0 else None
+    largest(0)
+    return make() if made is None else made
+
+
+class Clock:
+    """Seconds, by the clock of the first process: so that all processes end a run after the same step."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def tick(self) -> float:
+        """Return the time, and make it what `now` returns on all processes."""
+        if _joined():
+            self._now = float(_summed(torch.tensor(time.perf_counter() if is_first() else 0.0, dtype=torch.float64)))
+        return self.now()
+
+    def now(self) -> float:
+        """Return the time; with several processes, that of the last tick."""
+        return self._now if _joined() else time.perf_counter()
+
+
+def _joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _summed(t: Tensor) -> Tensor:
+    """Replace t by its sum over the processes and return it.
+
+    Raises:
+        ValueError: one of the processes has ended.
+    """
     try:
-        yield
-    finally:
-        _now = before
-
-
-def processes() -> int:
-    """How many share the batch in hand."""
-    return _now.size
-
-
-def drawn(
-    draw: Callable[..., Tensor], shape: tuple[int, ...], device: torch.device, dim: int = 0, **kind: Any
-) -> Tensor:
-    """draw(shape), by torch.rand and the like, for this process's images, which lie along `dim`."""
-    if _now.size == 1:
-        return draw(shape, device=device, **kind)
-    whole = [*shape[:dim], shape[dim] * _now.size, *shape[dim + 1 :]]
-    drawn = draw(whole, device=device, generator=_now.generator(device), **kind)
-    return drawn.narrow(dim, _now.rank * shape[dim], shape[dim])
-
-
-def normal_like(x: Tensor) -> Tensor:
-    """N(0, 1) in the shape, type and memory layout of x (N, ...), which is this process's part of a batch."""
-    if _now.size == 1:
-        return torch.randn_like(x)
-    # What is drawn first goes where memory begins, so the whole has the layout of x as well.
-    whole = torch.empty_like(torch.cat([x] * _now.size)).normal_(generator=_now.generator(x.device))
-    return whole.narrow(0, _now.rank * len(x), len(x))
-
-
-def total(t: Tensor) -> Tensor:
-    """The sum of t over the processes, differentiable any number of times; t itself where there is one."""
-    return t if _now.size == 1 else Sum.apply(t)
-
-
-def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The means of float tensors over the processes, in one message; differentiable as `total` is."""
-    if _now.size == 1:
-        return tensors
-    whole = total(torch.cat([t.flatten().float() for t in tensors])) / _now.size
-    return [part.view(t.shape) for part, t in zip(whole.split([t.numel() for t in tensors]), tensors)]
-
-
-def gathered(t: Tensor) -> Tensor:
-    """The rows of all processes, t (N, ...) being this one's, in their order: differentiable as `total` is."""
-    if _now.size == 1:
-        return t
-    # A place for each: their sum is all of them.
-    parts = [t if rank == _now.rank else torch.zeros_like(t) for rank in range(_now.size)]
-    return total(torch.cat(parts))
-
-
-def own(whole: Tensor) -> Tensor:
-    """This process's rows of what was `gathered`."""
-    return whole.chunk(_now.size)[_now.rank]
-
-
-class Sum(torch.autograd.Function):
-    """The sum over all processes. A part moves the sum and so the losses of all: its slope is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, t: Tensor) -> Tensor:
-        return summed(t.clone())
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return Sum.apply(slope)
-
-
-def summed(t: Tensor) -> Tensor:
-    """t, now the sum over all processes. ValueError where one of them is gone."""
-    try:
-        torch.distributed.all_reduce(t)
+        distributed.all_reduce(t)
     except RuntimeError as error:
         raise ValueError(
-            f"one of the {torch.distributed.get_world_size()} processes has ended, and with it all of them; the last "
-            f"checkpoint is good: start all of them again with the same run.dir="
+            f"one of the {world_size()} processes has ended, and with it all of them; the last checkpoint is good: "
+            f"start all of them again with the same run.dir="
         ) from error
     return t

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from gancli.data.loader import BatchLoader
 from gancli.objectives.base import Move
+from gancli.runtime import ranks
 from gancli.runtime.seeding import derive_seed
 from gancli.training.cuda_graphs import CudaGraphs
-from gancli.training.distributed import Alone
+from gancli.training.distributed import average, synchronise_batch_norm
 from gancli.training.ema import EMA
 from gancli.training.optimizers import plain
 from gancli.training.schedules import Budget, constant
@@ -31,7 +32,7 @@ class Trainer:
     schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
     clip: largest gradient norm of a move; 0 does not clip.
     compile: G and D through torch.compile; not where the objective differentiates a gradient, which it cannot.
-    ranks: the processes that train together; sync_bn: whether batch norm sees the images of all of them.
+    sync_bn: with several processes on GPUs, batch norm sees the images of all of them.
     graphs: records rounds and launches them whole, where `batches` brings its numbers ahead.
     """
 
@@ -50,7 +51,6 @@ class Trainer:
         precision: str = "fp32",
         channels_last: bool = True,
         compile: bool = False,
-        ranks: Alone | None = None,
         sync_bn: bool = True,
         graphs: CudaGraphs | None = None,
     ):
@@ -78,9 +78,9 @@ class Trainer:
         if self.in_tensors:
             self.ema.weight = torch.zeros((), device=device)
             self._rates_in_tensors()
-        self.ranks = ranks or Alone()
-        if sync_bn:
-            self.ranks.synchronise(self.players.values())
+        self.clock = ranks.Clock()
+        if sync_bn and ranks.world_size() > 1 and device.type == "cuda" and not objective.double_backward:
+            synchronise_batch_norm(self.players.values())
         self.compiled = compile and not objective.double_backward
         for module in self.players.values() if self.compiled else ():
             module.compile()  # in place: the names in its state stay as they are
@@ -92,7 +92,7 @@ class Trainer:
     @property
     def seconds(self) -> float:
         """Time spent training, over all sessions of this run."""
-        return self._seconds + (self.ranks.now() - self._since if self._since is not None else 0.0)
+        return self._seconds + (self.clock.now() - self._since if self._since is not None else 0.0)
 
     @property
     def progress(self) -> float:
@@ -101,11 +101,11 @@ class Trainer:
 
     def rounds(self) -> Iterator[int]:
         """Train: one round, then the number of rounds played so far, until the budget is used."""
-        self._since = self.ranks.tick()
+        self._since = self.clock.tick()
         try:
             while (progress := self.progress) < 1:
                 self.round(progress)
-                self.ranks.tick()
+                self.clock.tick()
                 yield self.step
         finally:
             self._seconds, self._since = self.seconds, None
@@ -114,17 +114,19 @@ class Trainer:
     def round(self, progress: float) -> None:
         """Every move of the objective once: draw, loss, backward, step. Then the average."""
         self.set_rates(progress)
-        moves, seed = self.objective.updates(self.step, progress), derive_seed(self.seed, "round", self.step)
+        moves = self.objective.updates(self.step, progress)
+        # The first process has the seed that one process alone has.
+        seed = derive_seed(self.seed, "round", self.step, *([ranks.rank()] if ranks.rank() else []))
         # A critic of five moves has seen five batches of real images.
         batch = self.batches.batch_size * max(Counter(player for player, _ in moves).values())
         self.ema.bring(self.images + batch, batch)
         self.batches.prefetch(self.draws, len(moves))
-        with self.ranks.drawing(seed):
-            if self.graphs:
-                kind = self.objective.kind(self.step, progress) if self.objective.steady else None
-                watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
-            else:
-                watched = self.play(moves)
+        torch.manual_seed(seed)
+        if self.graphs:
+            kind = self.objective.kind(self.step, progress) if self.objective.steady else None
+            watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
+        else:
+            watched = self.play(moves)
         self.window = {name: (total, count + watched[name]) for name, (total, count) in self.window.items()}
         self.images += batch
         self.draws += len(moves)
@@ -143,7 +145,7 @@ class Trainer:
             # Only this player's gradients: the other side's weights cost nothing and gather nothing.
             objective.backward(inputs=parameters)
             gradients = [p.grad for p in parameters if p.grad is not None]
-            terms = self.ranks.average(gradients, terms)
+            terms = average(gradients, terms)
             norm = torch.nn.utils.get_total_norm(gradients)
             if self.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
@@ -212,7 +214,7 @@ class Trainer:
         seconds, rollbacks, running = self.seconds, self.rollbacks, self._since is not None
         self.load_state_dict(state)
         self._seconds, self.rollbacks = seconds, rollbacks + 1
-        self._since = self.ranks.now() if running else None
+        self._since = self.clock.now() if running else None
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next round depends on, as tensors and plain values."""

@@ -30,6 +30,7 @@ from gancli.inference.generator import noise
 from gancli.inference.purpose import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
+from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.hardware import describe, multiplies_bf16
 from gancli.runtime.locks import RunBusy, RunLock
@@ -40,7 +41,7 @@ from gancli.training import Budget, Trainer
 from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import allowed
 from gancli.training.cuda_graphs import CudaGraphs, unrecordable
-from gancli.training.distributed import here
+from gancli.training.distributed import choose_device, share_state
 from gancli.training.ema import EMA
 from gancli.training.evaluation import Best, Evaluation
 from gancli.training.monitor import Monitor
@@ -61,7 +62,10 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     name = f"{number}  {' '.join(overrides)}"
     run = None
     try:
-        with deterministic(cfg.deterministic), RunLock(folder) if here().first else contextlib.nullcontext() as lock:
+        with (
+            deterministic(cfg.deterministic),
+            RunLock(folder) if ranks.is_first() else contextlib.nullcontext() as lock,
+        ):
             run = Run(cfg, folder, overrides, quiet=swept)
             run.warnings += [lock.remark] if lock and lock.remark else []
             value = run.train()
@@ -71,7 +75,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
         if run and out_of_memory(error):
             error = run.too_large(error)
         failed, busy = isinstance(error, Exception), isinstance(error, RunBusy)
-        if here().first:
+        if ranks.is_first():
             if failed and not busy and (swept or run):
                 leave_traces(folder, error, overrides)  # type: ignore[arg-type]
             else:
@@ -84,7 +88,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
         raise error
     if swept:
         print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
-    elif here().first:
+    elif ranks.is_first():
         print(folder)
     return value
 
@@ -127,18 +131,17 @@ class Run:
             raise ValueError(f"trainer.on_nan={cfg.trainer.on_nan} is neither stop nor rollback; type one of them")
         if cfg.trainer.preflight not in ("auto", True, False):
             raise ValueError(f"trainer.preflight={cfg.trainer.preflight} is not auto, true or false; type one of them")
-        self.ranks = here()
-        device = self.ranks.device(cfg.device)
+        device = choose_device(cfg.device)
         self.keeper = CheckpointManager(
             folder / "checkpoints",
             *(self.options.checkpoint_every, self.options.checkpoint_minutes),
             *(self.options.keep_every, self.options.keep_last),
         )
-        found = checkpoint.newest(self.keeper.folder, device) if self.ranks.first else None
+        found = checkpoint.newest(self.keeper.folder, device) if ranks.is_first() else None
         self.resumed = found[0] if found else None
         self.resumed_from = found[1] if found else None
         self.warnings += [found[2]] if found and found[2] else []
-        self.data: ImageDataset | ImageCrops = self.ranks.in_turn(lambda: build(cfg.data.source))
+        self.data: ImageDataset | ImageCrops = ranks.in_turn(lambda: build(cfg.data.source))
         if "between" in cfg.model and not len(self.data.sources):
             self.data = two_classes(self.data, *cfg.model.between)
         # What only loaded data can tell (a folder's classes, say) reaches the networks by interpolation too.
@@ -155,18 +158,18 @@ class Run:
         objective = build(cfg.model.objective)
         objective.check(self.data)
         # Settled once for all processes and sessions, whatever machines they are on.
-        precision = self.ranks.of_first(self._precision(objective, device))
+        precision = ranks.from_first(self._precision(objective, device))
         self.config["trainer"]["precision"] = cfg.trainer.precision = precision
         batches = BatchLoader(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
-            *(self.ranks.rank, self.ranks.size),
+            *(ranks.rank(), ranks.world_size()),
             ahead=AHEAD if device.type == "cuda" else 0,
         )
         optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
         graphs = None
         if device.type == "cuda" and self.options.graphs:
-            reason = unrecordable(objective, optimizers.values(), beta2, self.ranks.size)
+            reason = unrecordable(objective, optimizers.values(), beta2, ranks.world_size())
             graphs = None if reason else CudaGraphs(device)
             self.warnings += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
@@ -183,7 +186,6 @@ class Run:
             precision=self.options.precision,
             channels_last=self.options.channels_last,
             compile=self.options.compile,
-            ranks=self.ranks,
             sync_bn=self.options.sync_bn,
             graphs=graphs,
         )
@@ -196,9 +198,9 @@ class Run:
                     f"what the run in {folder} has learned does not fit {'; '.join(self.allowed) or 'this version'} "
                     f"({one_line(error, 200)}); resume without, or begin anew with trainer.start={folder}"
                 ) from error
-        elif self.options.start and self.ranks.first:
+        elif self.options.start and ranks.is_first():
             self._start_from(self.options.start, device)
-        self.ranks.begin_alike(self.trainer)
+        share_state(self.trainer)
         self._fix_preview(cfg, device)
         self._prepare_evaluation(device)
         self.finished = self.trainer.progress >= 1 or self.is_over  # before it is asked to train
@@ -258,7 +260,7 @@ class Run:
         """What is evaluated of the average, where that is asked for, and the best there was."""
         options, self.evaluation, self.best = self.options, None, None
         self.told, self.spent, self.began = "", 0.0, self.trainer.seconds  # of evaluations, in this session
-        if options.evaluate_every and self.ranks.first:
+        if options.evaluate_every and ranks.is_first():
             data = self.config["data"]
             name = " ".join(str(part) for part in (data["name"], data.get("path")) if part)
             self.evaluation = Evaluation(
@@ -281,7 +283,7 @@ class Run:
     def is_over(self) -> bool:
         """Whether so many evaluations have been no better that the run ends."""
         patience = self.options.evaluate_patience
-        return self.ranks.of_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
+        return ranks.from_first(bool(patience and self.best and self.best.since >= patience)) if patience else False
 
     def _sources(self, entries: torch.Tensor) -> torch.Tensor:
         """What belongs to these images of the data, or lies as far along in a set of another length; or nothing."""
@@ -292,7 +294,7 @@ class Run:
         """Play the rounds that are left; log, picture and save as they come due."""
         trainer, options = self.trainer, self.options
         if self.finished:
-            if not self.ranks.first:
+            if not ranks.is_first():
                 return None
             self.keeper.clean(self.resumed_from)  # it may have been killed in its very last save
             if not self.quiet:
@@ -306,7 +308,7 @@ class Run:
             score = before.latest(self.headline)
             return score if score is None or self.lower_is_better else -score
         self.record: Any = Silence()
-        if self.ranks.first:
+        if ranks.is_first():
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
             self.record = RunLogger(self.folder, trainer.step, trainer.progress, self.quiet, options.tensorboard)
             self.rewind()
@@ -320,7 +322,7 @@ class Run:
                 self.picture(measured=trainer.progress >= 1)  # an untrained one says nothing
                 self.save()
             for step in trainer.rounds():
-                signum = self.ranks.any(stop.signum or 0)
+                signum = ranks.largest(stop.signum or 0)
                 due = [step % options[f"{what}_every"] == 0 for what in ("log", "sample")]
                 due.append(self.keeper.due(step, trainer.seconds))
                 due.append(bool(options.evaluate_every) and step % options.evaluate_every == 0)
@@ -341,7 +343,7 @@ class Run:
                     reason = Stopped(signum)
                     self.record.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
                     self.record.page(now=True)
-                    self.ranks.any(0)  # who ends first would end the others, and the first may still be writing
+                    ranks.largest(0)  # who ends first would end the others, and the first may still be writing
                     raise reason
                 if due[3] and self.is_over:
                     break
@@ -402,7 +404,7 @@ class Run:
     def try_first(self) -> None:
         """Try all that a long run will do; what it will take goes into the log. ValueError where it will not do."""
         trainer, options = self.trainer, self.options
-        if self.ranks.size > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
+        if ranks.world_size() > 1 or not (is_long(trainer) if options.preflight == "auto" else options.preflight):
             return
         trial = preflight(trainer, self.try_picture, self.try_save)
         pictures, saves = trial.rounds // options.sample_every, trial.rounds // options.checkpoint_every
@@ -465,7 +467,7 @@ class Run:
 
     def broken(self) -> str:
         """What is not finite where it is saved: one verdict for all processes."""
-        return self.ranks.of_first(self.trainer.broken())
+        return ranks.from_first(self.trainer.broken())
 
     def mend(self, what: str, again: bool = True) -> None:
         """`what` is no number any more: go back to the last checkpoint and halve the rate, or ValueError.
@@ -474,8 +476,8 @@ class Run:
         """
         trainer = self.trainer
         self.keeper.wait()
-        found = checkpoint.newest(self.keeper.folder, trainer.device) if self.ranks.first else None
-        content = self.ranks.of_first(found[0] if found else {})
+        found = checkpoint.newest(self.keeper.folder, trainer.device) if ranks.is_first() else None
+        content = ranks.from_first(found[0] if found else {})
         seen = f"at step {trainer.step:,} {what} is not a finite number"
         good = f"the last checkpoint, of step {content['step']:,}, is good"
         if self.options.on_nan == "stop" or not again or trainer.rollbacks == self.options.rollbacks:
@@ -566,7 +568,7 @@ class Run:
     def picture(self, measured: bool = True) -> int:
         """The grid into samples/, the figures into metrics.jsonl."""
         trainer = self.trainer
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.score = math.nan
             return trainer.step
         self.record.grid(trainer.step, self.look())
@@ -582,7 +584,7 @@ class Run:
 
     def save(self) -> None:
         """checkpoints/last.safetensors, and now and then one that is kept."""
-        if not self.ranks.first:
+        if not ranks.is_first():
             self.keeper.seconds = self.trainer.seconds
             return
         self.keeper.save(self.content, self.trainer.step, self.trainer.seconds)

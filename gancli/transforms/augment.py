@@ -8,14 +8,13 @@ so that a round can be captured, and every step can be differentiated twice in x
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from gancli.config import nearest
 from gancli.images import is_points
-from gancli.runtime.ranks import drawn, total
+from gancli.runtime import ranks
 
 
 class NoAugment(nn.Module):
@@ -64,9 +63,7 @@ def translation(x: Tensor) -> Tensor:
     """Moved by whole pixels, by up to an eighth of the size each way; zeros come in."""
     n, _, side, _ = x.shape
     most = side // 8
-    source = torch.arange(side, device=x.device) + drawn(
-        partial(torch.randint, -most, most + 1), (2, n, 1), x.device, dim=1
-    )
+    source = torch.arange(side, device=x.device) + torch.randint(-most, most + 1, (2, n, 1), device=x.device)
     (row, column), (row_inside, column_inside) = source, (source >= 0) & (source < side)
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
     return pixels(x, row[:, :, None], column[:, None, :]).masked_fill(~inside, 0)
@@ -77,7 +74,7 @@ def cutout(x: Tensor) -> Tensor:
     n, _, side, _ = x.shape
     width = side // 2
     # An even square's centre lies between pixels, where there is one more place.
-    start = drawn(partial(torch.randint, side + 1 - width % 2), (2, n, 1), x.device, dim=1) - width // 2
+    start = torch.randint(side + 1 - width % 2, (2, n, 1), device=x.device) - width // 2
     offset = torch.arange(side, device=x.device) - start
     rows, columns = (offset >= 0) & (offset < width)
     return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
@@ -120,14 +117,12 @@ class AdaptiveAugment(NoAugment):
     @torch.no_grad()
     def observe(self, real: Tensor) -> None:
         """Hear D's verdicts on real images, logits (N,), positive where judged real; every 4th call moves p."""
-        signs = real.sign().sum(dtype=torch.float32)
-        judged = total(torch.stack([signs, torch.full_like(signs, real.numel())]))
-        self.signs += judged[0]
-        self.seen += judged[1]
+        self.signs += ranks.mean(real.sign().sum(dtype=torch.float32))
+        self.seen += real.numel()
         self.calls += 1
         due = self.calls >= 4
         overfit = (self.signs / self.seen - self.target).sign()
-        self.p.add_(due * overfit * self.seen / (self.kimg * 1000)).clamp_(0, 1)
+        self.p.add_(due * overfit * self.seen * ranks.world_size() / (self.kimg * 1000)).clamp_(0, 1)
         for since in (self.signs, self.seen, self.calls):
             since.mul_(~due)
 
@@ -188,17 +183,17 @@ def expect_pictures(x: Tensor) -> None:
 
 def uniform(x: Tensor, *shape: int) -> Tensor:
     """U(-1, 1) for each image: (N, *shape)."""
-    return 2 * drawn(torch.rand, (len(x), *shape), x.device) - 1
+    return 2 * torch.rand(len(x), *shape, device=x.device) - 1
 
 
 def normal(x: Tensor, *shape: int) -> Tensor:
     """N(0, 1) for each image: (N, *shape)."""
-    return drawn(torch.randn, (len(x), *shape), x.device)
+    return torch.randn(len(x), *shape, device=x.device)
 
 
 def sometimes(p: Tensor, value: Tensor) -> Tensor:
     """value (N, ...) in those images that draw it, each with probability p, and 0 in the others."""
-    return value * (drawn(torch.rand, value[:, :1].shape, value.device, dtype=value.dtype) < p)
+    return value * (torch.rand(value[:, :1].shape, device=value.device, dtype=value.dtype) < p)
 
 
 def turn(source: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import io
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch.nn.functional import interpolate
 from gancli.images import to_array, to_float, to_picture, to_uint8
 from gancli.metrics.psnr_ssim import fidelity
 from gancli.networks.sr import enlarged
-from gancli.runtime.ranks import drawn, normal_like
 from gancli.transforms.tasks import Task, blurred, is_number
 
 
@@ -77,10 +75,10 @@ class Degradation(Task):
         size = [side // self.scale for side in x.shape[-2:]]
         y = interpolate(y, size, mode="bicubic", antialias=True)
         if noise:
-            y = y + disturbed * uniform(x, noise) * normal_like(y) * 2 / 255
+            y = y + disturbed * uniform(x, noise) * torch.randn_like(y) * 2 / 255
         y = to_uint8(y)
         if jpeg < 100:
-            quality = drawn(partial(torch.randint, jpeg, max(jpeg, 95) + 1), (len(x),), x.device)
+            quality = torch.randint(jpeg, max(jpeg, 95) + 1, (len(x),), device=x.device)
             y = compressed(y, torch.where(disturbed.flatten(), quality, 100).tolist())
         return to_float(y)
 
@@ -95,7 +93,7 @@ class Degradation(Task):
 
 def uniform(x: Tensor, most: float) -> Tensor:
     """U(0, most) for each image of x: (N, 1, 1, 1)."""
-    return most * drawn(torch.rand, (len(x), 1, 1, 1), x.device)
+    return most * torch.rand(len(x), 1, 1, 1, device=x.device)
 
 
 def compressed(x: Tensor, qualities: list[int]) -> Tensor:

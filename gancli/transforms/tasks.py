@@ -7,7 +7,6 @@ waits for the device but `compare`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from gancli.config import nearest
 from gancli.data.dataset import grey
 from gancli.images import is_points, to_float, to_uint8
 from gancli.metrics.psnr_ssim import rgb_psnr
-from gancli.runtime.ranks import drawn, normal_like
 
 
 @dataclass(kw_only=True)
@@ -174,7 +172,7 @@ class Denoise(Task):
         check_sigma(self.sigma, "noise", "grey levels of 255", 25)
 
     def known(self, x: Tensor) -> Tensor:
-        return to_float(to_uint8(x + self.sigma * 2 / 255 * normal_like(x)))
+        return to_float(to_uint8(x + self.sigma * 2 / 255 * torch.randn_like(x)))
 
 
 @dataclass
@@ -227,7 +225,7 @@ def box(x: Tensor) -> Tensor:
         offset = torch.arange(side, device=x.device) - (u[:, 1:] * (side - length + 1)).floor()
         return (offset >= 0) & (offset < length)
 
-    u = drawn(torch.rand, (len(x), 4), x.device)
+    u = torch.rand(len(x), 4, device=x.device)
     rows, columns = span(x.shape[2], u[:, :2]), span(x.shape[3], u[:, 2:])
     return rows[:, None, :, None] & columns[:, None, None, :]
 
@@ -244,8 +242,8 @@ def free(x: Tensor) -> Tensor:
     diagonal, at angles to the row of about plus and minus 2/5 pi in turn, mirrored either way in half of the images.
     """
     n, _, h, w = x.shape
-    u, length = drawn(torch.rand, (n, 3), x.device), drawn(torch.randn, (n, STROKES, STEPS), x.device)
-    of_stroke, of_step = (drawn(torch.rand, (n, STROKES, k), x.device) for k in (6, STEPS))
+    u, length = torch.rand(n, 3, device=x.device), torch.randn(n, STROKES, STEPS, device=x.device)
+    of_stroke, of_step = (torch.rand(n, STROKES, k, device=x.device) for k in (6, STEPS))
     low, high, count, width, top, left = of_stroke.unbind(2)
     step = torch.arange(STEPS, device=x.device)
 
@@ -293,7 +291,7 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {"centre": centre, "box": box, "f
 
 def mixed(x: Tensor) -> Tensor:
     """For each image any of MASKS, all equally likely."""
-    which = drawn(partial(torch.randint, len(MASKS)), (len(x), 1, 1, 1), x.device)
+    which = torch.randint(len(MASKS), (len(x), 1, 1, 1), device=x.device)
     hole = torch.zeros_like(x[:, :1], dtype=torch.bool)
     for k, mask in enumerate(MASKS.values()):
         hole = torch.where(which == k, mask(x), hole)

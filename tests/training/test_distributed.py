@@ -20,8 +20,8 @@ from gancli.cli import main as cli
 from gancli.config import choices
 from gancli.data.crops import image_crops
 from gancli.data.loader import BatchLoader
-from gancli.runtime.ranks import Share, drawn, normal_like, sharing
-from gancli.training.distributed import here, joined
+from gancli.runtime import ranks
+from gancli.training.distributed import joined
 
 pytestmark = pytest.mark.slow  # two processes first train every model, which takes half a minute
 MODELS = choices("model")
@@ -72,7 +72,7 @@ def work(folder: Path) -> None:
     torch.set_num_threads(1)
     with joined(int(os.environ["RANK"]), 2):
         found = {name: four_rounds(folder, name) for name in [*MODELS, *VARIANTS]}
-        torch.save(found, folder / f"found-{here().rank}.pt")
+        torch.save(found, folder / f"found-{ranks.rank()}.pt")
         start(folder / "one-two", "mlp", "trainer.steps=4").train()
         start(folder / "two-one", "mlp", "trainer.steps=2").train()
         clocked = start(folder / "clocked", "mlp", "trainer.steps=null", "trainer.minutes=0.01")
@@ -88,7 +88,7 @@ def work(folder: Path) -> None:
         mended.trainer.round = spoilt  # type: ignore[method-assign]
         mended.train()
         ends = {"steps": clocked.trainer.step, "rollbacks": mended.trainer.rollbacks, "step": mended.trainer.step}
-        torch.save(ends | {"D": mended.trainer.parameters["D"][0].detach()}, folder / f"ends-{here().rank}.pt")
+        torch.save(ends | {"D": mended.trainer.parameters["D"][0].detach()}, folder / f"ends-{ranks.rank()}.pt")
     (folder / f"done-{os.environ['RANK']}").touch()
     code = 0
     while port := sys.stdin.readline():  # a test asks for one run more; the end of the tests is an end here too
@@ -198,24 +198,6 @@ def test_the_first_clock_and_the_first_checkpoint_decide(both):
     assert torch.equal(first["D"], second["D"]) and torch.isfinite(first["D"]).all()
 
 
-@pytest.mark.parametrize("dim", [0, 1])
-def test_what_is_drawn_does_not_depend_on_how_many_draw(dim):
-    def both_parts(draw):
-        parts = []
-        for rank in range(2):
-            with sharing(Share(rank, 2, seed=5)):
-                parts.append(draw(2))
-        return torch.cat(parts, dim)
-
-    device, x = torch.device("cpu"), torch.zeros(4, 3, 5, 5).to(memory_format=torch.channels_last)
-    shape = {0: lambda n: (n, 3), 1: lambda n: (2, n, 3)}[dim]
-    torch.manual_seed(5)
-    assert torch.equal(both_parts(lambda n: drawn(torch.randn, shape(n), device, dim)), torch.randn(shape(4)))
-    if dim == 0:
-        torch.manual_seed(5)
-        assert torch.equal(both_parts(lambda n: normal_like(x[:n])), torch.randn_like(x))
-
-
 def test_a_process_draws_its_rows_of_the_batch(tmp_path):
     """Indices, places, turns and flips are those of the whole batch."""
     generator = torch.Generator().manual_seed(0)
@@ -277,13 +259,14 @@ def test_no_thread_of_gloo_outlives_the_training():
     """Left to the interpreter's end they abort the process now and then, as if the training had failed."""
     code = """
 import os, pathlib, torch
-from gancli.training.distributed import here, joined
+from gancli.training.distributed import joined
+from gancli.runtime import ranks
 def threads():
     return [thread.joinpath("comm").read_text() for thread in pathlib.Path("/proc/self/task").iterdir()]
 with joined(0, 1):
     x = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.Adam([x])
-    (x * here().any(1)).sum().backward()
+    (x * ranks.largest(1)).sum().backward()
     optimizer.step()
     assert any("gloo" in name for name in threads())
 assert not any("gloo" in name for name in threads()), threads()

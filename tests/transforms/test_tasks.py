@@ -16,7 +16,6 @@ from gancli.config import build, choices, header, keys, register_resolvers
 from gancli.images import to_array, to_float, to_uint8
 from gancli.metrics.psnr_ssim import fidelity
 from gancli.networks.sr import enlarged
-from gancli.runtime.ranks import Share, sharing
 from gancli.transforms.degradation import Degradation
 from gancli.transforms.tasks import Colorize, Deblur, Denoise, Edges, Given, Inpaint, Task
 
@@ -200,16 +199,6 @@ def test_what_is_not_random_draws_nothing(name):
     before = torch.get_rng_state()
     TASKS[name](pictures())
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_what_is_drawn_does_not_depend_on_how_many_processes_draw(task):
-    x, parts = pictures(6), []
-    for rank in range(2):
-        with sharing(Share(rank, 2, seed=5)):
-            parts.append(task(x[3 * rank : 3 * rank + 3]))
-    torch.manual_seed(5)
-    assert torch.equal(torch.cat(parts), task(x))
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
