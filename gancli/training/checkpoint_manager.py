@@ -9,6 +9,7 @@ from typing import Any
 
 from gancli.checkpoint import format as checkpoint
 from gancli.runtime.files import PARTIAL
+from gancli.runtime.serialization import map_tensors
 
 # Of the time between two saves: what takes more is written beside the training, from a copy.
 SHARE = 0.02
@@ -71,7 +72,7 @@ class CheckpointManager:
             self._write(content, step, since)
             self.wait()
             return
-        copy = checkpoint.map_tensors(content, lambda x: x.detach().to("cpu", copy=True))
+        copy = map_tensors(content, lambda x: x.detach().to("cpu", copy=True))
         self.thread = threading.Thread(target=self._write, args=(copy, step, since, "; beside the training"))
         self.thread.start()
 

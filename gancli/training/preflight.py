@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gancli.checkpoint.format import map_tensors
+from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
 ROUNDS, MINUTES = 200, 1.0  # a run of as many or more is a long one

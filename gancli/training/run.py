@@ -26,8 +26,7 @@ from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader
 from gancli.data.pairs import two_classes
-from gancli.inference.generator import noise
-from gancli.inference.purpose import command_for
+from gancli.inference.generator import command_for, noise
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
@@ -489,7 +488,7 @@ class Run:
         trainer.rollback(content | {"networks": {p: n["state"] for p, n in content["networks"].items()}})
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        if self.ranks.first:
+        if ranks.is_first():
             self.rewind()
         tries = f"{trainer.rollbacks} of {self.options.rollbacks}"
         self.record.event(

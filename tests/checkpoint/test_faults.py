@@ -71,7 +71,9 @@ class Faults:
 
 
 def save(folder: Path, step: int) -> None:
-    checkpoint.write(folder / "last.safetensors", content(step), previous="previous.safetensors", kept=f"step-{step:07d}.safetensors")
+    checkpoint.write(
+        folder / "last.safetensors", content(step), previous="previous.safetensors", kept=f"step-{step:07d}.safetensors"
+    )
 
 
 def number_of_calls(folder: Path) -> int:
@@ -195,7 +197,10 @@ def test_the_one_before_is_used_where_the_last_is_damaged(harm, tmp_path):
     kept.clean(found[1])
     assert good_but(tmp_path, "damaged.safetensors") == 1
     kept.save(content(3), 3, 0.0)
-    assert good_but(tmp_path, "damaged.safetensors") == 3 and checkpoint.read(tmp_path / "previous.safetensors")["step"] == 1
+    assert (
+        good_but(tmp_path, "damaged.safetensors") == 3
+        and checkpoint.read(tmp_path / "previous.safetensors")["step"] == 1
+    )
 
 
 def good_but(folder: Path, damaged: str) -> int:
@@ -225,7 +230,10 @@ def test_the_newest_are_kept_and_a_failed_removal_stops_nothing(tmp_path, monkey
         kept.save(content(step), step, 0.0)
         kept.wait()
     steps = [file.name for file in checkpoint.numbered_files(tmp_path)]
-    assert steps == ["step-0000008.safetensors", "step-0000006.safetensors"] and (tmp_path / "best.safetensors").read_text() == "another's"
+    assert (
+        steps == ["step-0000008.safetensors", "step-0000006.safetensors"]
+        and (tmp_path / "best.safetensors").read_text() == "another's"
+    )
     unlink = Path.unlink
 
     def refuse(path: Path, missing_ok: bool = False) -> None:

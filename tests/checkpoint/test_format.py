@@ -172,7 +172,14 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(gan)
     whole, run = (torch.load(f"{name}/checkpoints/last.safetensors", weights_only=True) for name in ("whole", "run"))
     assert all(torch.equal(x, whole["ema"][name]) for name, x in run["ema"].items())
     assert {p.name for p in Path("run/checkpoints").iterdir()} == {
-        *("last.safetensors", "previous.safetensors", "damaged.safetensors", "step-0000002.safetensors", "step-0000004.safetensors", "step-0000006.safetensors")
+        *(
+            "last.safetensors",
+            "previous.safetensors",
+            "damaged.safetensors",
+            "step-0000002.safetensors",
+            "step-0000004.safetensors",
+            "step-0000006.safetensors",
+        )
     }
 
 

@@ -138,7 +138,11 @@ def test_a_run_leaves_what_the_contract_says(gan, tmp_path):
     assert sorted(p.name for p in run.iterdir()) == sorted(
         ["config.yaml", "log.txt", "metrics.jsonl", "samples", "checkpoints", "index.html"]
     )
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["last.safetensors", "previous.safetensors", "step-0000004.safetensors"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [
+        "last.safetensors",
+        "previous.safetensors",
+        "step-0000004.safetensors",
+    ]
     names = [p.name for p in sorted((run / "samples").iterdir())]
     assert names == ["history.png", "step-0000000.png", "step-0000003.png", "step-0000006.png"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

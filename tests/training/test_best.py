@@ -49,7 +49,9 @@ def test_best_is_the_best_and_says_so(gan, values):
 def test_the_scores_of_a_training_are_those_of_gan_evaluate(gan):
     """Of the same images: the averaged weights' first n of seed 0, the training images drawn by seed 0."""
     assert gan("train", *GREY, "trainer.evaluate_metrics=[fd_mnist,recall_mnist]", "run.dir=run")[0] == 0
-    code, _, err = gan("evaluate", "ckpt=run/checkpoints/last.safetensors", "n=80", "split=train", "json=s.json", "device=cpu")
+    code, _, err = gan(
+        "evaluate", "ckpt=run/checkpoints/last.safetensors", "n=80", "split=train", "json=s.json", "device=cpu"
+    )
     assert code == 0, err
     found = json.loads(Path("s.json").read_text())
     assert evaluated("run")[6] == pytest.approx(found["scores"]["fd_mnist"], abs=1e-6)

@@ -184,7 +184,9 @@ def test_a_run_goes_on_with_another_number_of_processes(name, both, tmp_path):
     start(tmp_path / "whole", "mlp", "trainer.steps=4").train()
     if name == "two-one":
         start(folder / name, "mlp", "trainer.steps=4").train()
-    whole, parts = (checkpoint.read(run / "checkpoints" / "last.safetensors") for run in (tmp_path / "whole", folder / name))
+    whole, parts = (
+        checkpoint.read(run / "checkpoints" / "last.safetensors") for run in (tmp_path / "whole", folder / name)
+    )
     assert (parts["step"], parts["images"], parts["draws"]) == (whole["step"], whole["images"], whole["draws"])
     for weights, expected in zip(parts["ema"].values(), whole["ema"].values()):
         assert torch.allclose(weights, expected, rtol=0, atol=CLOSE)
