@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
@@ -59,7 +60,7 @@ def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], i
             try:
                 size = act()
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise ValueError(
                     f"the grid of samples and its metrics do not fit into the memory of {device}; "
@@ -101,7 +102,7 @@ def try_rounds(trainer: Trainer) -> tuple[float, float]:
                 shown, took = try_round(trainer, progress)
             except (RuntimeError, MemoryError, ValueError) as error:
                 # A smaller batch may be one that packing does not divide, or batch norm does not take.
-                if not out_of_memory(error) and batches.batch_size == whole:
+                if not is_out_of_memory(error) and batches.batch_size == whole:
                     raise
             else:
                 images, seconds = images + share * shown, seconds + share * took
@@ -133,12 +134,6 @@ def try_round(trainer: Trainer, progress: float) -> tuple[int, float]:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - begun)
     return trainer.images - before, min(seconds)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is how an allocator says that there is no more: each has its own words."""
-    words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -31,7 +31,7 @@ from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.hardware import describe, multiplies_bf16
+from gancli.runtime.hardware import describe, is_out_of_memory, multiplies_bf16
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.signals import Stopped, StopRequest
@@ -44,7 +44,7 @@ from gancli.training.distributed import choose_device, share_state
 from gancli.training.ema import EMA
 from gancli.training.evaluation import Best, Evaluation
 from gancli.training.monitor import Monitor
-from gancli.training.preflight import is_long, out_of_memory, preflight
+from gancli.training.preflight import is_long, preflight
 
 COMPARED = 1000  # real images that a objective's measures look at
 POINTS = 1024  # in a scatter plot
@@ -71,7 +71,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word
             error = RuntimeError(f"the job called sys.exit({error.code})")
-        if run and out_of_memory(error):
+        if run and is_out_of_memory(error):
             error = run.too_large(error)
         failed, busy = isinstance(error, Exception), isinstance(error, RunBusy)
         if ranks.is_first():
