@@ -1,4 +1,4 @@
-"""The checkpoints folder of a run: last.safetensors, previous.safetensors before it, best.safetensors, and step-N.safetensors that are kept."""
+"""The checkpoints folder of a run: last, previous, best and numbered checkpoints."""
 
 import contextlib
 import threading
@@ -46,7 +46,7 @@ class CheckpointManager:
         self.lines: list[str] = []
 
     def clean(self, good: Path | None) -> None:
-        """Before the first save: what a killed session left half written is removed, and `good` becomes last.safetensors.
+        """Before the first save: what a killed session left half written is removed, and `good` becomes the last one.
 
         A last.safetensors that could not be read would else be the one before the next, in the place of the good one.
         """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import gancli
 from gancli import images
+from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
@@ -176,9 +177,9 @@ def test_a_row_a_direction_and_never_over_another(checkpoints, gan):
 
 
 def test_from_a_foreign_checkpoint_no_more_than_a_name_is_taken(checkpoints, gan, tmp_path):
-    content = torch.load(checkpoints["aegan"], weights_only=True)
+    content = checkpoint.read(checkpoints["aegan"])
     content["config"]["data"] |= {"name": "../data/digits", "source": {"_target_": "os.getcwd"}}
-    torch.save(content, "bad.safetensors")
+    checkpoint.write(Path("bad.safetensors"), content)
     code, out, error = gan("edit", "ckpt=bad.safetensors", "classes=[0,1]")
     assert code == 1 and not out and "was trained on is not here; type data=mnist" in error
 

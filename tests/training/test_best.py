@@ -1,4 +1,4 @@
-"""Evaluations within a training: best.safetensors, what ends a run that gets no better, and that a resumed run knows of both."""
+"""Evaluations within a training: the best checkpoint, what ends a run that gets no better, and that a resumed run knows of both."""
 
 import json
 from pathlib import Path
