@@ -8,9 +8,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from gancli.images import enlarge
 from gancli.networks.layers import spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 SCALES = (2, 3, 4)
 BICUBIC_HALO = 2
@@ -20,15 +21,6 @@ def check_scale(scale: int) -> int:
     if scale not in SCALES:
         raise ValueError(f"pictures are enlarged 2, 3 or 4 times, but model.scale={scale}; type model.scale=4")
     return scale
-
-
-def enlarged(c: Tensor, scale: int) -> Tensor:
-    """Bicubic by `scale`, (N, C, h, w) to (N, C, scale * h, scale * w): the kernel of Pillow and Matlab, a = -0.5.
-
-    PyTorch's bicubic without antialias has a = -0.75, another picture.
-    """
-    size = (c.shape[2] * scale, c.shape[3] * scale)
-    return interpolate(c, size, mode="bicubic", antialias=True)
 
 
 @torch.no_grad()
@@ -80,7 +72,7 @@ class Compact(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        return enlarged(c, self.scale) + self.shuffle(self.last(self.body(c)))
+        return enlarge(c, self.scale) + self.shuffle(self.last(self.body(c)))
 
 
 class ResidualBlock(nn.Module):
@@ -159,12 +151,9 @@ class Discriminator(nn.Module):
         self.dense = nn.Sequential(nn.Linear(before * side * side, 16 * width), nn.LeakyReLU(0.2))
         self.last = nn.Linear(16 * width, 1)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x, (N, 16 * width)."""
-        return self.dense(self.convolutions(x))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.dense(self.convolutions(x))
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)
 
 
 class PatchDiscriminator(nn.Module):
@@ -192,9 +181,6 @@ class PatchDiscriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x, (N, 2 * width, H / 4, W / 4)."""
-        return self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.layers(torch.cat([x, enlarge(c, self.scale)], 1))
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)

@@ -14,7 +14,6 @@ from gancli.evaluation.generative import Comparison, Samples
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import for_images
-from gancli.objectives.base import Objective
 
 SEED = 0  # of the images of either side: the same for every run, whatever its own seed
 
@@ -23,13 +22,13 @@ class Evaluation:
     """Scores of n images of G's, always of the same noise, beside n of the training images; the first one decides.
 
     metrics: as of `Comparison`; without any the Fréchet distance, or the kernel distance where there are no more images
-    than features. G that makes nothing of noise, or points of the plane, is measured as its objective measures it, on the
+    than features. G that makes nothing of noise, or points of the plane, is measured by its quick metrics, on the
     ImageDataset `reference`. G: the average. name, split: of the data. remark: what a person should know of the choice.
     """
 
     def __init__(
         self,
-        objective: Objective,
+        quick_metrics: Any,
         G: nn.Module,
         data: Any,
         reference: ImageDataset,
@@ -39,17 +38,17 @@ class Evaluation:
         metrics: Sequence[str],
         device: torch.device,
     ):
-        self.objective, self.data, self.reference, self.n = objective, data, reference, n
+        self.quick_metrics, self.data, self.reference, self.n = quick_metrics, data, reference, n
         self.compare: Comparison | None = None
         self.protocol: dict[str, Any] = {}
-        self.figure, self.lower_is_better = objective.headline, objective.lower_is_better
+        self.figure, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
         self.names: list[str] = []  # of what is measured by the protocol
         self.remark = ""
         if not G.z_dim or reference.is_points:
             if metrics:
                 raise ValueError(
                     f"trainer.evaluate_metrics are scores of pictures made of noise, which this model makes none of; "
-                    f"leave it out, and {objective.headline} is what is looked at"
+                    f"leave it out, and {quick_metrics.headline} is what is looked at"
                 )
             return
         held = EvaluationSet(data, name, split, n, SEED)
@@ -78,7 +77,7 @@ class Evaluation:
     def __call__(self, G: nn.Module) -> dict[str, float]:
         """The figures of G, the average in eval mode, by name; `figure` is among them, if only as nan."""
         if not self.compare:
-            found = self.objective.measure(G, self.reference, SEED)
+            found = self.quick_metrics.metrics(G, self.reference, SEED)
         else:
             names = self.data.class_names if int(G.classes) else ()  # type: ignore[arg-type]
             found = self.compare(self.samples(G), names).values

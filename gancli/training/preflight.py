@@ -84,10 +84,10 @@ def kinds(trainer: Trainer) -> dict[float, float]:
     share: dict[float, float] = {}
     for look in range(LOOKS):
         progress = now + (1 - now) * look / LOOKS
-        # A move's loss is a method, or one with arguments filled in; a penalty may have no weight for a time.
-        moves = [(player, getattr(loss, "func", loss).__qualname__) for player, loss in objective.updates(0, progress)]
-        penalty = getattr(objective, "penalty", None)
-        at = first.setdefault((tuple(moves), bool(penalty and penalty.due(0, progress))), progress)
+        # Of a weight that changes all the time only counts whether it is 0.
+        keys = [update.key for update in objective.updates(0, progress)]
+        phase = tuple((*key[:2], tuple((name, bool(value)) for name, value in key[2])) for key in keys)
+        at = first.setdefault(phase, progress)
         share[at] = share.get(at, 0.0) + 1 / LOOKS
     return share
 

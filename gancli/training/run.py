@@ -27,6 +27,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader
 from gancli.data.pairs import two_classes
 from gancli.inference.generator import command_for, noise
+from gancli.objectives.gan import warnings_about
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
@@ -155,20 +156,21 @@ class Run:
             self.allowed = allowed(self.resumed["config"], cfg, folder)
         torch.manual_seed(derive_seed(cfg.seed, "networks"))
         objective = build(cfg.model.objective)
-        objective.check(self.data)
+        objective.check_data(self.data)
+        self.quick_metrics = build(cfg.model.quick_metrics)
         # Settled once for all processes and sessions, whatever machines they are on.
         precision = ranks.from_first(self._precision(objective, device))
         self.config["trainer"]["precision"] = cfg.trainer.precision = precision
         batches = BatchLoader(
             *(self.data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
             *(ranks.rank(), ranks.world_size()),
-            ahead=AHEAD if device.type == "cuda" else 0,
+            prefetch=AHEAD if device.type == "cuda" else 0,
         )
         optimizers = {player: build(optimizer) for player, optimizer in cfg.model.optimizers.items()}
         beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
         graphs = None
         if device.type == "cuda" and self.options.graphs:
-            reason = unrecordable(objective, optimizers.values(), beta2, ranks.world_size())
+            reason = unrecordable(cfg.model.graph_safe, optimizers.values(), beta2, ranks.world_size())
             graphs = None if reason else CudaGraphs(device)
             self.warnings += [f"rounds are played kernel by kernel: {reason}"] if reason else []
         self.trainer = Trainer(
@@ -187,6 +189,7 @@ class Run:
             compile=self.options.compile,
             sync_bn=self.options.sync_bn,
             graphs=graphs,
+            graph_safe=cfg.model.graph_safe,
         )
         if self.resumed:
             states = {player: network["state"] for player, network in self.resumed["networks"].items()}
@@ -211,7 +214,7 @@ class Run:
             return self.options.precision
         if device.type == "cuda":
             return "tf32"  # as torch itself has convolutions; nothing else has been measured
-        alike = objective.half and not objective.double_backward
+        alike = self.config["model"]["bf16_safe"] and not objective.double_backward
         return "bf16" if device.type == "cpu" and alike and multiplies_bf16() else "fp32"
 
     def _start_from(self, ckpt: str, device: torch.device) -> None:
@@ -263,7 +266,7 @@ class Run:
             data = self.config["data"]
             name = " ".join(str(part) for part in (data["name"], data.get("path")) if part)
             self.evaluation = Evaluation(
-                self.trainer.objective,
+                self.quick_metrics,
                 self.trainer.ema.network,
                 self.data,
                 self.reference,
@@ -372,11 +375,11 @@ class Run:
     @property
     def headline(self) -> str:
         """The figure that a sweeper is given."""
-        return self.best.figure if self.best else self.trainer.objective.headline
+        return self.best.figure if self.best else self.quick_metrics.headline
 
     @property
     def lower_is_better(self) -> bool:
-        return self.best.lower_is_better if self.best else self.trainer.objective.lower_is_better
+        return self.best.lower_is_better if self.best else self.quick_metrics.lower_is_better
 
     def evaluate(self) -> int:
         """The scores into metrics.jsonl, and best.safetensors where they are the best so far."""
@@ -537,7 +540,7 @@ class Run:
         if self.evaluation and self.best and self.evaluation.protocol:
             figures = list(self.evaluation.names)
             self.record.fact("protocol", step=trainer.step, figures=figures, protocol=self.evaluation.protocol)
-        for remark in [*self.warnings, *self.data.warnings, *trainer.objective.warnings]:
+        for remark in [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)]:
             self.record.log(f"remark: {remark}")
         for name, reason in self.data.skipped:
             self.record.log(f"skipped {name}: {reason}")
@@ -562,7 +565,7 @@ class Run:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """How the averaged generator's images compare with real ones."""
-        return self.trainer.objective.measure(self.trainer.ema.network, self.reference, self.config["seed"])
+        return self.quick_metrics.metrics(self.trainer.ema.network, self.reference, self.config["seed"])
 
     def picture(self, measured: bool = True) -> int:
         """The grid into samples/, the figures into metrics.jsonl."""
@@ -575,7 +578,7 @@ class Run:
             return trainer.step
         values = self.measure()
         if not self.best:
-            self.score = values[trainer.objective.headline]
+            self.score = values[self.quick_metrics.headline]
         # What cannot be told of these data is left out.
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self.watch(self.record.metrics(trainer.step, finite))

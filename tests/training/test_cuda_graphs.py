@@ -46,7 +46,7 @@ def trainer(tmp_path: Any, *words: str, ahead: int = 7) -> Any:
         cfg = compose("train", [*TINY, "trainer.steps=60", "data.flip=true", *words])
     run = Run(cfg, tmp_path / "run", [], quiet=True)
     made = run.trainer
-    made.batches.ahead = ahead
+    made.batches.prefetch_count = ahead
     made.in_tensors = ahead > 0
     if ahead:
         made.ema.weight = torch.zeros(())
@@ -125,7 +125,7 @@ def test_numbers_ahead_and_in_tensors_change_nothing_but_roundings(tmp_path):
 @pytest.mark.parametrize("flip", [False, True])
 def test_batches_brought_ahead_are_the_same(flip):
     data = digits(8)
-    one, many = (BatchLoader(data, 32, 10, flip, 0, torch.device("cpu"), ahead=ahead) for ahead in (0, 5))
+    one, many = (BatchLoader(data, 32, 10, flip, 0, torch.device("cpu"), prefetch=ahead) for ahead in (0, 5))
     for start, count in (
         (0, 2),
         (2, 2),
@@ -156,7 +156,7 @@ def test_too_many_kinds_end_it(tmp_path):
     recorded.graphs = Repeated()
     assert play(plain, 8) == play(recorded, 8) and not recorded.graphs.launched
     recorded.graphs.recorded = dict.fromkeys(range(MOST), (None, None))
-    recorded.graphs.played = Counter({recorded.objective.kind(recorded.step, recorded.progress): WARM})
+    recorded.graphs.played = Counter({tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM})
     play(recorded, 1)
     assert recorded.graphs.refused == f"there are more than {MOST} kinds of them"
 
@@ -164,7 +164,7 @@ def test_too_many_kinds_end_it(tmp_path):
 def test_who_can_be_recorded(tmp_path):
     def reason(*words: str, beta2: Any = None, processes: int = 1, make: Any = torch.optim.Adam) -> str:
         made = trainer(tmp_path, *words)
-        return captured.unrecordable(made.objective, [make], beta2, processes)
+        return captured.unrecordable(made.graph_safe, [make], beta2, processes)
 
     assert not reason("model=dcgan") and not reason("model=wgan_gp")
     assert "on the host" in reason("model=unrolled")

@@ -23,18 +23,18 @@ def no_more_memory() -> None:
 
 def limited(run, most: int, player: str = "D") -> None:
     """A run whose batches, in this player's moves, may have so many images."""
-    moves = run.trainer.objective.updates
+    updates = run.trainer.objective.updates
 
     def checked(loss):
-        def within(x, c):
+        def within(x, c, fakes):
             if len(x) > most:
                 no_more_memory()
-            return loss(x, c)
+            return loss(x, c, fakes)
 
         return within
 
     run.trainer.objective.updates = lambda *when: [
-        (p, checked(loss) if p == player else loss) for p, loss in moves(*when)
+        u._replace(loss=checked(u.loss)) if u.network == player else u for u in updates(*when)
     ]
 
 
@@ -133,7 +133,7 @@ def test_out_of_memory_names_the_batch_that_fits(words, player, most, fits, tmp_
 
 def test_what_is_no_lack_of_memory_is_told_as_it_is(tmp_path):
     run = start(tmp_path / "run", "mlp")
-    run.trainer.objective.generator_loss = lambda x, c: {"G/adversarial": torch.zeros(3) @ torch.zeros(4)}
+    run.trainer.objective.generator_terms = lambda x, c, fake: {"G/adversarial": torch.zeros(3) @ torch.zeros(4)}
     with pytest.raises(RuntimeError, match="size"):
         preflight(run.trainer, run.try_picture, run.try_save)
     with pytest.raises(ValueError, match=r"trainer\.sample_rows=2"):

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_before_these_keys_resumes(tmp_path):
     assert changes(before, cfg) == {} and "resume.allow" not in flatten(before)
 
 
-HOLD = "import sys, time; from pathlib import Path; from gancli.training.config_diff import RunLock\n"
+HOLD = "import sys, time; from pathlib import Path; from gancli.runtime.locks import RunLock\n"
 
 
 def holder(folder: Path) -> subprocess.Popen:

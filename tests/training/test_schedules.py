@@ -69,7 +69,7 @@ def test_clipping_bounds_the_gradient_of_every_move(tmp_path):
 def test_precisions_train_and_keep_weights_in_full(precision, tmp_path):
     trainer = start(tmp_path / "run", "dcgan", f"trainer.precision={precision}").trainer
     used = set()
-    trainer.objective.D.register_forward_hook(lambda module, inputs, output: used.add(output.dtype))
+    trainer.objective.D.last.register_forward_hook(lambda module, inputs, output: used.add(output.dtype))
     trainer.round(0.0)
     assert used == {torch.bfloat16 if precision == "bf16" else torch.float32}
     assert all(p.dtype == torch.float32 and p.isfinite().all() for ps in trainer.parameters.values() for p in ps)
