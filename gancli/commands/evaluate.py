@@ -20,8 +20,7 @@ from gancli.evaluation import autoencoders, generative, image_to_image, super_re
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
-from gancli.inference.generator import load
-from gancli.inference.purpose import command_for
+from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
@@ -103,7 +102,7 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
         upscaler = load_upscaler(style=options.ckpt, scale=options.scale, device=device)
         return evaluate_upscaler(options, upscaler, f"bundled style={options.ckpt} scale={options.scale}")
     file = checkpoint.find(options.ckpt)
-    if file.suffix.lower() in (".safetensors", ".pth"):
+    if file.suffix.lower() == ".pth" or not checkpoint.is_checkpoint(file):
         return evaluate_upscaler(options, load_upscaler(file, scale=options.scale, device=device), str(file))
     content, G = checkpoint.read(file), load(file, options.ema, device)
     name, command = printable(content["config"]["model"]["name"]), command_for(G.network)

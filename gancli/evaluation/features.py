@@ -131,9 +131,9 @@ def cached_statistics(
     The file is named after the images' `content_hash`, the network and the seed, so it never serves other images.
     """
     facts = (CACHE_FORMAT, extractor.name, extractor.hash, content, seed, MAX_FEATURES, SPLITS)
-    file = cache.place("statistics", *facts)
+    file = cache.cache_path("statistics", *facts)
     with contextlib.suppress(KeyError):
-        return FeatureStatistics.from_tensors(cache.read(file))
+        return FeatureStatistics.from_tensors(cache.read_cached(file))
     (statistics,) = collect([extractor], images, seed, progress)
-    cache.write(file, statistics.tensors())
+    cache.write_cached(file, statistics.tensors())
     return statistics

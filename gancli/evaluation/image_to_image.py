@@ -46,7 +46,7 @@ def task_of(config: Any) -> Task:
     try:
         return task(**settings)
     except (TypeError, ValueError) as error:  # settings of another version, or made up
-        raise ValueError(f"the checkpoint's {name} cannot be built by this version: {one_line(error)}") from error
+        raise ValueError(f"the checkpoint's {name} cannot be built by this version: {one_line(error, 200)}") from error
 
 
 @torch.no_grad()

@@ -149,7 +149,7 @@ def classifier_extractor(path: Path, name: str, device: torch.device | str = "cp
         network = Classifier(**config)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or holds no feature network: {one_line(error)}") from error
+        raise ValueError(f"{path} is damaged, or holds no feature network: {one_line(error, 200)}") from error
     network.eval().requires_grad_(False).to(device)
 
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +207,7 @@ def _download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(file), INCEPTION)
         except (OSError, RuntimeError) as error:  # no network, full disk, or another file than expected
             raise ValueError(
-                f"the Inception weights could not be downloaded ({one_line(error)}); put {url} into {file.parent}, "
+                f"the Inception weights could not be downloaded ({one_line(error, 200)}); put {url} into {file.parent}, "
                 f"type inception=FILE, or leave metrics= out for the scores of a bundled network"
             ) from error
     return file

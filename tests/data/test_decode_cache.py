@@ -260,7 +260,7 @@ def test_two_that_begin_at_once_have_the_same(with_locks, pictures, monkeypatch,
     monkeypatch.setattr(reader, "decode", slow)
     monkeypatch.setattr(module, "PAUSE", -1.0)
     if not with_locks:
-        monkeypatch.setattr(locks, "hold", no_locks)
+        monkeypatch.setattr(locks, "lock_file", no_locks)
     made: list[ImageDataset] = []
     both(lambda: made.append(load(pictures)))
     for data in made:
@@ -315,7 +315,7 @@ def test_what_is_whole_needs_nobody_to_write(pictures, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(Path, "touch", refuse)
-    monkeypatch.setattr(locks, "hold", refuse)
+    monkeypatch.setattr(locks, "lock_file", refuse)
     assert load(pictures).mapped
 
 
@@ -384,7 +384,7 @@ def test_a_run_on_a_mapped_folder_goes_on_to_the_bit(tmp_path):
     for run in (begin("b"), runs["a"], runs["memory"]):
         run.train()
     for other in ("b", "memory"):
-        a, b = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("a", other))
+        a, b = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("a", other))
         assert_same(a, b)
         assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
     assert "remark: the decoded pictures are held in memory" in (tmp_path / "memory" / "log.txt").read_text()

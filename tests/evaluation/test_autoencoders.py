@@ -26,7 +26,7 @@ from gancli.networks.likelihood import Bernoulli, DiscretizedLogistic, Gaussian
 def modified(run: str, change: Callable[[dict[str, Any]], object]) -> str:
     content = checkpoint.read(checkpoint.find(run))
     change(content)
-    return str(checkpoint.save(Path("modified.pt"), content))
+    return str(checkpoint.write(Path("modified.safetensors"), content))
 
 
 def real_digits() -> torch.Tensor:

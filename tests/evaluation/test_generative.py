@@ -157,8 +157,8 @@ def test_non_finite_samples_are_not_scored(gan, trained):
     content = checkpoint.read(checkpoint.find(trained("model=mlp")))
     for x in content["ema"].values():
         x.fill_(float("nan")) if x.is_floating_point() else None
-    checkpoint.save(Path("nan.pt"), content)
-    code, out, err = gan("evaluate", "ckpt=nan.pt", "n=50")
+    checkpoint.write(Path("nan.safetensors"), content)
+    code, out, err = gan("evaluate", "ckpt=nan.safetensors", "n=50")
     assert code == 1 and "values that are no numbers" in err and not out
 
 
