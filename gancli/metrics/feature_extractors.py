@@ -207,7 +207,7 @@ def _download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(file), INCEPTION)
         except (OSError, RuntimeError) as error:  # no network, full disk, or another file than expected
             raise ValueError(
-                f"the Inception weights could not be downloaded ({one_line(error, 200)}); put {url} into {file.parent}, "
-                f"type inception=FILE, or leave metrics= out for the scores of a bundled network"
+                f"the Inception weights could not be downloaded ({one_line(error, 200)}); put {url} into "
+                f"{file.parent}, type inception=FILE, or leave metrics= out for the scores of a bundled network"
             ) from error
     return file
