@@ -332,4 +332,30 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
         Image.fromarray(rng.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
     (tmp_path / "file").touch()
 
-RUN_TEST
+    def begin(name: str, cache: str = "cache") -> Run:
+        (tmp_path / name).mkdir(exist_ok=True)
+        words = ["model=cgan", "data=folder", f"data.path={tmp_path}/images", f"data.cache={tmp_path}/{cache}"]
+        tiny = [word for word in TINY if word not in ("data=synthetic", "data.n=64")]
+        return Run(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)
+
+    runs = {"a": begin("a"), "b": begin("b"), "memory": begin("memory", "file/cache")}
+    assert runs["a"].trainer.batches.streamed and not runs["memory"].trainer.batches.streamed
+    step = runs["b"].trainer.round
+
+    def dies(progress: float) -> None:
+        if runs["b"].trainer.step == 3:
+            raise MemoryError
+        step(progress)
+
+    runs["b"].trainer.round = dies  # type: ignore[method-assign]
+    with pytest.raises(Exception):  # noqa: B017
+        runs["b"].train()
+    for run in (begin("b"), runs["a"], runs["memory"]):
+        run.train()
+    for other in ("b", "memory"):
+        a, b = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("a", other))
+        assert_same(a, b)
+        assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
+    assert "the decoded images are kept in memory" in (tmp_path / "memory" / "log.txt").read_text()
+    assert "kept in memory" not in (tmp_path / "a" / "log.txt").read_text()
+    assert "batches" not in [thread.name for thread in threading.enumerate()]
