@@ -126,7 +126,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     if archive.is_file():
         return _read_npz(archive, split, class_names)
 
-    if cached := cache.read(_cache_file(files, split)):
+    if cached := cache.read_cached(_cache_file(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
     import torchvision.datasets
@@ -145,14 +145,14 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             f"data={name}: {files} is damaged ({_reason(error)}); move it away to download it again, "
             f"put {name}.npz beside it, or choose data=digits, which needs no download"
         ) from error
-    cache.write(_cache_file(files, split), {"images": images, "labels": labels})
+    cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
     return ImageDataset(images, labels, class_names)
 
 
 def _cache_file(folder: Path, split: str) -> Path:
     """Return where the split of a torchvision folder is cached; any change of its files changes the place."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return cache.place("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return cache.cache_path("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> None:

@@ -172,14 +172,14 @@ def view_of(see: FeatureExtractor, images: Images, name: str, seed: int = 0, bar
 
     name: their `digest`. It, the network and the seed name the file, so nothing of another set is ever taken.
     """
-    file = cache.place("statistics", FORM, see.name, see.hash, name, seed, KEPT, SPLITS)
+    file = cache.cache_path("statistics", FORM, see.name, see.hash, name, seed, KEPT, SPLITS)
     with contextlib.suppress(KeyError):
-        return unpacked(cache.read(file))
+        return unpacked(cache.read_cached(file))
     viewer = Viewer(see, images.count, seed)
     for x, labels in images.stored(bar):
         viewer.add(x, labels)
     view = viewer.view()
-    cache.write(file, packed(view))
+    cache.write_cached(file, packed(view))
     return view
 
 

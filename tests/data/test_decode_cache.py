@@ -247,7 +247,7 @@ def test_two_that_decode_at_once_get_the_same(with_locks, root, monkeypatch, cap
     monkeypatch.setattr(folder_module, "decode_image", slow)
     monkeypatch.setattr(decode_cache, "FLUSH_SECONDS", -1.0)
     if not with_locks:
-        monkeypatch.setattr(locks, "hold", no_locks)
+        monkeypatch.setattr(locks, "lock_file", no_locks)
     threads = [threading.Thread(target=lambda: results.append(load(root))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -294,7 +294,7 @@ def test_a_complete_cache_needs_no_write_access(root, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for owner, name in ((Path, "mkdir"), (Path, "touch"), (locks, "hold")):
+    for owner, name in ((Path, "mkdir"), (Path, "touch"), (locks, "lock_file")):
         monkeypatch.setattr(owner, name, refuse)
     assert load(root).memory_mapped
 
@@ -353,7 +353,7 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
     for run in (begin("b"), runs["a"], runs["memory"]):
         run.train()
     for other in ("b", "memory"):
-        a, b = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("a", other))
+        a, b = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("a", other))
         assert_same(a, b)
         assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
     assert "the decoded images are kept in memory" in (tmp_path / "memory" / "log.txt").read_text()
