@@ -42,3 +42,10 @@ def free_memory(device: torch.device | str = "cpu") -> float:
         cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
         free = min(free, limit - taken + float(cache))  # files it has read are given up first
     return free
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that an allocation failed; every allocator words it differently."""
+    texts = ("DefaultCPUAllocator", "allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and any(t in str(error) for t in texts))

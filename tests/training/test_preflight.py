@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import MODELS, TINY, assert_same, interrupted, learned, start, without_clocks
 
-from gancli.training.preflight import is_long, out_of_memory, preflight
+from gancli.runtime.hardware import is_out_of_memory
+from gancli.training.preflight import is_long, preflight
 
 LONG = ["trainer.preflight=true"]
 
@@ -144,8 +145,10 @@ def test_every_allocator_is_understood():
         no_more_memory()
     said = [ours.value, MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")]
     said += [RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")]
-    assert all(out_of_memory(error) for error in said)
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) and not out_of_memory(OSError())
+    assert all(is_out_of_memory(error) for error in said)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) and not is_out_of_memory(
+        OSError()
+    )
 
 
 def test_a_disk_that_will_not_do_is_told_before_the_run_begins(gan, monkeypatch):
