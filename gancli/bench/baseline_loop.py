@@ -55,12 +55,8 @@ class Plain(Way):
             self.data = Pictures(source, cfg.data.flip)
         torch.manual_seed(cfg.seed)
         self.objective = objective = build(cfg.model.objective)
-        objective.to(device)
-        self.G, self.D, self.content = (
-            objective.G.to(device),
-            objective.D.to(device),
-            getattr(objective, "content", None),
-        )
+        self.G, self.D = objective.G.to(device), objective.D.to(device)
+        self.content = objective.content.to(device) if hasattr(objective, "content") else None
         self.d_loss, self.g_loss = LOSSES[type(objective.loss)]
         options: dict[str, Any] = {"lr": cfg.model.lr, "betas": [float(beta) for beta in cfg.model.betas]}
         self.g_optimizer = torch.optim.Adam(self.G.parameters(), **options)
@@ -87,9 +83,9 @@ class Plain(Way):
     def d_move(self, x: Tensor, c: Tensor) -> None:
         self.D.zero_grad()
         made = self.G(self.noise(c), c).detach()
-        loss = self.d_loss(self.D(x, c), self.D(made, c))
+        loss = self.d_loss(self.D(x, c).logits, self.D(made, c).logits)
         if isinstance(self.objective.penalty, GradientPenalty):
-            loss = loss + self.objective.penalty.due(0, 0.0) * self.gradient_penalty(x, made, c)
+            loss = loss + self.objective.penalty.weight_at(0, 0.0) * self.gradient_penalty(x, made, c)
         loss.backward()
         self.d_optimizer.step()
         loss.item()
@@ -97,7 +93,7 @@ class Plain(Way):
     def g_move(self, x: Tensor, c: Tensor) -> None:
         self.G.zero_grad()
         made = self.G(self.noise(c), c)
-        loss = self.g_loss(self.D(made, c))
+        loss = self.g_loss(self.D(made, c).logits)
         if self.content is not None:
             loss = self.content(made, x) + self.objective.adversarial * loss
         loss.backward()
@@ -107,7 +103,7 @@ class Plain(Way):
     def gradient_penalty(self, x: Tensor, made: Tensor, c: Tensor) -> Tensor:
         share = torch.rand(len(x), 1, 1, 1, device=self.device)
         mixed = (share * x + (1 - share) * made).requires_grad_()
-        outputs = self.D(mixed, c)
+        outputs = self.D(mixed, c).logits
         (slope,) = torch.autograd.grad(outputs, mixed, torch.ones_like(outputs), create_graph=True, retain_graph=True)
         return ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
 

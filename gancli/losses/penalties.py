@@ -1,4 +1,4 @@
-"""What D pays for being steep: added to D's loss, or enforced on its weights."""
+"""Regularisers of D: penalties on its gradient that are added to its loss, and clipping of its weights."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,49 +6,49 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-Judge = Callable[[Tensor, Tensor], Tensor]
+from gancli.runtime.checks import check_number
+
+Discriminate = Callable[[Tensor, Tensor], Tensor]
 
 
-class Seen(NamedTuple):
-    """Images (N, C, H, W) and D's outputs on them (N,) or, packed, (N / packing,)."""
+class Discriminated(NamedTuple):
+    """Images (N, C, H, W) and D's logits for them (N,), or (N / packing,) of packed images."""
 
     images: Tensor
-    outputs: Tensor
+    logits: Tensor
 
 
 class Penalty:
-    """Called as penalty(judge, real, fake, c), it gives a scalar that is added to D's loss with its weight.
+    """Called as penalty(discriminate, real, fake, c), it returns a scalar of weight 1.
 
-    weight: a number, or a function from the share of the budget used, 0 to 1, to one.
-    every: rounds between two of its uses, at `every` times the weight. Karras et al. 2020, appendix B (lazy
-    regularisation), https://arxiv.org/abs/1912.04958.
-    double_backward: it differentiates D's gradient.
-    slopes: which images it takes D's gradient at ("real", "fake"); they then require a gradient when D sees them.
+    Attributes:
+        weight: A number, or a function from the used fraction of the budget, 0 to 1, to a number.
+        every: Steps between two uses, each at `every` times the weight. Karras et al. 2020, appendix B (lazy
+            regularisation), https://arxiv.org/abs/1912.04958.
+        double_backward: Whether it differentiates D's gradient.
+        gradients: Images at which it takes D's gradient, of "real" and "fake"; they require a gradient before D is called.
     """
 
     double_backward = True
-    slopes: tuple[str, ...] = ()
+    gradients: tuple[str, ...] = ()
 
     def __init__(self, weight: float | Callable[[float], float], every: int = 1):
-        if not callable(weight) and not weight > 0:
-            raise ValueError(
-                f"a penalty has a positive weight, but model.penalty.weight={weight}; type model/penalty=none for none"
-            )
-        if every < 1:
-            raise ValueError(f"model.penalty.every counts from 1, but {every} was given; type model.penalty.every=16")
+        if not callable(weight):
+            check_number("model.penalty.weight", weight, above=0)
+        check_number("model.penalty.every", every, 1)
         self.weight, self.every = weight, every
 
-    def due(self, step: int, progress: float) -> float:
-        """The factor on the penalty in this round; 0: it is not to be computed."""
+    def weight_at(self, step: int, progress: float) -> float:
+        """Return the weight in this step; 0 where the penalty is not computed."""
         if step % self.every:
             return 0.0
         return self.every * (self.weight(progress) if callable(self.weight) else self.weight)
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def stepped(self, D: nn.Module) -> None:
-        """D's optimizer has just stepped."""
+    def after_step(self, D: nn.Module) -> None:
+        """Constrain D's weights after its optimizer step."""
 
 
 class NoPenalty(Penalty):
@@ -57,41 +57,40 @@ class NoPenalty(Penalty):
     def __init__(self) -> None:
         super().__init__(1.0)
 
-    def due(self, step: int, progress: float) -> float:
+    def weight_at(self, step: int, progress: float) -> float:
         return 0.0
 
 
 class WeightClipping(NoPenalty):
-    """Every parameter of D is kept in [-limit, limit]: Arjovsky et al. 2017, algorithm 1, https://arxiv.org/abs/1701.07875."""
+    """Clips every parameter of D to [-limit, limit]: Arjovsky et al. 2017, algorithm 1, https://arxiv.org/abs/1701.07875."""
 
     def __init__(self, limit: float = 0.01):
         super().__init__()
-        if not limit > 0:
-            raise ValueError(f"weights are clipped to a positive limit, but model.penalty.limit={limit}; type 0.01")
+        check_number("model.penalty.limit", limit, above=0, example=0.01)
         self.limit = limit
 
     @torch.no_grad()
-    def stepped(self, D: nn.Module) -> None:
+    def after_step(self, D: nn.Module) -> None:
         for weight in D.parameters():
             weight.clamp_(-self.limit, self.limit)
 
 
 class GradientPenalty(Penalty):
-    """WGAN-GP: the mean of (|gradient of D| - 1)^2 at points on the lines between real and generated images.
+    """WGAN-GP: mean (|gradient of D| - 1)^2 at random points between real and generated images.
 
-    Gulrajani et al. 2017, equation 3, https://arxiv.org/abs/1704.00028. A penalty per image: D must not mix the
-    images of a batch, so no batch norm in D (model.norm=none).
+    Gulrajani et al. 2017, equation 3, https://arxiv.org/abs/1704.00028. It is defined per image, so D must not mix the
+    images of a batch: no batch norm in D (model.norm=none).
     """
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         x = real.images.detach()
-        share = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
-        made = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
-        return ((steepness(judge, torch.lerp(x, made, share), c) - 1) ** 2).mean()
+        epsilon = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
+        fake_images = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
+        return ((gradient_norm(discriminate, torch.lerp(x, fake_images, epsilon), c) - 1) ** 2).mean()
 
 
 class DRAGAN(Penalty):
-    """The same at points around real images, x + N(0, s^2), so that D keeps from cliffs at the data.
+    """The same at points around real images, x + N(0, s^2), against sharp edges of D at the data.
 
     Kodali et al. 2017, section 2.3, https://arxiv.org/abs/1705.07215. s is `spread` times the standard deviation of the
     batch's pixels.
@@ -101,55 +100,55 @@ class DRAGAN(Penalty):
         super().__init__(weight, every)
         self.spread = spread
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         x = real.images.detach()
-        return ((steepness(judge, x + self.spread * x.std() * torch.randn_like(x), c) - 1) ** 2).mean()
+        return ((gradient_norm(discriminate, x + self.spread * x.std() * torch.randn_like(x), c) - 1) ** 2).mean()
 
 
 class R1(Penalty):
     """Half the mean squared gradient of D at real images: Mescheder et al. 2018, equation 9, https://arxiv.org/abs/1801.04406.
 
-    Zero at the equilibrium, where D is flat on the data, so it damps the circling around it.
+    It is zero at the equilibrium, where D is flat on the data, and damps the oscillation around it.
     """
 
-    slopes = ("real",)
+    gradients = ("real",)
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
-        return half_square_slope(real)
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
+        return half_squared_gradient(real)
 
 
 class R2(Penalty):
     """The same at generated images: equation 10."""
 
-    slopes = ("fake",)
+    gradients = ("fake",)
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
-        return half_square_slope(fake)
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
+        return half_squared_gradient(fake)
 
 
 class R1R2(Penalty):
-    """Both: what makes the relativistic loss converge locally. Huang et al. 2024, section 2.2, https://arxiv.org/abs/2501.05441."""
+    """Both, with which the relativistic loss converges locally: Huang et al. 2024, section 2.2, https://arxiv.org/abs/2501.05441."""
 
-    slopes = ("real", "fake")
+    gradients = ("real", "fake")
 
-    def __call__(self, judge: Judge, real: Seen, fake: Seen, c: Tensor) -> Tensor:
-        return half_square_slope(real) + half_square_slope(fake)
-
-
-def slope(seen: Seen) -> Tensor:
-    """The gradient of D's output by its images (N, C, H, W), itself differentiable."""
-    # Outputs of one batch are summed: each depends on its own images alone, unless D mixes them on purpose.
-    return torch.autograd.grad(seen.outputs.sum(), seen.images, create_graph=True)[0]
+    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
+        return half_squared_gradient(real) + half_squared_gradient(fake)
 
 
-def half_square_slope(seen: Seen) -> Tensor:
-    """|gradient|^2 / 2, the mean over D's outputs."""
-    return 0.5 * slope(seen).square().sum() / len(seen.outputs)
+def image_gradient(d: Discriminated) -> Tensor:
+    """Return the gradient of D's logits with respect to the images (N, C, H, W), itself differentiable."""
+    # The logits of a batch are summed: each depends on its own images alone, unless D mixes them on purpose.
+    return torch.autograd.grad(d.logits.sum(), d.images, create_graph=True)[0]
 
 
-def steepness(judge: Judge, x: Tensor, c: Tensor) -> Tensor:
-    """The length of the gradient of D's output at x (N, C, H, W): (N,), or (N / packing,) of packed images together."""
+def half_squared_gradient(d: Discriminated) -> Tensor:
+    """Return |gradient|^2 / 2, the mean over D's logits."""
+    return 0.5 * image_gradient(d).square().sum() / len(d.logits)
+
+
+def gradient_norm(discriminate: Discriminate, x: Tensor, c: Tensor) -> Tensor:
+    """Return the norm of D's gradient at x (N, C, H, W): (N,), or (N / packing,) of packed images together."""
     x = x.requires_grad_()
-    seen = Seen(x, judge(x, c))
-    # The root has no slope at 0, where a D whose last layer is still zero begins.
-    return slope(seen).reshape(len(seen.outputs), -1).square().sum(1).add(1e-12).sqrt()
+    d = Discriminated(x, discriminate(x, c))
+    # The root has no gradient at 0, where a D whose last layer is still zero begins.
+    return image_gradient(d).reshape(len(d.logits), -1).square().sum(1).add(1e-12).sqrt()

@@ -1,7 +1,7 @@
-"""How far a made image is from the one it should be, as objects: the term of an upscaler that knows the answer.
+"""Content losses: the distance of generated images from the real ones that they should equal.
 
-made, real: (N, C, H, W) in [-1, 1]. Every loss is a scalar. None of them is a module: what is frozen hangs outside the
-players, so that no optimizer and no checkpoint ever holds it.
+fake, real: (N, C, H, W) in [-1, 1]. Every loss is a scalar. A content loss is no part of G or D, so no optimizer and no
+checkpoint holds its frozen weights.
 """
 
 import contextlib
@@ -9,98 +9,83 @@ import hashlib
 import pickle
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import l1_loss, mse_loss
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
-LAYERS = {"22": 9, "54": 36}  # of VGG19: how many of torchvision's layers, which are convolutions, ReLUs and poolings
-
-
-class Content:
-    """Called as content(made, real), it gives a scalar; `to` brings what it needs to the device."""
-
-    def __call__(self, made: Tensor, real: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def to(self, device: torch.device) -> Self:
-        return self
+LAYERS = {"22": 9, "54": 36}  # of VGG19: number of torchvision's layers, which are convolutions, ReLUs and poolings
 
 
-class MSE(Content):
-    """The mean squared difference of values in [-1, 1]: Ledig et al. 2017, equation 4, https://arxiv.org/abs/1609.04802.
+class MSE(nn.MSELoss):
+    """Mean squared error of values in [-1, 1]: Ledig et al. 2017, equation 4, https://arxiv.org/abs/1609.04802.
 
-    Its minimum is the mean of all sharp answers, the best PSNR there is, and soft.
+    It maximises PSNR. Its minimum is the mean of all sharp answers, which is blurred.
     """
 
-    def __call__(self, made: Tensor, real: Tensor) -> Tensor:
-        return mse_loss(made, real)
+
+class L1(nn.L1Loss):
+    """Mean absolute error of values in [-1, 1]: Lim et al. 2017, section 4.2, https://arxiv.org/abs/1707.02921."""
 
 
-class L1(Content):
-    """The mean absolute difference of values in [-1, 1]: Lim et al. 2017, section 4.2, https://arxiv.org/abs/1707.02921."""
+class VGG(nn.Module):
+    """Mean squared error of VGG19's features: Ledig et al. 2017, equation 5, https://arxiv.org/abs/1609.04802.
 
-    def __call__(self, made: Tensor, real: Tensor) -> Tensor:
-        return l1_loss(made, real)
+    The features are scaled by 1/12.75 (the loss by 0.006), which brings the loss to about the size of MSE's. Departures
+    from the paper: these weights were trained anew, on inputs normalised by ImageNet's mean and standard deviation; and
+    the error is averaged over channels too, where the equation names only positions.
 
-
-class VGG(Content):
-    """The mean squared difference of features of VGG19: Ledig et al. 2017, equation 5, https://arxiv.org/abs/1609.04802.
-
-    layer: "ij" for phi_ij, what comes out of the j-th convolution and its ReLU before the i-th pooling: "22" sees edges
-    and colours, "54" textures and parts. The features are scaled by 1/12.75, the loss by 0.006, which makes it about as
-    large as MSE's. Grey is seen as colour.
-
-    weights: torchvision's file, whose hash is checked; "" takes them from torchvision itself. Departures from the
-    paper: these weights were trained anew, on inputs normalised by ImageNet's mean and standard deviation; the error
-    is the mean over channels too, where the equation names only places.
+    Args:
+        layer: "ij" for phi_ij, the ReLU of the j-th convolution before the i-th pooling: "22" responds to edges and
+            colours, "54" to textures and parts.
+        weights: torchvision's file, whose hash is checked; "" loads it through torchvision.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, layer: str | int = "54", weights: str | Path = ""):
+        super().__init__()
         from torchvision.models import VGG19_Weights, vgg19  # takes more than a second
 
         self.layer = str(layer)  # Hydra reads model.content.layer=22 as a number
         if self.layer not in LAYERS:
             raise ValueError(f"model.content.layer={layer} is not one of {', '.join(LAYERS)}; type model/content=vgg54")
         published = VGG19_Weights.IMAGENET1K_V1
-        with torch.device("meta"):  # no memory and no chance spent on what the weights replace or nobody needs
+        with torch.device("meta"):  # no memory and no random numbers for weights that are loaded below
             network = vgg19().features[: LAYERS[self.layer]]
-        state = read(weights, published) if weights else fetch(published)
+        state = read_weights(weights, published) if weights else fetch_weights(published)
         state = {name: state[f"features.{name}"] for name in network.state_dict()}
         network.load_state_dict(state, assign=True)
-        self._network = network.requires_grad_(False).eval()
+        self.network = network.requires_grad_(False).eval()
         transform = published.transforms()
-        self._mean, self._std = (torch.tensor(t).view(1, 3, 1, 1) for t in (transform.mean, transform.std))
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(transform, name)).view(1, 3, 1, 1))
 
-    def to(self, device: torch.device) -> Self:
-        self._network.to(device)
-        self._mean, self._std = self._mean.to(device), self._std.to(device)
-        return self
-
-    def __call__(self, made: Tensor, real: Tensor) -> Tensor:
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.features(real)
-        return mse_loss(self.features(made), wanted) / 12.75**2
+        return mse_loss(self.features(fake), wanted) / 12.75**2
 
     def features(self, x: Tensor) -> Tensor:
-        """phi_ij of images (N, 1 or 3, H, W), unscaled."""
+        """Return phi_ij of images (N, 1 or 3, H, W), unscaled; grey images count as colour."""
         least = 2 ** (int(self.layer[0]) - 1)  # each pooling before halves the size
         if min(x.shape[-2:]) < least:
             raise ValueError(
-                f"VGG{self.layer} sees images of {least} pixels or more, but data.size={min(x.shape[-2:])}; "
-                f"type data.size={least}, or model/content=mse"
+                f"model/content=vgg{self.layer} needs images of {least} pixels or more, but "
+                f"data.size={min(x.shape[-2:])}; type data.size={least}, or model/content=mse"
             )
-        return self._network(((x + 1) / 2 - self._mean) / self._std)  # a grey x is repeated by broadcasting
+        return self.network(((x + 1) / 2 - self.mean) / self.std)  # a grey x is repeated by broadcasting
 
 
 def hash_prefix(published: Any) -> str:
-    """How the SHA-256 of torchvision's published weights begins: it stands in their file's name."""
+    """Return the beginning of the SHA-256 of torchvision's weights, which is part of their file name."""
     return Path(published.url).stem.rpartition("-")[2]
 
 
-def read(weights: str | Path, published: Any) -> dict[str, Tensor]:
-    """A person's copy of torchvision's published weights; ValueError where it is none."""
+def read_weights(weights: str | Path, published: Any) -> dict[str, Tensor]:
+    """Return torchvision's weights from a user's copy of the file; raise ValueError if it is another file."""
     path, prefix = Path(str(weights)).expanduser(), hash_prefix(published)
     instead = f"give torchvision's {Path(published.url).name}, or type model/content=mse, which needs no weights"
     try:
@@ -116,10 +101,10 @@ def read(weights: str | Path, published: Any) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def fetch(published: Any) -> dict[str, Tensor]:
-    """The published weights by torchvision's own loader: from torch's cache, or downloaded to it, 548 MB."""
+def fetch_weights(published: Any) -> dict[str, Tensor]:
+    """Return the weights by torchvision's loader, from torch's cache or downloaded to it (548 MB)."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it says there what it downloads; ours is for what a command made
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             return published.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, wrong hash, damaged cache
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -6,11 +6,13 @@ to the next such size and its centre is kept.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gancli.networks.layers import LabelEmbedding, beside, check_choice, init_normal, minibatch_layer, spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 
 def doublings(size: int) -> int:
@@ -101,15 +103,17 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of the image: (N, features, size / 2^k, size / 2^k)."""
+    def layers(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last layer's output (N, outputs, 1, 1) and its input (N, features, size / 2^k, size / 2^k)."""
         label = self.embed(c)
         for stage in self.stages:
             x = stage(beside(x, label))
-        return self.minibatch(x)
+        features = self.minibatch(x)
+        return self.last(beside(features, self.embed(c))), features
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(beside(self.features(x, c), self.embed(c))).flatten()
+    def forward(self, x: Tensor, c: Tensor) -> Any:
+        outputs, features = self.layers(x, c)
+        return DiscriminatorOutputs(outputs.flatten(), features)
 
 
 class Encoder(Discriminator):
@@ -131,4 +135,4 @@ class Encoder(Discriminator):
         super().__init__(channels, size, width, classes, norm=norm, outputs=outputs, bias=bias)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(beside(self.features(x, c), self.embed(c))).flatten(1)
+        return self.layers(x, c)[0].flatten(1)

@@ -6,11 +6,13 @@ Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784. Unconditional is class
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 
 class Generator(nn.Module):
@@ -73,12 +75,9 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of the image: (N, features)."""
-        return self.minibatch(self.layers(torch.cat([x.flatten(1), self.embed(c)], 1)))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> Any:
+        features = self.minibatch(self.layers(torch.cat([x.flatten(1), self.embed(c)], 1)))
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)
 
 
 class Encoder(Discriminator):
@@ -91,4 +90,4 @@ class Encoder(Discriminator):
         super().__init__(channels, size, width, classes, outputs=outputs)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c))
+        return self.last(super().forward(x, c).features)

@@ -20,6 +20,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
 from gancli.networks.dcgan import crop, doublings
 from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 
 def blur(x: Tensor) -> Tensor:
@@ -168,13 +169,6 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of the image, whatever c: (N, features)."""
-        return self.minibatch(self.layers(x))
-
-    def score(self, features: Tensor, c: Tensor) -> Tensor:
-        """How real images with these features are, as c: logits (N,)."""
-        return (self.linear(features) * self.embed(c)).sum(1)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.score(self.features(x, c), c)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.minibatch(self.layers(x))
+        return DiscriminatorOutputs((self.linear(features) * self.embed(c)).sum(1), features)

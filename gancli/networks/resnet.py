@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from gancli.networks.dcgan import crop, doublings
 from gancli.networks.layers import check_choice, minibatch_layer, spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -181,20 +182,11 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layers see of the image, whatever c: (N, features)."""
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
         x = relu(self.blocks(x))
-        return self.minibatch(x.sum((2, 3)) if self.pool == "sum" else x.mean((2, 3)))
-
-    def score(self, features: Tensor, c: Tensor) -> Tensor:
-        """How real images with these features are, as c: logits (N,)."""
+        features = self.minibatch(x.sum((2, 3)) if self.pool == "sum" else x.mean((2, 3)))
+        class_logits = self.classifier(features) if self.classifier else None
         logits = self.linear(features).squeeze(1)
-        return logits if self.embed is None else logits + (self.embed(c) * features).sum(1)
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Which class images with these features are of: logits (N, classes)."""
-        assert self.classifier is not None, "classify needs auxiliary=True"
-        return self.classifier(features)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.score(self.features(x, c), c)
+        if self.embed:
+            logits = logits + (self.embed(c) * features).sum(1)
+        return DiscriminatorOutputs(logits, features, class_logits)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gancli.networks.layers import spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 
 SCALES = (2, 3, 4)
 BICUBIC_HALO = 2
@@ -159,12 +160,9 @@ class Discriminator(nn.Module):
         self.dense = nn.Sequential(nn.Linear(before * side * side, 16 * width), nn.LeakyReLU(0.2))
         self.last = nn.Linear(16 * width, 1)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x, (N, 16 * width)."""
-        return self.dense(self.convolutions(x))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.dense(self.convolutions(x))
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)
 
 
 class PatchDiscriminator(nn.Module):
@@ -192,9 +190,6 @@ class PatchDiscriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x, (N, 2 * width, H / 4, W / 4)."""
-        return self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.networks.layers import ReflectionPad, check_choice, init_normal, spectral
+from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.networks.unet import WHOLE_IMAGE, need_sources, norm_layer, padded
 
 
@@ -111,12 +112,9 @@ class PatchDiscriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def features(self, x: Tensor, c: Tensor) -> Tensor:
-        """What the last layer sees of x."""
-        return self.layers(torch.cat([x, c], 1) if self.source_channels else x)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.last(self.features(x, c)).squeeze(1)
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+        features = self.layers(torch.cat([x, c], 1) if self.source_channels else x)
+        return DiscriminatorOutputs(self.last(features).squeeze(1), features)
 
 
 class TwoDiscriminators(nn.Module):
@@ -126,5 +124,5 @@ class TwoDiscriminators(nn.Module):
         super().__init__()
         self.target, self.source = target, source
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
         return self.target(x, c)

@@ -1,50 +1,38 @@
-"""Objectives whose G has an encoder: it reconstructs images, and makes others of noise."""
+"""Objectives whose G has an encoder: it reconstructs images and generates others from noise."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gancli.data.classes import one_hot
-from gancli.data.dataset import ImageDataset
-from gancli.images import is_points, to_float
-from gancli.losses.divergence import gaussian_kl
-from gancli.metrics.elbo import elbo
-from gancli.metrics.psnr_ssim import rgb_psnr
-from gancli.objectives.base import Move, Objective, Terms
-from gancli.objectives.gan import GAN, samples_measured
+from gancli.images import is_points
+from gancli.losses.divergence import gaussian_kl, sliced_wasserstein_to_noise
+from gancli.objectives.base import Fakes, Objective, Terms, Update, sample_noise
+from gancli.objectives.gan import GAN
+from gancli.runtime.checks import check_number
 
 
 @dataclass(eq=False, kw_only=True)
 class Encoding(Objective):
-    """What objectives with an encoder share: G has `encode`, and what is shown and measured is both its directions."""
+    """Objective whose G has `encode`."""
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """Real | reconstructed | made of noise, side by side: (N, C, H, 3 H); of points, which are drawn, the last."""
+        """Return real | reconstructed | generated side by side, (N, C, H, 3 W); of 2-D points, the generated ones."""
         if is_points(x):
             return G(z, c)
         return torch.cat([x, G(G.encode(x, c), c), G(z, c)], 3)  # type: ignore[operator]
 
-    def measure(self, G: nn.Module, real: ImageDataset, seed: int) -> dict[str, float]:
-        """As any GAN's, and the PSNR of reconstructions in dB."""
-        x, c = whole(G, real)
-        with torch.no_grad():
-            made = G(G.encode(x, c), c)  # type: ignore[operator]
-        return {**samples_measured(G, real, seed), "reconstruction_psnr": float(rgb_psnr(made, x).mean())}
-
-
-def whole(G: nn.Module, real: ImageDataset) -> tuple[Tensor, Tensor]:
-    """All of a small set, x and c, on G's device."""
-    device = next(G.parameters()).device
-    return to_float(real.images.to(device)), one_hot(real.labels.to(device), int(G.classes))  # type: ignore[arg-type]
-
 
 @dataclass(eq=False, kw_only=True)
 class Variational(Encoding):
-    """The encoder gives a distribution, and its divergence from the noise's costs `beta` times.
+    """Objective whose encoder gives a distribution q(z | x), kept near the noise by a KL divergence.
 
-    warmup: the share of the budget in which beta grows from 0 (Bowman et al. 2016, section 3.1, arXiv 1511.06349).
+    Attributes:
+        beta: Weight of the KL divergence.
+        warmup: Fraction of the budget in which the weight grows from 0: Bowman et al. 2016, section 3.1,
+            https://arxiv.org/abs/1511.06349.
     """
 
     beta: float = 1.0
@@ -52,60 +40,52 @@ class Variational(Encoding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(beta=self.beta)
-        check_range(1.0, warmup=self.warmup)
+        check_number("model.beta", self.beta, 0)
+        check_number("model.warmup", self.warmup, 0, 1)
 
-    def drawn_code(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """z (N, z_dim) of q(z | x), and the mean KL divergence of q from N(0, I) in nats."""
+    def kl_weight(self, progress: float) -> float:
+        return self.beta * (min(1.0, progress / self.warmup) if self.warmup else 1.0)
+
+    def sample_posterior(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z (N, z_dim) of q(z | x), and the mean KL divergence of q from N(0, I) in nats."""
         mean, log_variance = self.G.posterior(x, c)
-        return mean + (0.5 * log_variance).exp() * self.noise(c), gaussian_kl(mean, log_variance).mean()
-
-    def weighted(self, kl: Tensor) -> Tensor:
-        return self.beta * (min(1.0, self.progress / self.warmup) if self.warmup else 1.0) * kl
+        return mean + (0.5 * log_variance).exp() * sample_noise(self.G, c), gaussian_kl(mean, log_variance).mean()
 
 
 @dataclass(eq=False, kw_only=True)
 class VAE(Variational):
-    """G alone maximises the evidence lower bound, log p(x | z) - beta KL(q(z | x) || p(z)), in nats an image.
+    """Variational autoencoder: maximises the evidence lower bound log p(x | z) - beta KL(q(z | x) || p(z)), in nats.
 
     Kingma and Welling 2014, equation 10, https://arxiv.org/abs/1312.6114; beta as in Higgins et al. 2017 (beta-VAE).
     """
 
-    headline: ClassVar[str] = "elbo"
-    lower_is_better: ClassVar[bool] = False
+    def updates(self, step: int, progress: float) -> list[Update]:
+        return [Update("G", partial(self.bound_loss, kl_weight=self.kl_weight(progress)))]
 
-    def updates(self, step: int, progress: float) -> list[Move]:
-        self.step, self.progress = step, progress
-        return [("G", self.bound_loss)]
-
-    def bound_loss(self, x: Tensor, c: Tensor) -> Terms:
-        """G's terms, and the bound itself."""
+    def bound_loss(
+        self, x: Tensor, c: Tensor, fakes: Fakes | None = None, kl_weight: float = 1.0
+    ) -> tuple[Terms, Fakes | None]:
+        """Return the terms of the bound, and the bound itself for the log."""
         x = self.G.likelihood.observed(x)
-        z, kl = self.drawn_code(x, c)
+        z, kl = self.sample_posterior(x, c)
         likelihood = self.G.log_likelihood(x, z, c).mean()
-        return {"G/reconstruction": -likelihood, "G/kl": self.weighted(kl), "elbo": (likelihood - kl).detach()}
-
-    def measure(self, G: nn.Module, real: ImageDataset, seed: int) -> dict[str, float]:
-        """As any encoder's, and the bound in nats an image, with one z for each."""
-        x, c = whole(G, real)
-        torch.manual_seed(seed)  # the same pixels and the same noise each time
-        with torch.no_grad():
-            bounds = elbo(G, G.likelihood.observed(x), c, self.noise(c))  # type: ignore[operator, union-attr]
-        return {"elbo": float(bounds.mean()), **Encoding.measure(self, G, real, seed)}
+        return {"G/reconstruction": -likelihood, "G/kl": kl_weight * kl, "elbo": (likelihood - kl).detach()}, None
 
 
 @dataclass(eq=False, kw_only=True)
 class AEGAN(Encoding, GAN):
-    """An autoencoder alone for the first `pretrain` of the budget; then its decoder is the G of a GAN as well.
+    """Autoencoder for the first `pretrain` of the budget, whose decoder is then a GAN's generator as well.
 
-    content: the distance of reconstructions from images, `reconstruction` its weight in the second phase, in which it
-    keeps the encoder honest. prior: weight of the distance of the codes' distribution from that of the noise, in both
-    phases: the sliced Wasserstein distance of a batch of codes from as much noise (Kolouri et al. 2019, equation 14,
-    https://arxiv.org/abs/1804.01947), beside the codes' mean and variance, which batch norm sees to. Adversarial
-    autoencoders with D in image space: after Larsen et al. 2016, https://arxiv.org/abs/1512.09300.
+    Adversarial autoencoder with D in image space, after Larsen et al. 2016, https://arxiv.org/abs/1512.09300.
+
+    Attributes:
+        content: Distance of reconstructions from images.
+        pretrain: Fraction of the budget without D.
+        reconstruction: Weight of the distance in the second phase; it keeps the encoder faithful.
+        prior: Weight, in both phases, of the distance of the latents from noise. Batch norm already gives the latents
+            the mean and variance of noise.
     """
 
-    half: ClassVar[bool] = False
     content: Any
     pretrain: float = 0.15
     reconstruction: float = 10.0
@@ -113,81 +93,59 @@ class AEGAN(Encoding, GAN):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(reconstruction=self.reconstruction, prior=self.prior)
-        check_range(1.0, pretrain=self.pretrain)
+        check_number("model.reconstruction", self.reconstruction, 0)
+        check_number("model.prior", self.prior, 0)
+        check_number("model.pretrain", self.pretrain, 0, 1)
 
-    def to(self, device: torch.device) -> None:
-        super().to(device)
-        self.content.to(device)
-
-    def updates(self, step: int, progress: float) -> list[Move]:
+    def updates(self, step: int, progress: float) -> list[Update]:
         if progress < self.pretrain:
-            self.step, self.progress = step, progress
-            return [("G", self.reconstruction_loss)]
-        return GAN.updates(self, step, progress)
+            return [Update("G", self.reconstruction_loss)]
+        return super().updates(step, progress)
 
-    def reconstruction_loss(self, x: Tensor, c: Tensor, weight: float = 1.0) -> Terms:
-        """G's terms as an autoencoder."""
+    def reconstruction_loss(self, x: Tensor, c: Tensor, fakes: Fakes | None = None) -> tuple[Terms, Fakes | None]:
+        return self.reconstruction_terms(x, c, 1.0), None
+
+    def reconstruction_terms(self, x: Tensor, c: Tensor, weight: float) -> Terms:
         z = self.G.encode(x, c)
         terms = {"G/reconstruction": weight * self.content(self.G(z, c), x)}
-        if self.prior:
-            terms["G/prior"] = self.prior * from_noise(z)
-        return terms
+        return terms | ({"G/prior": self.prior * sliced_wasserstein_to_noise(z)} if self.prior else {})
 
-    def generator_loss(self, x: Tensor, c: Tensor) -> Terms:
-        x, c, made = self.made(x, c)
-        opinion = self.loss.generator(self.judge(made, c), self.rivals(x, c))
-        return {**self.reconstruction_loss(x, c, self.reconstruction), "G/adversarial": opinion}
+    def generator_terms(self, x: Tensor, c: Tensor, fake: Any) -> Terms:
+        adversarial = super().generator_terms(x, c, fake)
+        return self.reconstruction_terms(x, c, self.reconstruction) | adversarial
 
 
 @dataclass(eq=False, kw_only=True)
 class VAEGAN(Variational, GAN):
-    """A VAE whose images are compared by what D sees in them, and whose decoder plays against D.
+    """VAE that compares images by D's features, and whose decoder trains against D.
 
-    Larsen et al. 2016, algorithm 1, https://arxiv.org/abs/1512.09300: equation 6 has a Gaussian of D's features for
-    the likelihood; `similarity` is its weight beside D's opinion, the paper's gamma. The encoder hears of D through
-    those features alone, and the features are D's to learn for its own end.
+    Larsen et al. 2016, algorithm 1, https://arxiv.org/abs/1512.09300: the likelihood of equation 6 is a Gaussian of D's
+    features. Only these features train the encoder against D, and D's own loss alone trains the features.
+
+    Attributes:
+        similarity: Weight of the distance of features; the adversarial loss has weight 1 (the paper's gamma).
     """
-
-    half: ClassVar[bool] = False
-    steady: ClassVar[bool] = False  # the weight of the KL divergence may grow from round to round
 
     similarity: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(similarity=self.similarity)
+        check_number("model.similarity", self.similarity, 0)
 
-    def generator_loss(self, x: Tensor, c: Tensor) -> Terms:
-        x, c, made = self.made(x, c)
-        z, kl = self.drawn_code(x, c)
+    def updates(self, step: int, progress: float) -> list[Update]:
+        *critics, generator = super().updates(step, progress)
+        return [*critics, generator._replace(loss=partial(self.generator_loss, kl_weight=self.kl_weight(progress)))]
+
+    def generator_terms(self, x: Tensor, c: Tensor, fake: Any, kl_weight: float = 1.0) -> Terms:
+        z, kl = self.sample_posterior(x, c)
         with torch.no_grad():
-            wanted = self.D.features(x, c)
-        error = (self.D.features(self.G(z, c), c) - wanted).square().mean()
-        # Of a z cut off from the encoder: its own opinion of reconstructions D tells the decoder alone.
-        opinions = [self.judge(images, c) for images in (made, self.G(z.detach(), c))]
-        rivals = self.rivals(x, c)
+            real_features = self.D(x, c).features
+        error = (self.D(self.G(z, c), c).features - real_features).square().mean()
+        # Without z's gradient: the adversarial loss of reconstructions trains the decoder alone.
+        logits = [self.discriminate(images, c).logits for images in (fake, self.G(z.detach(), c))]
+        real = self.real_logits(x, c)
         return {
             "G/similarity": self.similarity * error,
-            "G/kl": self.weighted(kl),
-            "G/adversarial": sum(self.loss.generator(opinion, rivals) for opinion in opinions) / 2,
+            "G/kl": kl_weight * kl,
+            "G/adversarial": sum(self.loss.generator(fake_logits, real) for fake_logits in logits) / 2,
         }
-
-
-def from_noise(z: Tensor) -> Tensor:
-    """The squared sliced Wasserstein distance of codes z (N, z_dim) from as many of N(0, I), a scalar.
-
-    Along N random directions: the mean squared difference of what is sorted.
-    """
-    codes, noise, along = z, torch.randn_like(z), torch.randn_like(z)
-    along = along / along.norm(dim=1, keepdim=True)
-    ours, theirs = (t @ along.T for t in (codes, noise))
-    return (ours.sort(0).values - theirs.sort(0).values).square().mean()
-
-
-def check_range(most: float = float("inf"), **values: float) -> None:
-    """ValueError unless every value lies in 0 to most."""
-    for name, value in values.items():
-        if not 0 <= value <= most:
-            limit = f"from 0 to {most:g}" if most < float("inf") else "0 or more"
-            raise ValueError(f"model.{name} is {limit}, but {value} was given; type model.{name}={min(most, 1):g}")

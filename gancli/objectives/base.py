@@ -1,91 +1,104 @@
-"""What the trainer asks of any objective."""
+"""The interface between an objective and the training loop."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gancli.data.dataset import ImageDataset
 
 Terms = dict[str, Tensor]
-Move = tuple[str, Callable[[Tensor, Tensor], Terms]]
+
+
+class Fakes(NamedTuple):
+    """Batch of D's update, which G's update trains on as well.
+
+    Attributes:
+        x: Real images (N, C, H, W).
+        c: Condition of x.
+        fake: Generated images, with G's autograd graph.
+    """
+
+    x: Tensor
+    c: Tensor
+    fake: Any
+
+
+class Update(NamedTuple):
+    """One optimizer step of one network.
+
+    Attributes:
+        network: "G" or "D", whose parameters are stepped.
+        loss: Method of the objective, or a functools.partial of it with keyword settings. It maps a batch (x, c) and the
+            `Fakes` of the update before to named scalars and the `Fakes` for the next update. Scalars that require a
+            gradient are summed and minimised, the others are only logged.
+        after_step: Called after the optimizer step.
+    """
+
+    network: str
+    loss: Callable[[Tensor, Tensor, Fakes | None], tuple[Terms, Fakes | None]]
+    after_step: Callable[[], None] | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """The network, the loss by name and its settings: two updates of one key run the same kernels."""
+        settings = getattr(self.loss, "keywords", {})
+        return self.network, getattr(self.loss, "func", self.loss).__qualname__, tuple(sorted(settings.items()))
 
 
 @dataclass(eq=False)
 class Objective:
-    """The networks of the players, by name, and the moves of a round. Here: a G and no move.
+    """Networks, and the loss that each of them minimises.
 
-    x: real images (N, C, H, W) in [-1, 1]. c: what is known of them (N, classes) one-hot, or (N, 0). A loss returns
-    named scalars: those that require a gradient are summed and minimised, the detached ones are only watched.
-    Noise comes from torch's default generators, which the trainer seeds afresh for every step.
+    x: real images (N, C, H, W) in [-1, 1]. c: one-hot classes (N, classes), a source image, or width zero (N, 0).
+    Modules under G and D are trained; other modules among the attributes only move to the device.
     """
-
-    headline: ClassVar[str]  # of its measures, the one that runs are compared by
-    lower_is_better: ClassVar[bool] = True
-    # Whether a round depends on its number and on the budget by its `kind` alone: then it can be recorded.
-    steady: ClassVar[bool] = False
-    # Whether it learns as well by products of 16 bits (docs/results/speed.md), and so may be given them unasked.
-    half: ClassVar[bool] = False
 
     G: Any
 
     def __post_init__(self) -> None:
-        self.step, self.progress = 0, 0.0
+        """Check the settings; subclasses add to it."""
 
-    def check(self, data: Any) -> None:
-        """ValueError where the objective cannot be played with these data, an ImageDataset or ImageCrops."""
+    def check_data(self, data: Any) -> None:
+        """Raise ValueError unless this objective can train on an ImageDataset or ImageCrops."""
         if len(data.sources):
             raise ValueError(
-                "these data bring images to begin with, and this model begins with noise or makes its own; "
+                "these data have source images, but this model generates from noise or computes its own sources; "
                 "type model=pix2pix or model=cyclegan, or data=folder for the images alone"
             )
 
     @property
     def double_backward(self) -> bool:
-        """Whether a move differentiates a gradient, which torch.compile cannot."""
+        """Whether a loss differentiates a gradient, which torch.compile does not support."""
         return False
 
-    @property
-    def warnings(self) -> list[str]:
-        """What is allowed but hardly meant, a sentence each."""
-        return []
-
-    def to(self, device: torch.device) -> None:
-        """Bring what is no player to the device; the trainer brings the players."""
-
-    def updates(self, step: int, progress: float) -> list[Move]:
-        """The moves of round `step`, begun when `progress`, 0 to 1, of the budget is used: (player, its loss)."""
+    def updates(self, step: int, progress: float) -> list[Update]:
+        """Return the updates of a step; progress is the used fraction of the budget, 0 to 1. Changes nothing."""
         raise NotImplementedError
 
-    def kind(self, step: int, progress: float) -> Hashable:
-        """What Python decides about a round: which moves, and the numbers in them that change."""
-        return tuple(
-            (player, getattr(loss, "func", loss).__qualname__) for player, loss in self.updates(step, progress)
-        )
-
-    def stepped(self, player: str) -> None:
-        """This player's optimizer has just stepped."""
-
-    def noise(self, c: Tensor) -> Tensor:
-        return torch.randn(len(c), self.G.z_dim, device=c.device)
-
     def condition(self, x: Tensor, c: Tensor) -> Tensor:
-        """What G is given beside noise where it shall make x: c itself, or something made of x."""
+        """Return the condition from which G generates x: c itself, or something computed from x."""
         return c
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """What a person wants to see of G (the live one or its average), for noise z, `condition` c of real x."""
+        """Return images for the sample grid.
+
+        Args:
+            G: The live generator or its average.
+            z: Noise (N, z_dim).
+            c: Condition of the real images x.
+        """
         return G(z, c)
 
-    def measure(self, G: nn.Module, real: ImageDataset, seed: int) -> dict[str, float]:
-        """How good G (the average, in eval mode) is now, beside real images: cheap figures by name, nan if untold."""
-        raise NotImplementedError
-
     def state_dict(self) -> dict[str, Any]:
-        """What the objective remembers from round to round, beside its networks."""
+        """Return the state that lasts from step to step, apart from the networks'."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore the state of `state_dict`."""
+
+
+def sample_noise(G: Any, c: Tensor) -> Tensor:
+    """Return noise (N, z_dim) for N conditions, from torch's default generator, which the loop seeds for every step."""
+    return torch.randn(len(c), G.z_dim, device=c.device)

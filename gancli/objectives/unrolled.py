@@ -1,62 +1,62 @@
-"""G that foresees D's answer: Metz et al. 2017, https://arxiv.org/abs/1611.02163."""
+"""Unrolled GAN: Metz et al. 2017, https://arxiv.org/abs/1611.02163."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.objectives.gan import GAN, Terms
+from gancli.runtime.checks import check_number
 
 
 @dataclass(eq=False)
 class Unrolled(GAN):
-    """G minimises its loss against the D that D would be after `unroll` steps of plain gradient descent.
+    """GAN whose G minimises its loss against D after `unroll` more steps of gradient descent.
 
-    The steps are virtual and G's gradient goes through them (equations 7 to 10): a G that crowds into one mode sees D
-    follow it there. D itself, its buffers included, is as it was; its own move is the GAN's. unroll=0 is the GAN.
+    The steps are virtual, and G's gradient goes through them (equations 7 to 10): a G that collapses to one mode finds a
+    D that has followed it there. D and its buffers do not change, and D's own update is the GAN's. unroll=0 is the GAN.
 
-    rate: of the virtual steps. The paper's equation 8 is gradient descent too, its experiments ran Adam in it.
+    Attributes:
+        unroll: Number of virtual steps.
+        rate: Learning rate of the virtual steps. Equation 8 is gradient descent too; the paper's experiments used Adam.
     """
-
-    half: ClassVar[bool] = False
-    steady: ClassVar[bool] = False  # its D of the future is made of new tensors
 
     unroll: int = 5
     rate: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.unroll < 0 or self.rate <= 0:
-            raise ValueError(
-                f"D is unrolled for 0 steps or more at a positive rate, but model.unroll={self.unroll} and "
-                f"model.unroll_rate={self.rate} were given; type model.unroll=5 model.unroll_rate=1"
-            )
-        self.ahead: dict[str, Tensor] = {}  # D's parameters and buffers some steps from now; empty: D as it is
+        check_number("model.unroll", self.unroll, 0)
+        check_number("model.unroll_rate", self.rate, above=0, example=0.001)
 
     @property
     def double_backward(self) -> bool:
         return self.unroll > 0 or super().double_backward
 
-    def judge(self, x: Tensor, c: Tensor) -> Tensor:
-        if not self.ahead:
-            return super().judge(x, c)
-        return functional_call(self.D, self.ahead, (self.packed(self.augment(x)), self.packed(c)))
+    def generator_terms(self, x: Tensor, c: Tensor, fake: Any) -> Terms:
+        D = self.unrolled(x, c, fake)
+        # Real logits keep their gradient: the unrolled D depends on G.
+        real = self.discriminate(x, c, D).logits if self.loss.paired else None
+        return {"G/adversarial": self.loss.generator(self.discriminate(fake, c, D).logits, real)}
 
-    def generator_loss(self, x: Tensor, c: Tensor) -> Terms:
-        x, c, made = self.made(x, c)
-        parameters = dict(self.D.named_parameters())
+    def unrolled(self, x: Tensor, c: Tensor, fake: Tensor) -> Callable[..., DiscriminatorOutputs]:
+        """Return D after the virtual steps, differentiable with respect to the fakes."""
+        weights: dict[str, Tensor] = dict(self.D.named_parameters())
+        names = list(weights)
         if self.unroll:
-            # Batch norm's and spectral norm's buffers are written to by every forward: these are copies.
-            self.ahead = parameters | {name: buffer.clone() for name, buffer in self.D.named_buffers()}
-        try:
-            for _ in range(self.unroll):
-                loss = self.loss.discriminator(self.judge(x, c), self.judge(made, c))
-                now = [self.ahead[name] for name in parameters]
-                slopes = torch.autograd.grad(loss, now, create_graph=True)
-                self.ahead |= {name: w - self.rate * g for name, w, g in zip(parameters, now, slopes)}
-            real = self.judge(x, c) if self.loss.paired else None  # with its slope: this D depends on G
-            return {"G/adversarial": self.loss.generator(self.judge(made, c), real)}
-        finally:
-            self.ahead = {}
+            # Copies, because the forward pass of batch norm and spectral norm writes to their buffers.
+            weights |= {name: buffer.clone() for name, buffer in self.D.named_buffers()}
+
+        def D(x: Tensor, c: Tensor) -> DiscriminatorOutputs:
+            return functional_call(self.D, weights, (x, c)) if self.unroll else self.D(x, c)
+
+        for _ in range(self.unroll):
+            loss = self.loss.discriminator(self.discriminate(x, c, D).logits, self.discriminate(fake, c, D).logits)
+            before = [weights[name] for name in names]
+            gradients = torch.autograd.grad(loss, before, create_graph=True)
+            weights |= {name: w - self.rate * g for name, w, g in zip(names, before, gradients)}
+        return D

@@ -32,7 +32,7 @@ UNSEEN = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "cl
 # What is asked of a model that is given images: the PSNR of one task is no PSNR of another.
 ASKED = ("task", "scale", "degrade", "between")
 HEADLINES = ("sliced_wasserstein", "elbo", "psnr")  # of a objective's own figures, those to rank by, in this order
-WATCHED = ("augmented",)  # named like a measure, but it tells what a training did and not how well
+WATCHED = ("augment_p",)  # named like a measure, but it tells what a training did and not how well
 MEASURERS = (
     "evaluate",
     "training",

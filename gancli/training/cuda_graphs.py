@@ -19,12 +19,12 @@ WARM = 3  # rounds of a kind before it is recorded: libraries set themselves up,
 MOST = 8  # kinds: each keeps the memory of a round
 
 
-def unrecordable(objective: Any, optimizers: Iterable[Any], beta2: Any, processes: int) -> str:
+def unrecordable(graph_safe: bool, optimizers: Iterable[Any], beta2: Any, processes: int) -> str:
     """Why rounds cannot be recorded; "" where they can. optimizers: what makes them."""
     if processes > 1:
         return "several processes train together"
-    if not objective.steady:
-        return "this objective decides some things on the host"
+    if not graph_safe:
+        return "this model decides some things on the host (model.graph_safe=false)"
     if beta2:
         return "Adam's second momentum changes from round to round"
     makers = [getattr(make, "func", make) for make in optimizers]

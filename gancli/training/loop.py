@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gancli.data.loader import BatchLoader
-from gancli.objectives.base import Move
+from gancli.objectives.base import Fakes, Update
 from gancli.runtime import ranks
 from gancli.runtime.seeding import derive_seed
 from gancli.training.cuda_graphs import CudaGraphs
@@ -53,6 +53,7 @@ class Trainer:
         compile: bool = False,
         sync_bn: bool = True,
         graphs: CudaGraphs | None = None,
+        graph_safe: bool = True,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"trainer.precision={precision} is not known; type one of auto, {', '.join(PRECISIONS)}")
@@ -64,7 +65,9 @@ class Trainer:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
-        objective.to(device)
+        for part in vars(objective).values():
+            if isinstance(part, torch.nn.Module):  # such as an augmentation or a frozen feature network
+                part.to(device)
         self.players = {p: getattr(objective, p).to(device, memory_format=self.layout).train() for p in optimizers}
         self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
         self.optimizers = {p: plain(make)(self.parameters[p]) for p, make in optimizers.items()}
@@ -72,7 +75,7 @@ class Trainer:
             p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
             for p, o in self.optimizers.items()
         }
-        self.ema, self.graphs = ema(objective.G), graphs
+        self.ema, self.graphs, self.graph_safe = ema(objective.G), graphs, graph_safe
         # On a GPU what differs from round to round lies in tensors: recorded or not, a round is the same to the bit.
         self.in_tensors = batches.ahead > 0
         if self.in_tensors:
@@ -118,12 +121,12 @@ class Trainer:
         # The first process has the seed that one process alone has.
         seed = derive_seed(self.seed, "round", self.step, *([ranks.rank()] if ranks.rank() else []))
         # A critic of five moves has seen five batches of real images.
-        batch = self.batches.batch_size * max(Counter(player for player, _ in moves).values())
+        batch = self.batches.batch_size * max(Counter(update.network for update in moves).values())
         self.ema.bring(self.images + batch, batch)
         self.batches.prefetch(self.draws, len(moves))
         torch.manual_seed(seed)
         if self.graphs:
-            kind = self.objective.kind(self.step, progress) if self.objective.steady else None
+            kind = tuple(update.key for update in moves) if self.graph_safe else None
             watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
         else:
             watched = self.play(moves)
@@ -132,13 +135,15 @@ class Trainer:
         self.draws += len(moves)
         self.step += 1
 
-    def play(self, moves: Sequence[Move]) -> Counter[str]:
+    def play(self, moves: Sequence[Update]) -> Counter[str]:
         """The moves of a round, then the average; gives how often each term was watched."""
         watched: Counter[str] = Counter()
-        for player, loss in moves:
+        carried: Fakes | None = None
+        for update in moves:
+            player = update.network
             x, c = self.draw()
             with self.autocast:
-                terms = loss(x, c)
+                terms, carried = update.loss(x, c, carried)
             optimizer, parameters = self.optimizers[player], self.parameters[player]
             optimizer.zero_grad()
             objective: Any = sum(terms.values())
@@ -150,7 +155,8 @@ class Trainer:
             if self.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             optimizer.step()
-            self.objective.stepped(player)
+            if update.after_step:
+                update.after_step()
             terms[f"gradient_norm({player})"] = norm
             self.watch(terms)
             watched.update(list(terms))

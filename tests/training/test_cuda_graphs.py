@@ -156,7 +156,7 @@ def test_too_many_kinds_end_it(tmp_path):
     recorded.graphs = Repeated()
     assert play(plain, 8) == play(recorded, 8) and not recorded.graphs.launched
     recorded.graphs.recorded = dict.fromkeys(range(MOST), (None, None))
-    recorded.graphs.played = Counter({recorded.objective.kind(recorded.step, recorded.progress): WARM})
+    recorded.graphs.played = Counter({tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM})
     play(recorded, 1)
     assert recorded.graphs.refused == f"there are more than {MOST} kinds of them"
 
@@ -164,7 +164,7 @@ def test_too_many_kinds_end_it(tmp_path):
 def test_who_can_be_recorded(tmp_path):
     def reason(*words: str, beta2: Any = None, processes: int = 1, make: Any = torch.optim.Adam) -> str:
         made = trainer(tmp_path, *words)
-        return captured.unrecordable(made.objective, [make], beta2, processes)
+        return captured.unrecordable(made.graph_safe, [make], beta2, processes)
 
     assert not reason("model=dcgan") and not reason("model=wgan_gp")
     assert "on the host" in reason("model=unrolled")

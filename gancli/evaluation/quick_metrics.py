@@ -1,0 +1,115 @@
+"""Cheap metrics of G during training, computed with every sample grid.
+
+`metrics(G, real, seed)` returns floats by name, nan where a metric is not defined for the data. G is the averaged generator
+in eval mode, real a small ImageDataset. Runs are compared by the metric `headline`.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from gancli.data.classes import one_hot
+from gancli.data.dataset import ImageDataset
+from gancli.images import to_float
+from gancli.inference.generator import BLOCK, Generator
+from gancli.metrics.diversity import class_coverage, diversity
+from gancli.metrics.elbo import elbo
+from gancli.metrics.psnr_ssim import rgb_psnr
+from gancli.metrics.sliced_wasserstein import sliced_wasserstein
+from gancli.transforms.tasks import Task
+
+LARGEST_SIZE = 64  # pixels a side: thousands of larger images do not fit in memory
+PAIRS = 64  # images for PSNR
+
+
+class SampleMetrics:
+    """Distance of samples from real images, and their diversity; larger images are first averaged to LARGEST_SIZE."""
+
+    headline, lower_is_better = "sliced_wasserstein", True
+
+    def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
+        generator = Generator(G, real.size, real.channels, real.class_names)
+        return self.compare(generator, real, (images for images, _ in generator.blocks(len(real), seed)))
+
+    def compare(self, generator: Generator, real: ImageDataset, blocks: Iterable[Tensor]) -> dict[str, float]:
+        """Return the metrics of as many generated images as real ones, given in blocks (n, C, H, W)."""
+        fake = torch.cat([shrink(images).cpu() for images in blocks])
+        x = torch.cat([shrink(to_float(images)) for images in real.images.split(BLOCK)])
+        labels = real.labels if generator.classes else torch.zeros_like(real.labels)
+        values = {
+            "sliced_wasserstein": sliced_wasserstein(fake, x),
+            "diversity": diversity(fake, x, generator.labels(len(real)), labels),
+        }
+        if real.classes > 1:
+            values["class_coverage"], _ = class_coverage(fake, x, real.labels, real.classes)
+        return values
+
+
+class AutoencoderMetrics(SampleMetrics):
+    """The same, and the PSNR of reconstructions in dB."""
+
+    def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
+        x, c = as_batch(G, real)
+        with torch.no_grad():
+            reconstructed = G(G.encode(x, c), c)
+        return {**super().metrics(G, real, seed), "reconstruction_psnr": float(rgb_psnr(reconstructed, x).mean())}
+
+
+class VAEMetrics(AutoencoderMetrics):
+    """The same, and the evidence lower bound in nats per image, with one latent for each image."""
+
+    headline, lower_is_better = "elbo", False
+
+    def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
+        x, c = as_batch(G, real)
+        torch.manual_seed(seed)  # the same binarised images and the same noise each time
+        with torch.no_grad():
+            bounds = elbo(G, G.likelihood.observed(x), c, torch.randn(len(c), G.z_dim, device=c.device))
+        return {"elbo": float(bounds.mean()), **super().metrics(G, real, seed)}
+
+
+class ImageToImageMetrics:
+    """PSNR in dB as the task defines it, and `naive_psnr` of the result without a network, on the same images."""
+
+    headline, lower_is_better = "psnr", False
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
+        device = next(G.parameters()).device
+        x, c = (to_float(t[:PAIRS]).to(device) for t in (real.images, real.sources))
+        torch.manual_seed(seed)  # the same masks, noise and so on each time
+        c = self.task.condition(x, c)
+        with torch.no_grad():
+            fake, naive = G(c.new_zeros(len(c), 0), c), self.task.naive(c)
+        values = self.task.compare(fake, x, c)
+        return values | {f"naive_{name}": value for name, value in self.task.compare(naive, x, c).items()}
+
+
+class CycleGANMetrics(SampleMetrics):
+    """SampleMetrics of translated images, and the mean absolute error of images translated there and back."""
+
+    def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
+        c = to_float(real.sources.to(next(G.parameters()).device))
+        z = c.new_zeros(len(c), 0)
+        with torch.no_grad():
+            there = G(z, c)
+            cycled = G.back(z, there)
+        generator = Generator(G, real.size, real.channels, real.class_names)
+        values = self.compare(generator, real, there.clamp(-1, 1).cpu().split(BLOCK))
+        return values | {"cycle_error": float((cycled - c).abs().mean())}
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Return images (N, C, H, H) averaged to LARGEST_SIZE pixels a side at most."""
+    return adaptive_avg_pool2d(images, LARGEST_SIZE) if images.shape[2] > LARGEST_SIZE else images
+
+
+def as_batch(G: Any, real: ImageDataset) -> tuple[Tensor, Tensor]:
+    """Return all images of a small set and their classes, x and c, on G's device."""
+    device = next(G.parameters()).device
+    return to_float(real.images.to(device)), one_hot(real.labels.to(device), int(G.classes))

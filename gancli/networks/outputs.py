@@ -1,0 +1,41 @@
+"""Outputs of discriminators, in float32 whatever they were computed in."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+
+class DiscriminatorOutputs(NamedTuple):
+    """Outputs of D for a batch of N images; None stands for what an architecture does not have.
+
+    Attributes:
+        logits: (N,), or (N, H', W') of a patch discriminator; high for images that look real.
+        features: Input of D's last layer, (N, F) or (N, F, H', W').
+        class_logits: (N, classes).
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+    class_logits: Tensor | None = None
+
+
+def keep_float32(D: nn.Module) -> None:
+    """Make D, and each D that it is made of, return `DiscriminatorOutputs` of float32 or wider.
+
+    Autocast computes in bfloat16, and a loss of 16 bits would be rounded to its third digit. A forward hook acts on every
+    call, so no loss sees narrower outputs.
+    """
+    D.register_forward_hook(_wrap)
+    for module in (*D.children(), D):
+        module.register_forward_hook(_widen)
+
+
+def _wrap(D: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Accept a D that returns its logits alone."""
+    return DiscriminatorOutputs(outputs) if isinstance(outputs, Tensor) else outputs
+
+
+def _widen(D: nn.Module, inputs: Any, outputs: Any) -> Any:
+    if not isinstance(outputs, DiscriminatorOutputs):
+        return outputs
+    return DiscriminatorOutputs._make(t.float() if t is not None and t.itemsize < 4 else t for t in outputs)
