@@ -57,15 +57,14 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
         ValueError: the memory is too small, with what would fit.
     """
     start, device = time.perf_counter(), trainer.device
-    state = mapped(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
-    window = trainer.state_dict()["window"]
+    state = mapped(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         images, step_seconds = _try_phases(trainer)
         # After the steps: only now do the optimizers have their state, and checkpoints their full size.
         sample_seconds, sample_bytes = _timed(sample, device)
         save_seconds, checkpoint_bytes = _timed(save, device)
     memory = peak_memory(device)
-    trainer.load_state_dict({**state, "window": window})
+    trainer.load_state_dict(state)
     for optimizer in trainer.optimizers.values():
         optimizer.zero_grad()
     steps, seconds = int(_steps_left(trainer, images, step_seconds)), time.perf_counter() - start
@@ -114,7 +113,10 @@ def phases(trainer: Trainer) -> dict[float, float]:
     fractions: dict[float, float] = {}
     for point in range(POINTS):
         progress = now + (1 - now) * point / POINTS
-        start = first.setdefault(trainer.phase(0, progress), progress)
+        # Of a weight that changes all the time only zero or not makes another phase.
+        keys = [update.key for update in trainer.objective.updates(0, progress)]
+        phase = tuple((network, loss, tuple((k, bool(v)) for k, v in settings)) for network, loss, settings in keys)
+        start = first.setdefault(phase, progress)
         fractions[start] = fractions.get(start, 0.0) + 1 / POINTS
     return fractions
 

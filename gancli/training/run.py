@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from gancli.config import build
+from gancli.objectives.gan import warnings_about
 from gancli.report.logger import append_row
 from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
@@ -168,7 +169,7 @@ class TrainingRun:
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
-        self.log.warnings([*self.warnings, *self.data.warnings, *trainer.objective.warnings], self.data.skipped)
+        self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
 
     def _preflight(self) -> None:
         """Try everything that a long run will do, and log what it will take. Raise ValueError where it cannot work."""
