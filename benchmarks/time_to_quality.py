@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from gancli.bench.baseline_loop import Plain
-from gancli.bench.common import composed
 from gancli.checkpoint.format import versions
+from gancli.config import compose
 from gancli.evaluation.generative import Comparison, Samples
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
@@ -81,7 +81,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(composed([*words, f"seed={seed}"]), Path(folder), [], quiet=True)
+            run = Run(compose([*words, f"seed={seed}"]), Path(folder), [], quiet=True)
         trainer = run.trainer
         judge = Judge(run.data, options.data, trainer.device)
         line: dict[str, Any] = {"seed": seed, "figure": judge.figure}

@@ -1,7 +1,7 @@
-"""Where the configs are, what they say of themselves, and the one place where a config becomes objects.
+"""The config files, their own documentation, and the calls that compose them and build objects from them.
 
-The top half needs neither Hydra nor torch: help, completion and suggestions read the yaml files themselves, so a
-key's default and meaning are written down once, in its own line of yaml.
+Everything above `compose` needs neither Hydra nor torch. Help, completion and suggestions read the yaml files, so a
+key's default and meaning are written once, in its line of yaml.
 """
 
 import difflib
@@ -10,72 +10,94 @@ import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, NamedTuple
 
 _HERE = Path(__file__).resolve().parent
-# In a wheel the configs lie inside the package, in a checkout beside it.
+# In a wheel the configs lie inside the package, in a checkout next to it.
 CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is_dir()), _HERE / "configs")
 
 
 class UsageError(ValueError):
-    """What was typed cannot be understood: exit code 2 instead of 1."""
+    """Error in what was typed: exit code 2 instead of 1."""
 
 
 class Key(NamedTuple):
+    """One key of a config file."""
+
     name: str  # dotted
     default: str  # as written
-    meaning: str
+    meaning: str  # the comment on its line
+    plumbing: bool  # below the comment line that ends the keys people type
 
 
 def keys(name: str, prefix: str = "") -> list[Key]:
-    """The keys of configs/`name`.yaml in order, those of the yaml it builds on first; `prefix` goes before each."""
+    """Return the keys of configs/`name`.yaml in order, after those of the yaml that it builds on.
+
+    Args:
+        prefix: text before every name, such as "model."
+    """
     found: dict[str, Key] = {}
-    path: list[tuple[int, str]] = []  # indentation and name of the open parents
+    parents: list[tuple[int, str]] = []  # indentation and name
     text = (CONFIGS / f"{name}.yaml").read_text()
-    for base in re.findall(r"^  - (\w+) *(?:#.*)?$", text, re.M):  # `defaults: [- dcgan]`: a variant
-        if base != "_self_":
-            found |= {key.name: key for key in keys(f"{Path(name).parent}/{base}", prefix)}
-    for line in text.splitlines():
-        match = re.match(r"( *)([A-Za-z_]\w*):(?: +(.*?))?(?: +# (.*))?$", line)
+    for base in _bases(name, text):
+        found |= {key.name: key for key in keys(base, prefix)}
+    plumbing = False
+    for line in text[len(_head(text)) :].splitlines():
+        plumbing |= line.startswith("#")
+        match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
             continue
         indent, word, default, meaning = len(match[1]), match[2], match[3] or "", match[4] or ""
-        path = [p for p in path if p[0] < indent] + [(indent, word)]
-        dotted = prefix + ".".join(p[1] for p in path)
-        if path[0][1] not in ("defaults", "hydra") and (default or meaning):
-            before = found.get(dotted)
-            found[dotted] = Key(dotted, default, meaning or (before.meaning if before else ""))
-    return [key for key in found.values() if not key.name.endswith("_target_")]
+        parents = [p for p in parents if p[0] < indent] + [(indent, word)]
+        dotted = prefix + ".".join(p[1] for p in parents)
+        if parents[0][1] not in ("defaults", "hydra") and (default or meaning):
+            old = found.get(dotted, Key(dotted, default, meaning, plumbing))
+            found[dotted] = old._replace(default=default or old.default, meaning=meaning or old.meaning)
+    return [key for key in found.values() if not key.name.endswith(("_target_", "_partial_"))]
+
+
+def defaults(name: str) -> dict[str, str]:
+    """Return the choices that configs/`name`.yaml makes in other groups: {"model": "dcgan", "data": "digits"}."""
+    text, parent = (CONFIGS / f"{name}.yaml").read_text(), Path(name).parent
+    found: dict[str, str] = {}
+    for base in _bases(name, text):
+        found |= defaults(base)
+    for group, choice in re.findall(r"^  - (?:override )?([\w/]+): +(\w+)", text, re.M):
+        found[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
+    return found
+
+
+def _bases(name: str, text: str) -> list[str]:
+    """Return the configs of the same group that a config builds on: a variant's `defaults: [- dcgan]`."""
+    bases = re.findall(r"^  - ([\w-]+) *(?:#.*)?$", text, re.M)
+    return [(Path(name).parent / base).as_posix() for base in bases if base != "_self_"]
+
+
+def _head(text: str) -> str:
+    """Return the comment lines at the top of a yaml."""
+    match = re.match(r"(#.*\n)*", text)
+    return match[0] if match else ""
 
 
 def header(name: str) -> str:
-    """The comment at the top of configs/`name`.yaml, without its marks: first line what it is, then examples."""
-    lines = []
-    for line in (CONFIGS / f"{name}.yaml").read_text().splitlines():
-        if line.startswith("# @package"):
-            continue
-        if not line.startswith("#"):
-            break
-        lines.append(line[1:].removeprefix(" "))
-    return "\n".join(lines)
+    """Return the comment at the top of configs/`name`.yaml without its marks: a title, then examples."""
+    lines = _head((CONFIGS / f"{name}.yaml").read_text()).splitlines()
+    return "\n".join(line[1:].removeprefix(" ") for line in lines if not line.startswith("# @package"))
 
 
 def groups() -> list[str]:
-    """The groups a train command chooses from: data, experiment, model, model/loss, ..."""
+    """Return the groups of choices of `gan train`: data, experiment, model, model/loss, ..."""
     folders = (d for d in CONFIGS.rglob("*") if d.is_dir() and any(d.glob("*.yaml")))
     return sorted(d.relative_to(CONFIGS).as_posix() for d in folders)
 
 
 def choices(group: str) -> list[str]:
-    """What can be chosen in a group, by name."""
-    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+    """Return the names in a group. Those that begin with _ are bases of others and no choices."""
+    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml") if not p.stem.startswith("_"))
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """'; did you mean ...?' with the most alike candidate, or nothing where none is alike."""
+    """Return "; did you mean ...?" with the most similar candidate, or an empty string if none is similar."""
     whole = list(candidates)
     # lrr for model.lr, batch_size for data.batch_size: the last part alone, under a parent that was not typed.
     lasts = {c.rsplit(".", 1)[-1]: c for c in reversed(whole)}
@@ -84,54 +106,63 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def quote(value: str) -> str:
+    """Return a text as Hydra must be given it to read back exactly this text. For a shell, quote it once more."""
+    words = ("null", "true", "false", "nan", "inf")
+    if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in words:
+        return value
+    # A backslash counts for Hydra only before a quote or at the end.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
+    return f"'{escaped}'"
+
+
 def override(key: str, value: str) -> str:
-    """Return `key=value` as an override that Hydra reads back as exactly this text. For a shell, quote it once more."""
-    plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in (
-        "null",
-        "true",
-        "false",
-        "nan",
-        "inf",
-    )
-    if not plain:
-        # A backslash counts for Hydra only before a quote or at the end.
-        escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
-        value = f"'{escaped}'"
-    return f"{key}={value}"
+    """Return `key=value` as an override that Hydra reads back as exactly this text."""
+    return f"{key}={quote(value)}"
+
+
+def compose(overrides: list[str]) -> Any:
+    """Return the config of `gan train` with these overrides."""
+    import hydra
+
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides)
 
 
 def build(cfg: Any) -> Any:
-    """Make what a config describes by its `_target_`, inner ones first. The one call of instantiate."""
+    """Build the object that a config describes by its `_target_`, inner ones first. The one call of instantiate."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     try:
         return instantiate(cfg, _convert_="all")
     except InstantiationException as error:
-        # Hydra wraps what a constructor says to the user; that sentence is the one to show.
+        # Hydra wraps a constructor's sentence for the user, which is the one to show.
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
         raise
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested keys to dotted ones."""
+    """Return nested keys as dotted ones."""
     if not isinstance(config, dict):
         return {prefix: config}
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def stamp() -> str:
-    """The time and six random hexadecimal digits, so that runs begun in one second do not share a folder."""
+    """Return the time and six random hexadecimal digits, unique among runs that start in the same second."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def register_resolvers(name: str = "") -> None:
-    """What the yaml files compute.
+    """Register the functions that the yaml files call.
 
-    `${gan.stamp:}`: the name of a run, `name` where it was agreed upon before.
-    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; of a number that only the data will tell, null until then.
-    `${gan.where:a,b,x,y}`: x where a is b, else y.
+    `${gan.stamp:}`: the name of a run; `name` if several processes agreed on one.
+    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; null if the number that the data
+    will tell is still null.
+    `${gan.where:a,b,x,y}`: x if a equals b, else y.
     """
     from omegaconf import OmegaConf
 

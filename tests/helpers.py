@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from gancli.checkpoint import format as checkpoint
-from gancli.config import CONFIGS, choices, register_resolvers
+from gancli.config import choices, compose
 from gancli.training.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +27,7 @@ GAN = [sys.executable, "-m", "gancli"]
 
 def config(*overrides: str, tiny: bool = True) -> DictConfig:
     """Return the composed config of `gan train`, tiny unless told otherwise."""
-    register_resolvers()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*(TINY if tiny else []), *overrides])
+    return compose([*(TINY if tiny else []), *overrides])
 
 
 def start(folder: Path, model: str, *overrides: str) -> Run:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from gancli.bench.common import composed
 from gancli.bench.timing import Way
-from gancli.config import build
+from gancli.config import build, compose
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_picture
@@ -42,7 +41,7 @@ class Plain(Way):
     """Such a loop for the model of these overrides, G and D of which learn of noise, classes or small pictures."""
 
     def __init__(self, overrides: list[str]):
-        cfg = composed(overrides)
+        cfg = compose(overrides)
         self.device = device = choose_device(cfg.device)
         if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
             self.precision = "tf32"  # PyTorch's default for convolutions, which are nearly all of the work

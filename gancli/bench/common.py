@@ -5,10 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-
-from gancli.config import CONFIGS, UsageError, nearest, register_resolvers, stamp
+from gancli.config import UsageError, nearest, stamp
 
 
 def choose(kind: str, before: str, words: Iterable[Any], there: Iterable[str]) -> list[str]:
@@ -25,13 +22,6 @@ def choose(kind: str, before: str, words: Iterable[Any], there: Iterable[str]) -
 def place_of(what: str, out: str) -> Path:
     """The folder that a benchmark writes: the one asked for, else one of its own."""
     return Path(out or f"outputs/bench-{what}-{stamp()}").expanduser()
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    """The config that `gan train` has with these overrides."""
-    register_resolvers()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides)
 
 
 def count(n: int, what: str) -> str:

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gancli import images
-from gancli.bench.common import aligned, choose, composed, count, place_of, without_nan
+from gancli.bench.common import aligned, choose, count, place_of, without_nan
 from gancli.checkpoint import format as checkpoint
-from gancli.config import UsageError
+from gancli.config import UsageError, compose
 from gancli.data.builtin import stacked_mnist
 from gancli.data.synthetic import SIGMA, centres, mode_counts, synthetic
 from gancli.inference.generator import load as load_generator
@@ -158,7 +158,7 @@ def play(
     Samples are float points (N, 2, 1, 1), or pictures of 8 bits (N, C, H, W), as real ones are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(composed(overrides), folder, overrides, quiet=True)
+    run = Run(compose(overrides), folder, overrides, quiet=True)
     if run.trainer.progress < 1:  # otherwise an earlier call has finished it
         run.train()
     G = load_generator(folder / "checkpoints" / "last.pt", ema=True, device=device)
@@ -184,7 +184,7 @@ class Judge:
         self.classifier: DigitClassifier | None = None
         self.accuracy: float | None = None
         if stacked:
-            self.root = str(composed(["data=stacked_mnist"]).data.root)
+            self.root = str(compose(["data=stacked_mnist"]).data.root)
             try:
                 self.classifier, self.accuracy = train_digit_classifier(self.root)
             except ValueError as error:

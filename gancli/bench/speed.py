@@ -22,10 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gancli import images
 from gancli.bench.baseline_loop import Plain
-from gancli.bench.common import aligned, choose, composed, count, place_of, without_nan
+from gancli.bench.common import aligned, choose, count, place_of, without_nan
 from gancli.bench.timing import Cell, Failed, Products, Trained, Way
 from gancli.checkpoint import format as checkpoint
-from gancli.config import UsageError, build, choices, keys
+from gancli.config import UsageError, build, choices, compose, keys
 from gancli.data.dataset import ImageDataset
 from gancli.report.run_page import write_text
 from gancli.runtime.device import choose_device
@@ -82,7 +82,7 @@ def speed(
             raise UsageError(f"{key} counts from {least}, but {key}={value} was given; type {key}={usual}")
     where, place = choose_device(device), place_of("speed", out)
     common = [f"data={name}", f"device={where}", "trainer.steps=1000000000"]
-    source = build(composed(common).data.source)  # what is not there says so before anything is timed
+    source = build(compose(common).data.source)  # what is not there says so before anything is timed
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as machine:
         photographs = mosaics(source, Path(temporary)) if "srgan" in models else []
         cases = [Case.of(model, batch, width, common, photographs) for model in models]
@@ -138,7 +138,7 @@ class Case(NamedTuple):
         overrides += photographs if "data=photos" in overrides else []
         overrides += [f"data.batch_size={batch}"] if batch else []
         overrides += [f"model.width={width}"] if width else []
-        cfg = composed(overrides)
+        cfg = compose(overrides)
         return cls(model, cfg.data.batch_size, cfg.model.width, overrides)
 
     @property

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gancli.bench.common import composed
+from gancli.config import compose
 from gancli.runtime.device import choose_device
 from gancli.training.preflight import peak_memory
 from gancli.training.run import Run
@@ -46,7 +46,7 @@ class Trained(Way):
 
     def __init__(self, overrides: list[str]):
         with tempfile.TemporaryDirectory() as folder:
-            self.run = Run(composed(overrides), Path(folder), [], quiet=True)
+            self.run = Run(compose(overrides), Path(folder), [], quiet=True)
         trainer = self.run.trainer
         self.device, self.compiled, self.precision = trainer.device, trainer.compiled, self.run.options.precision
         self.images = trainer.batches.batch_size * trainer.objective.n_critic

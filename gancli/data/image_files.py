@@ -4,7 +4,6 @@ No torch here: checking a folder answers at once.
 """
 
 import os
-import re
 import shlex
 import statistics
 import warnings
@@ -17,6 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from gancli.config import override
 
 T = TypeVar("T")
 FITS = ("crop", "pad", "squash")
@@ -257,7 +258,7 @@ def _range(values: list[int]) -> tuple[int, int, int]:
 
 def _suggestions(report: CheckReport, side: float) -> list[str]:
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # 64 is what a small machine trains in a sitting
-    command = f"gan train data=folder {override('data.path', f'{report.path}/')} data.size={size}"
+    command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
     if all(mode in ("1", "L", "I") or mode.startswith("I;16") for mode in report.modes):
         command += " data.channels=1"
     if report.pictures < 128:  # most recipes' batch, which cannot be larger than the data
@@ -273,11 +274,3 @@ def _suggestions(report: CheckReport, side: float) -> list[str]:
     if report.bad:
         said.append("delete or repair the bad files; training leaves them out, or refuses them with data.strict=true")
     return said
-
-
-def override(key: str, value: str) -> str:
-    """key=value to paste into a shell, so that neither it nor Hydra's parser changes the value."""
-    if not re.fullmatch(r"[A-Za-z0-9_./+@-]+", value):
-        # a backslash counts for Hydra only before a quote or at the end
-        value = '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value) + '"'
-    return shlex.quote(f"{key}={value}")

@@ -17,7 +17,9 @@ HEAVY = ["torch._dynamo", "torchvision", "sympy", "scipy", "sklearn", "matplotli
 
 
 def test_a_training_imports_nothing_heavy(tmp_path):
-    code = "import sys; from gancli import cli; code = cli.main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    code = (
+        "import sys; from gancli.cli.main import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    )
     words = ["train", *TINY, "model=dcgan", f"run.dir={tmp_path / 'run'}"]
     run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stderr

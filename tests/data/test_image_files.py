@@ -1,7 +1,6 @@
 """Pictures as people have them: every mode, odd names, damage, links."""
 
 import os
-import shlex
 import struct
 import subprocess
 import sys
@@ -11,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from gancli.commands.data import main as run
 from gancli.data.folder import folder
-from gancli.data.image_files import check, override
+from gancli.data.image_files import check
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -309,12 +307,3 @@ def test_check_does_not_import_torch(tmp_path):
         "sys.exit(bool({'torch', 'hydra'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.mark.parametrize(
-    "path", ["a/b", "/a b/(c)/", "猫/[x],{y}=~", 'it\'s "so"/', 'end\\"', "back\\slash\\", "a:b", "ünï"]
-)
-def test_suggested_override_survives_shell_and_hydra(path):
-    (typed,) = shlex.split(override("data.path", path))
-    parsed = OverridesParser.create().parse_override(typed)
-    assert parsed.key_or_group == "data.path" and parsed.value() == path

@@ -1,0 +1,252 @@
+"""Words typed on the command line: reading, checks and the nearest right word. Needs neither Hydra nor torch."""
+
+import contextlib
+import functools
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gancli.config import CONFIGS, Key, UsageError, choices, defaults, groups, keys, nearest, quote
+
+# Options of `gan train`, which may stand anywhere.
+SWITCHES = {"-m": "sweep", "--multirun": "sweep", "--resolve": "resolve"}
+WITH_VALUE = {
+    **{"--cfg": "cfg", "-c": "cfg", "--package": "package", "-p": "package"},
+    **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
+}
+READERS: dict[type, tuple[Any, str]] = {
+    str: (str, "a text"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+}
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
+
+
+class TrainCommand(NamedTuple):
+    """What follows `gan train`."""
+
+    words: list[str]  # key=value with full keys, values as typed
+    overrides: list[str]  # the same, quoted for Hydra
+    sweep: bool = False
+    cfg: str = ""  # "job", "hydra" or "all": print this config instead of training
+    resolve: bool = False
+    package: str = ""  # the part of the config that is printed
+    config_dir: str = ""  # a folder of the user's own configs
+    config_name: str = "train"
+
+
+# --- commands other than train: each value exactly as typed -----------------------------------------------------
+
+
+def read_values(command: str, words: list[str]) -> dict[str, Any]:
+    """Return the values of configs/`command`.yaml with the typed ones in place.
+
+    Words without `=` are paths and names. If the command's first key is a list it takes all of them; else they fill
+    the text keys in order.
+    """
+    import yaml
+
+    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text())
+    first = next(iter(values))
+    texts = [key for key, default in values.items() if isinstance(default, str)]
+    bare: list[str] = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if word.startswith("-"):
+            raise UsageError(f"gan {command} takes no option {word}; gan {command} --help lists its keys")
+        if equals and key in values:
+            values[key] = read_value(key, text, values[key])
+        elif equals and key.replace("_", "a").isidentifier() and not Path(word).exists():
+            raise UsageError(f"gan {command} has no key {key!r}{nearest(key, values)}; gan {command} --help lists them")
+        else:
+            bare.append(word)
+    if bare and isinstance(values[first], list):
+        return values | {first: bare}
+    if len(bare) > len(texts):
+        given = f"{len(bare)} words were given: {' '.join(bare)}"
+        raise UsageError(f"gan {command} takes {' and '.join(texts)}, but {given}; gan {command} --help shows how")
+    return values | dict(zip(texts, bare))
+
+
+def read_value(key: str, text: str, default: Any) -> Any:
+    """Return a typed value in the type of its default; texts and paths stay exactly as typed."""
+    if isinstance(default, list):
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(text)
+            return value if isinstance(value, list) else [value]
+        raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+    reader, expected = READERS[type(default)]
+    try:
+        return reader(text)
+    except (KeyError, ValueError):
+        example = f"{key}={str(default).lower()}"
+        raise UsageError(f"{key} is {expected}, but {key}={text} was given; type it as in {example}") from None
+
+
+# --- gan train: options, and overrides for Hydra ------------------------------------------------------------------
+
+
+def read_train(words: list[str]) -> TrainCommand:
+    """Return what was typed after `gan train`. Raise UsageError, with the nearest right word, where it is wrong."""
+    options: dict[str, Any] = {}
+    typed: list[tuple[str, str, str]] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word in SWITCHES:
+            options[SWITCHES[word]] = True
+        elif name in WITH_VALUE:
+            value = value if equals else next(rest, "")
+            if not value:
+                raise UsageError(f"{name} needs a value, as in gan train --cfg job")
+            options[WITH_VALUE[name]] = value
+        elif word.startswith("-"):
+            raise UsageError(
+                f"gan train takes no option {word}{nearest(name, [*SWITCHES, *WITH_VALUE])}; gan train --help"
+            )
+        elif (not equals and not word.startswith("~")) or not name:
+            raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
+        else:
+            typed.append((full_key(name), equals, value))
+    command = TrainCommand([key + equals + value for key, equals, value in typed], [], **options)
+    _check_options(command)
+    # A folder of the user's own configs may hold more choices and keys.
+    if not command.config_dir:
+        check_choices(typed, command.sweep)
+        check_keys(typed, chosen(command.words), command.sweep)
+    return command._replace(
+        overrides=[key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed]
+    )
+
+
+def _check_options(command: TrainCommand) -> None:
+    if command.cfg not in ("", "job", "hydra", "all"):
+        raise UsageError(f"--cfg prints job, hydra or all, but {command.cfg} was given; type --cfg job")
+    if command.sweep and command.cfg:
+        raise UsageError("-m runs a sweep and --cfg prints a config; leave one out")
+    if (command.resolve or command.package) and not command.cfg:
+        raise UsageError("--resolve and --package say how --cfg prints; add --cfg job")
+    if command.config_dir and not Path(command.config_dir).is_dir():
+        raise UsageError(f"--config-dir={command.config_dir} is no folder; type that of your own configs")
+
+
+def full_key(key: str) -> str:
+    """Return model/task for task, and so for every group inside the model's."""
+    inner = {group.partition("/")[2]: group for group in groups() if group.startswith("model/")}
+    return inner.get(key, key)
+
+
+def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
+    """Raise UsageError for a choice that does not exist, with the nearest."""
+    for key, _, value in typed:
+        group = key.lstrip("+~").partition("@")[0]
+        if group not in groups():
+            continue
+        known = choices(group)
+        optional = defaults("train").get(group) == "null"
+        for choice in value.strip("'\"").split(",") if sweep else [value]:
+            if choice not in known and not (optional and choice == "null") and "(" not in choice:
+                raise UsageError(
+                    f"there is no {group} {choice!r}{nearest(choice, known)}; there are: {', '.join(known)}"
+                )
+
+
+def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
+    """Raise UsageError for a key that does not exist, with the nearest, or a value of another type than its default."""
+    known = {key.name: key for key in train_keys(choice)}
+    for key, equals, value in typed:
+        if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
+            continue
+        if key not in known:
+            everywhere = every_key()
+            parents = {name.rpartition(".")[0] for name in everywhere}
+            if key not in everywhere and key not in parents and not _inside(key, everywhere):
+                raise UsageError(unknown_key(key))
+        elif (default := plain_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
+            if "," in value and not sweep:
+                raise UsageError(f"{key}={value} gives several values; add -m to sweep over them")
+            for one in value.split(","):
+                read_value(key, one, default)
+
+
+def _inside(key: str, known: dict[str, Key]) -> bool:
+    """Return whether a key lies in a value that is written on one line, as in `{mlp: 256}`, or in a parent."""
+    return any(key.startswith(f"{name}.") and k.default.startswith(("{", "$", "null")) for name, k in known.items())
+
+
+def unknown_key(key: str) -> str:
+    """Return the sentence for a key that the chosen config does not have."""
+    group = key.split(".")[0]
+    if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", f"{group}."))]:
+        return f"{key} is a key of {group}={', '.join(owners)} and not of the {group} chosen here; gan train --help"
+    return f"there is no key {key!r}{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
+
+
+def plain_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
+    """Return the default of a key if it is a number or true or false, else None."""
+    text = known[key].default if key in known else ""
+    if follows := re.fullmatch(r"\$\{([\w.]+)\}", text):
+        return plain_default(follows[1], known)
+    for kind in (bool, int, float):
+        with contextlib.suppress(KeyError, ValueError):
+            return READERS[kind][0](text)
+    return None
+
+
+def _quoted(key: str, value: str, sweep: bool) -> str:
+    """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
+    if not is_path(key) or QUOTED.fullmatch(value):
+        return value
+    if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
+        return ",".join(part if QUOTED.fullmatch(part) else quote(part) for part in value.split(","))
+    return quote(value)
+
+
+def is_path(key: str) -> bool:
+    """Return whether the value of a `gan train` key is a path: all free texts are, by default empty."""
+    return key in ("run.dir", "data.root") or (key in every_key() and every_key()[key].default == '""')
+
+
+# --- the keys and choices of gan train ------------------------------------------------------------------------------
+
+
+def chosen(words: list[str]) -> dict[str, str]:
+    """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
+    typed = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words) if key in groups()}
+    found = defaults("train")
+    if (experiment := typed.get("experiment", "null")) in choices("experiment"):
+        found |= defaults(f"experiment/{experiment}")
+    found |= typed
+    model = found["model"]
+    return {**(defaults(f"model/{model}") if model in choices("model") else {}), **found}
+
+
+def train_keys(choice: dict[str, str]) -> list[Key]:
+    """Return the keys of `gan train` with these choices: its own, then those of each choice."""
+    found = keys("train")
+    inner = [group for group in choice if group.startswith("model/")]
+    for group in ("data", "model", *inner, "trainer"):
+        if choice[group] in choices(group):
+            found += keys(f"{group}/{choice[group]}", f"{group.replace('/', '.')}.")
+    if choice["experiment"] in choices("experiment"):
+        found += keys(f"experiment/{choice['experiment']}")
+    by_name: dict[str, Key] = {}
+    for key in found:
+        by_name.setdefault(key.name, key)
+    return list(by_name.values())
+
+
+@functools.cache
+def every_key() -> dict[str, Key]:
+    """Return the keys of `gan train` with any choice, by name; the default choices come first."""
+    found = train_keys(chosen([]))
+    for group in groups():
+        prefix = "" if group in ("experiment", "sweep") else f"{group.replace('/', '.')}."
+        found += [key for name in choices(group) for key in keys(f"{group}/{name}", prefix)]
+    by_name: dict[str, Key] = {}
+    for key in found:
+        by_name.setdefault(key.name, key)
+    return by_name

@@ -1,0 +1,255 @@
+"""`gan train`: Hydra composes the config of one run, or its sweepers and launchers start many."""
+
+import contextlib
+import copy
+import math
+import multiprocessing
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gancli.cli.overrides import TrainCommand, read_train, unknown_key
+from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
+from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
+
+
+def train(words: list[str]) -> int:
+    """Train one model or a sweep of them, or print a config; return the exit code."""
+    command = read_train(words)
+    rank, size = process()
+    if command.cfg:
+        print_config(command)
+    elif size > 1:
+        train_together(command, rank, size)
+    elif command.sweep:
+        sweep(command)
+    else:
+        with StopRequest(at_once=True):
+            train_one(command)
+    return 0
+
+
+def process() -> tuple[int, int]:
+    """Return the rank of this process and the number of them, where torchrun or srun started several for one model."""
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if rank in os.environ and int(os.environ.get(size, 1)) > 1:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def train_one(command: TrainCommand, name: str = "") -> None:
+    """Compose the config and train. name: the name that several processes agreed on for their run."""
+    with composed(command, name) as cfg:
+        from gancli.commands.train import main
+
+        task = copy.deepcopy(cfg)
+        _without(task, "hydra")
+        main(task, Path(cfg.hydra.runtime.output_dir), command.words)
+
+
+def train_together(command: TrainCommand, rank: int, size: int) -> None:
+    """Train in one of several processes that share a model."""
+    if command.sweep:
+        raise UsageError(f"these {size} processes train one model, and a sweep trains several; leave out -m")
+    if "MASTER_ADDR" not in os.environ:  # torchrun sets it
+        raise UsageError(
+            f"srun started {size} processes which do not know where to meet; before it type export "
+            f"MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1) MASTER_PORT=29500"
+        )
+    from gancli.training.distributed import joined
+
+    with StopRequest(at_once=True), joined(rank, size) as name:
+        train_one(command, name)
+
+
+def print_config(command: TrainCommand) -> None:
+    """Print the config, the part of it that --package names, or Hydra's own."""
+    from omegaconf import OmegaConf
+
+    with composed(command) as cfg:
+        OmegaConf.set_readonly(cfg.hydra, None)
+        if command.cfg == "hydra":
+            cfg = OmegaConf.masked_copy(cfg, "hydra")
+        elif command.cfg == "job":
+            _without(cfg, "hydra")
+        package = command.package.removeprefix("_global_")
+        part = OmegaConf.select(cfg, package) if package else cfg
+        if part is None:
+            raise UsageError(f"the config has no part {package!r}{nearest(package, cfg)}; leave out --package")
+        if not OmegaConf.is_config(part):
+            print(part)
+            return
+        if command.resolve:
+            OmegaConf.resolve(part)
+        print(OmegaConf.to_yaml(part), end="")
+
+
+@contextlib.contextmanager
+def composed(command: TrainCommand, name: str = "") -> Iterator[Any]:
+    """Yield the config with Hydra's own part, which `${hydra:...}` reads within `with`."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import read_write
+
+    with hydra_of(command, name):
+        cfg = hydra.compose(command.config_name, [*hydra_overrides(command), "hydra.mode=RUN"], True)
+        HydraConfig.instance().set_config(cfg)
+        with read_write(cfg.hydra.runtime):
+            cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+    try:
+        yield cfg
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+@contextlib.contextmanager
+def hydra_of(command: TrainCommand, name: str = "") -> Iterator[None]:
+    """Start Hydra on the configs; within `with` its errors become usage errors."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers(name)
+    check_grammar(command)
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), job_name="train", version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(error)) from error
+
+
+def hydra_overrides(command: TrainCommand) -> list[str]:
+    """Return the overrides, with the folder of the user's own configs as one more place to look."""
+    own = [f"hydra.searchpath=[{quote(f'file://{Path(command.config_dir).absolute()}')}]"] if command.config_dir else []
+    return [*command.overrides, *own]
+
+
+def check_grammar(command: TrainCommand) -> None:
+    """Raise UsageError for an override that Hydra cannot read, and for several values without -m."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    for word in command.overrides:
+        try:
+            (parsed,) = OverridesParser.create().parse_overrides([word])
+        except OverrideParseException as error:
+            reason = error.message.splitlines()[0]
+            raise UsageError(
+                f"{word} cannot be read ({reason}); gan train --help shows how overrides are written"
+            ) from error
+        if parsed.is_sweep_override() and not command.sweep:
+            raise UsageError(f"{word} gives several values; add -m to sweep over them, as in gan train -m seed=0,1,2")
+
+
+def explain(error: BaseException) -> str:
+    """Return Hydra's error as one sentence, with the nearest key or choice where one was misspelt."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+    cause = error.__cause__ or error
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        return unknown_key(str(cause.full_key))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        there = list(error.options or [])
+        return f"there is no {group or 'config'} {choice!r}{nearest(choice, there)}; there are: {', '.join(there)}"
+    return f"{str(error).strip().splitlines()[0]}; gan train --help says what each key takes"
+
+
+def _without(cfg: Any, key: str) -> None:
+    from omegaconf import open_dict, read_write
+
+    with read_write(cfg), open_dict(cfg):
+        del cfg[key]
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def sweep(command: TrainCommand) -> None:
+    """Run every job, then rank them. Raise ValueError if jobs failed, Stopped if the sweep was stopped."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    named = any(word.startswith("run.dir=") for word in command.words)
+    words = [] if named else [f"run.dir=outputs/sweeps/{stamp()}"]
+    overrides = [*hydra_overrides(command), *words, "hydra.mode=MULTIRUN"]
+    folder: Path | None = None
+    stopped: KeyboardInterrupt | None = None
+    with StopRequest(at_once=True) as stop:
+        try:
+            with hydra_of(command):
+                engine = GlobalHydra.instance().hydra
+                assert engine
+                cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
+                folder, jobs = Path(cfg.hydra.sweep.dir), count_jobs(cfg)
+                engine.multirun(command.config_name, partial(run_job, jobs=jobs), overrides)
+        except KeyboardInterrupt as error:
+            stopped = error
+    if stop.signum:  # its jobs have been told, and have ended
+        stopped = Stopped(stop.signum)
+    failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
+    if stopped:
+        print(f"gan: to resume, type {shlex.join(['gan', 'train', '-m', *command.words, *words])}", file=sys.stderr)
+        raise stopped
+    if failed:
+        raise ValueError(failed)
+
+
+def run_job(cfg: Any, jobs: int) -> float:
+    """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed."""
+    from hydra.core.hydra_config import HydraConfig
+
+    worker = multiprocessing.parent_process() is not None
+    stop = of_worker() if worker else current()
+    hydra = HydraConfig.get()
+    try:
+        if stop and stop.signum:
+            raise Stopped(stop.signum)
+        from gancli.commands.train import main
+
+        job = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
+        value = main(cfg, Path(hydra.runtime.output_dir), list(hydra.overrides.task), job)
+        return math.inf if value is None else value
+    except Stopped:
+        if worker:  # an error would end the other workers, which are saving
+            return math.inf
+        raise
+    except Exception:
+        # It would end the sweep. The job has left its traceback and its message in its folder.
+        return math.inf
+
+
+def count_jobs(cfg: Any) -> int:
+    """Return the number of jobs of a sweep, 0 where the sweeper does not say it in advance."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweeper = cfg.hydra.sweeper
+    if not sweeper._target_.endswith("BasicSweeper"):
+        return sweeper.get("n_trials") or 0
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(cfg.hydra.overrides.task)
+    last = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides(words)}
+    return math.prod(sum(1 for _ in o.sweep_iterator()) for o in last.values() if o.is_sweep_override())
+
+
+def report_sweep(folder: Path) -> str:
+    """Write and print the leaderboard; return a sentence on the jobs that failed, or an empty string."""
+    from gancli.commands import report
+    from gancli.report.run_folder import find_runs, read_run
+
+    if not any(folder.glob("*/metrics.jsonl")):
+        return ""
+    report.main([str(folder)])
+    runs = [read_run(job) for job in find_runs(folder)]
+    failed = [run for run in runs if run.status == "failed"]
+    if not failed:
+        return ""
+    first = f"{failed[0].name}: {failed[0].message}"
+    return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
