@@ -16,7 +16,7 @@ def metric_row(step: int, **values: Any) -> dict[str, Any]:
 def protocol(**values: Any) -> dict[str, Any]:
     """What gan evaluate writes of how it measured."""
     said = {"averaged": True, "data": "mnist", "split": "test", "seed": 0, "features": "mnist 1a2b3c, 64 features"}
-    return said | {"made": 10000, "real": 10000, "weights": "x.pt", "versions": {"torch": "2.15.0"}} | values
+    return said | {"made": 10000, "real": 10000, "weights": "x.safetensors", "versions": {"torch": "2.15.0"}} | values
 
 
 def evaluated(folder: Path, figures: Any, how: Any = None, step: int | None = 200) -> Path:

@@ -7,13 +7,13 @@ import torch
 from tqdm import tqdm
 
 from gancli import images
-from gancli.commands.info import shown
 from gancli.data.image_files import printable
 from gancli.inference import batch as files
 from gancli.inference import latents
 from gancli.inference.generator import load as load_generator
 from gancli.metrics.psnr_ssim import psnr
 from gancli.runtime.device import choose_device
+from gancli.runtime.text import one_line
 
 
 def main(
@@ -50,7 +50,7 @@ def main(
             error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, found))).item()
             name = dict(enumerate(G.class_names)).get(k := int(c.argmax()), k) if G.classes else ""
             said = f"PSNR {error:.1f} dB{', class ' * bool(G.classes)}{name}"
-            tqdm.write(f"{printable(str(job.source))}: {shown(said)}", file=sys.stderr)
+            tqdm.write(f"{printable(str(job.source))}: {one_line(said, 1000)}", file=sys.stderr)
 
         return find
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gancli import images
 from gancli.data.image_modes import array_of, bled, inherit, is_grey, note, plain, to_pixels, to_tensor
-from gancli.inference import purpose as kinds
+from gancli.inference import generator
 from gancli.inference.tiling import Tiler, padded
 from gancli.inference.translator import check_channels
 from gancli.transforms.tasks import centre, with_channels
@@ -81,4 +81,4 @@ def central(size: tuple[int, int]) -> Image.Image:
 
 def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | str = "cpu", tile: int = 0) -> Inpainter:
     """An inpainter with the network of a checkpoint."""
-    return Inpainter(kinds.load(ckpt, "inpaint", ema, device).network, tile)
+    return Inpainter(generator.load(ckpt, ema, device, "inpaint").network, tile)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.data.classes import one_hot
-from gancli.inference import purpose as kinds
-from gancli.inference.generator import BLOCK, Generator
+from gancli.inference.generator import BLOCK, Generator, load
 from gancli.inference.translator import Translator
 
 
@@ -57,4 +56,4 @@ def load_reconstructor(
     ckpt: str | Path, classes: Sequence[int | str] = (), ema: bool = True, device: torch.device | str = "cpu"
 ) -> Translator:
     """A reconstructor with the network of a checkpoint. classes: what pictures may be of; without it any."""
-    return Translator(Patches(kinds.load(ckpt, "reconstruct", ema, device), classes))
+    return Translator(Patches(load(ckpt, ema, device, "reconstruct"), classes))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gancli.config import nearest
 from gancli.data.image_modes import is_grey, note, plain
-from gancli.inference import purpose as kinds
+from gancli.inference import generator
 from gancli.inference.tiling import Tiler
 from gancli.transforms.tasks import with_channels
 
@@ -68,7 +68,7 @@ def load_translator(
     """A translator with the network of a checkpoint. direction: of CycleGAN's two, "there" or "back"."""
     if direction not in DIRECTIONS:
         raise ValueError(f"there is no direction {direction!r}{nearest(direction, DIRECTIONS)}; there are: there, back")
-    network = kinds.load(ckpt, "translate", ema, device).network
+    network = generator.load(ckpt, ema, device, "translate").network
     if direction == "back" and not hasattr(network, "back"):
         raise ValueError(f"{ckpt} translates in one direction only; leave direction= out, or train model=cyclegan")
     return Translator(getattr(network, direction, network), tile)

@@ -9,7 +9,6 @@ of its receptive field in pixels of c: a tile that is computed with so many pixe
 """
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gancli.checkpoint import format as checkpoint
-from gancli.checkpoint.rebuild import restore
+from gancli.checkpoint.format import find, is_checkpoint
 from gancli.config import nearest
 from gancli.data.image_modes import plain
-from gancli.inference import purpose as kinds
+from gancli.inference import generator
 from gancli.inference.tiling import Tiler
 from gancli.networks.sr import SCALES
 from gancli.networks.unet import WHOLE_IMAGE
@@ -116,9 +114,9 @@ def load_upscaler(
         )
     if not str(ckpt):
         return Upscaler(bundled(style, scale).to(device), tile)
-    path = checkpoint.find(ckpt)
-    theirs = path.suffix.lower() in (".safetensors", ".pth")
-    network = stored(path) if theirs else kinds.load(path, "upscale").network
+    path = find(ckpt)
+    foreign = path.suffix.lower() == ".pth" or (path.suffix.lower() == ".safetensors" and not is_checkpoint(path))
+    network = community(path) if foreign else generator.load(path, command="upscale").network
     if network.scale != scale:
         there = f"type scale={network.scale}" if network.scale in SCALES else "gan upscale enlarges 2, 3 or 4 times"
         raise ValueError(f"{path} enlarges {network.scale} times, but scale={scale}; {there}")
@@ -131,32 +129,15 @@ def bundled(style: str, scale: int) -> nn.Module:
         raise ValueError(f"there is no style {style!r}{nearest(style, STYLES)}; there are: {', '.join(STYLES)}")
     for there in (scale, 4):
         if (path := WEIGHTS / f"sr_compact-x{there}-{style}.safetensors").is_file():
-            network = stored(path)
+            network = generator.load(path).network
             return network if there == scale else Downscaled(network, scale)
     raise ValueError(f"no weights of style={style} came with this installation; type ckpt=FILE, or another style=")
 
 
-def stored(path: Path) -> nn.Module:
-    """The network of a .safetensors file that says how it is built, else of a model of the community."""
-    if not path.is_file():
-        raise ValueError(f"there is no model {path}; type ckpt=FILE, or leave ckpt= out")
-    if path.suffix.lower() == ".pth":
-        return community(path)
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = (file.metadata() or {}).get("network", "")
-            state = {name: file.get_tensor(name).float() for name in file.keys()} if config else {}  # noqa: SIM118
-        if not config:
-            return community(path)
-        return restore(json.loads(config), state)
-    except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged, or not a model: {str(error).splitlines()[0]}") from error
-
-
 def community(path: Path) -> nn.Module:
     """A model of the community, by the `spandrel` package. The file is opened without running code from it."""
+    if not path.is_file():
+        raise ValueError(f"there is no model {path}; type ckpt=FILE, or leave ckpt= out")
     try:
         import spandrel
     except ImportError:

@@ -235,7 +235,7 @@ USES = {
 
 def _next(run: Run) -> str:
     commands = []
-    if any((run.folder / "checkpoints").glob("*.pt")):
+    if any((run.folder / "checkpoints").glob("*.safetensors")):
         use, ckpt = str(run.started.get("use", "sample")), _argument("ckpt", run.folder)
         if use in ("sample", "reconstruct"):
             commands.append(("sample from it", f"gan sample {ckpt}"))

@@ -32,7 +32,7 @@ MEMORY = 200 * 2**20  # bytes that a refusal may take
 def good(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("good") / "run"
     assert cli.main(["train", *TINY, "model=cgan_mlp", f"run.dir={run}", "trainer.steps=1"]) == 0
-    return run / "checkpoints" / "last.pt"
+    return run / "checkpoints" / "last.safetensors"
 
 
 class Call:
@@ -133,9 +133,9 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_a_whole_checkpoint_of_odd_values(name, good, gan, tmp_path):
     content = torch.load(good, weights_only=True)
     CONFIGS[name](content)
-    torch.save(content, tmp_path / "bad.pt")
+    torch.save(content, tmp_path / "bad.safetensors")
     refused(gan, tmp_path, "sample", "export")
-    code, _, error = gan("info", "ckpt=bad.pt")
+    code, _, error = gan("info", "ckpt=bad.safetensors")
     assert code == 0 or (code == 1 and len(error.strip().splitlines()) == 1 and "Error;" not in error), error
 
 
@@ -143,7 +143,7 @@ def refused(gan: Any, folder: Path, *commands: str) -> None:
     """Each command ends in a sentence, in little memory, and nothing else is there than before."""
     before, there = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, {*folder.iterdir()}
     for command in commands:
-        code, _, error = gan(command, "ckpt=bad.pt", *(["out=e.safetensors"] if command == "export" else []))
+        code, _, error = gan(command, "ckpt=bad.safetensors", *(["out=e.safetensors"] if command == "export" else []))
         assert code == 1 and len(error.strip().splitlines()) == 1, (command, code, error)
         assert "Error;" not in error and len(error) < 1500, "not an expected error"
     assert {*folder.iterdir()} == there
@@ -166,7 +166,7 @@ def refused(gan: Any, folder: Path, *commands: str) -> None:
     ids=lambda call: call.call[0].__name__,
 )
 def test_nothing_is_called(call, gan, tmp_path):
-    torch.save({"format": 1, "x": call}, tmp_path / "bad.pt")
+    torch.save({"format": 1, "x": call}, tmp_path / "bad.safetensors")
     refused(gan, tmp_path, "sample", "info", "export")
 
 
@@ -176,7 +176,7 @@ def nested(depth: int, twice: bool) -> bytes:
 
 
 def test_lists_of_contents_that_no_torch_wrote(good, gan, tmp_path):
-    file = tmp_path / "bad.pt"
+    file = tmp_path / "bad.safetensors"
     pickles = [
         nested(2 * 10**5, twice=False),
         nested(64, twice=True),
@@ -200,20 +200,20 @@ def test_lists_of_contents_that_no_torch_wrote(good, gan, tmp_path):
 )
 @pytest.mark.parametrize("which", ["count", "shape", "stride", "offset"])
 def test_tensors_that_are_not_what_is_stored(which, by, tmp_path):
-    torch.save({"x": torch.arange(4.0)}, tmp_path / "good.pt")
-    data = members(tmp_path / "good.pt")["good/data.pkl"]
+    torch.save({"x": torch.arange(4.0)}, tmp_path / "good.safetensors")
+    data = members(tmp_path / "good.safetensors")["good/data.pkl"]
     place = {"count": b"K\x04t", "shape": b"K\x04\x85", "stride": b"K\x01\x85", "offset": b"QK\x00"}[which]
     at = data.index(place) + (which == "offset")
-    with_pickle(tmp_path / "good.pt", data[:at] + by + data[at + 2 :], tmp_path / "bad.pt")
+    with_pickle(tmp_path / "good.safetensors", data[:at] + by + data[at + 2 :], tmp_path / "bad.safetensors")
     try:
-        x = archive.load(tmp_path / "bad.pt")["x"]
+        x = archive.load(tmp_path / "bad.safetensors")["x"]
     except (archive.Refused, RuntimeError):
         return
     assert x.numel() <= 4 and {*x.tolist()} <= {0.0, 1.0, 2.0, 3.0}
 
 
 def test_archives_that_are_bombs(good, gan, tmp_path):
-    file, parts = tmp_path / "bad.pt", members(good)
+    file, parts = tmp_path / "bad.safetensors", members(good)
     largest = max(parts, key=lambda name: len(parts[name]))
     write(parts | {largest: bytes(2**30)}, file, compression=zipfile.ZIP_DEFLATED)
     assert file.stat().st_size < 2**21
@@ -234,11 +234,11 @@ def test_what_is_printed_updates_no_cursor(good, gan, tmp_path):
     content["config"]["model"]["name"] = "\x1b[2J\x1b]0;pwned\x07\r\n"
     content["config"]["model"]["note"] = "\ud800\x00" + "x" * 10**6
     content["output"]["class_names"] = ["\x1b[31mred", "../../up"] * 5
-    torch.save(content, tmp_path / "odd.pt")
-    code, out, _ = gan("info", "ckpt=odd.pt")
+    torch.save(content, tmp_path / "odd.safetensors")
+    code, out, _ = gan("info", "ckpt=odd.safetensors")
     assert code == 0 and all(c.isprintable() or c == "\n" for c in out) and len(out) < 2 * 10**4
-    code, _, _ = gan("sample", "ckpt=odd.pt", "out=made/", "n=4")
-    assert code == 0 and {p.name for p in tmp_path.iterdir()} == {"odd.pt", "made"}
+    code, _, _ = gan("sample", "ckpt=odd.safetensors", "out=made/", "n=4")
+    assert code == 0 and {p.name for p in tmp_path.iterdir()} == {"odd.safetensors", "made"}
 
 
 @pytest.mark.parametrize("model", choices("model"))

@@ -349,7 +349,7 @@ def test_a_scale_without_a_network_of_its_own_is_made_of_four_times(weights):
 def dcgan(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("dcgan") / "run"
     assert cli.main(["train", *TINY, "model=dcgan", f"run.dir={run}", "trainer.steps=2"]) == 0
-    return run / "checkpoints" / "last.pt"
+    return run / "checkpoints" / "last.safetensors"
 
 
 def test_a_model_that_does_not_enlarge_is_refused(gan, dcgan):
@@ -414,7 +414,7 @@ def test_a_strangers_model_runs_no_code(gan):
 
 def test_checkpoints_are_looked_for_as_everywhere(gan):
     scene(5, 5).save("a.png")
-    for ckpt in ("latest", "absent.pt"):
+    for ckpt in ("latest", "absent.safetensors"):
         code, _, error = gan("upscale", "a.png", f"ckpt={ckpt}")
         with pytest.raises(ValueError) as expected:
             checkpoint.read(checkpoint.find(ckpt))

@@ -25,7 +25,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         folder = tmp_path / name
         (folder / "samples").mkdir(parents=True)
         (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "last.pt").touch()
+        (folder / "checkpoints" / "last.safetensors").touch()
         default = {"seed": 0, "model": {"name": "dcgan", "lr": 2e-4}, "data": {"name": "mnist", "size": 28}}
         (folder / "config.yaml").write_text(yaml.safe_dump(default if config is None else config))
         started = {

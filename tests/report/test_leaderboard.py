@@ -160,8 +160,10 @@ def test_two_protocols_never_share_a_table(make_run: MakeRun) -> None:
 
 def test_other_versions_and_weights_are_no_other_protocol(make_run: MakeRun) -> None:
     runs = [job(make_run, str(i), 1.0, model=f"m{i}") for i in range(2)]
-    evaluated(runs[0], {"fd_mnist": 3.0}, protocol(weights="a.pt", versions={"torch": "2.15.0"}))
-    evaluated(runs[1], {"fd_mnist": 1.0}, protocol(weights="b.pt", versions={"torch": "3.0.0"}, untold={"is": "few"}))
+    evaluated(runs[0], {"fd_mnist": 3.0}, protocol(weights="a.safetensors", versions={"torch": "2.15.0"}))
+    evaluated(
+        runs[1], {"fd_mnist": 1.0}, protocol(weights="b.safetensors", versions={"torch": "3.0.0"}, untold={"is": "few"})
+    )
     (table,) = tables(runs)
     assert jobs(table) == ["1", "0"] and "weights" not in table.details and "versions" not in table.details
 

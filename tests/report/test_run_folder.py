@@ -90,7 +90,9 @@ def test_the_latest_up_to_a_step(make_run: MakeRun) -> None:
 def test_of_what_gan_evaluate_wrote_the_last_line_of_a_protocol_counts(make_run: MakeRun) -> None:
     folder = evaluated(make_run(), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
     evaluated(folder, {"fd_mnist": 5.0}, protocol(made=1000), step=100)
-    evaluated(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y.pt"))
+    evaluated(
+        folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y.safetensors")
+    )
     with (folder / "scores.jsonl").open("a") as file:
         file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "proto')  # killed while writing
     first, second = read_run(folder).scores
@@ -110,7 +112,9 @@ def test_what_changes_no_number_is_no_other_protocol() -> None:
     def key(**values: object) -> str:
         return Score(protocol(**values), {}, None, "evaluate").key
 
-    assert key() == key(versions={"torch": "3"}, weights="y.pt", step=9, command="x", time="y", untold={"fd": "few"})
+    assert key() == key(
+        versions={"torch": "3"}, weights="y.safetensors", step=9, command="x", time="y", untold={"fd": "few"}
+    )
     others = [
         {"made": 1000},
         {"split": "train"},
