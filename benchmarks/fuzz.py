@@ -281,7 +281,7 @@ def picture_case(number: int, seed: int, bases: list[bytes], folder: Path) -> li
 
 
 OF_PICTURES = ("upscale", "translate", "inpaint", "reconstruct")
-RESULTS = {"case.safetensors", "case.safetensors", "case", "in.png", "s.png", "e.safetensors", "run"}
+RESULTS = {"case.safetensors", "case", "in.png", "s.png", "e.safetensors", "run"}
 RESULTS |= {f"{command}.png" for command in OF_PICTURES}
 
 

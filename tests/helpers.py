@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import choices, compose
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
 MODELS = choices("model")
@@ -30,23 +30,23 @@ def config(*overrides: str, tiny: bool = True) -> DictConfig:
     return compose([*(TINY if tiny else []), *overrides])
 
 
-def start(folder: Path, model: str, *overrides: str) -> Run:
+def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
     """Return a tiny run of `model` in `folder`, ready to train."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(config(f"model={model}", *overrides), folder, [], quiet=True)
+    return TrainingRun(config(f"model={model}", *overrides), folder, [], quiet=True)
 
 
 def interrupted(folder: Path, model: str, *overrides: str, after: int = 3) -> None:
     """Train a run that is killed after some of its steps: its last checkpoint is older."""
     run = start(folder, model, *overrides)
-    play = run.trainer.round
+    play = run.trainer.train_step
 
     def dies(progress: float) -> None:
         if run.trainer.step == after:
             raise MemoryError
         play(progress)
 
-    run.trainer.round = dies  # type: ignore[method-assign]
+    run.trainer.train_step = dies  # type: ignore[method-assign]
     with pytest.raises(Exception):  # noqa: B017
         run.train()
 

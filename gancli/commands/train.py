@@ -20,7 +20,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
     """Train one run and return the score that a sweeper minimises.
 
     Args:
-        folder: run folder, which exists.
+        folder: run folder; it is made.
         overrides: as they were typed.
         job: such as "job 3 of 6" in a sweep, where each job prints one line; empty for a run alone.
 
@@ -28,11 +28,12 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
         Whatever ends the run early; its traceback is then in the run's log.
     """
     name, run = f"{job}  {' '.join(overrides)}", None
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
         with deterministic(cfg.deterministic), lock:
             run = TrainingRun(cfg, folder, overrides, quiet=bool(job))
-            run.warnings += [lock.warning] if isinstance(lock, RunLock) and lock.warning else []
+            run.warnings += [lock.remark] if isinstance(lock, RunLock) and lock.remark else []
             score = run.train()
     except BaseException as error:
         failure = _with_advice(error, run)

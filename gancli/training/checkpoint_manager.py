@@ -9,6 +9,8 @@ from typing import Any
 
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.format import SUFFIX
+from gancli.runtime.files import PARTIAL
+from gancli.runtime.serialization import map_tensors
 
 LAST, PREVIOUS, BEST = f"last{SUFFIX}", f"previous{SUFFIX}", f"best{SUFFIX}"
 # A save that takes more than this fraction of the time since the one before is written in a thread, from a copy.
@@ -44,7 +46,7 @@ class CheckpointManager:
 
         An unreadable last checkpoint would else become the previous one and replace the good one.
         """
-        for partial in self.folder.glob(".*.partial*"):
+        for partial in self.folder.glob(PARTIAL):
             with contextlib.suppress(OSError):
                 partial.unlink()
         last = self.folder / LAST
@@ -74,7 +76,7 @@ class CheckpointManager:
             self._write(content, step, since)
             self.wait()
             return
-        copy = checkpoint.mapped(content, lambda t: t.detach().to("cpu", copy=True))
+        copy = map_tensors(content, lambda t: t.detach().to("cpu", copy=True))
         self._thread = threading.Thread(target=self._write, args=(copy, step, since, "; in a thread"))
         self._thread.start()
 

@@ -145,7 +145,7 @@ class Trainer:
         counts: Counter[str] = Counter()
         carried: Fakes | None = None
         for update in updates:
-            x, c = self.batch()
+            x, c = self.next_batch()
             with self.autocast:
                 terms, carried = update.loss(x, c, carried)
             terms = self._minimise(update.network, terms)
@@ -171,7 +171,7 @@ class Trainer:
         optimizer.step()
         return {**terms, f"gradient_norm({network})": norm}
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def next_batch(self) -> tuple[Tensor, Tensor]:
         """Return the next batch (x, c) in the memory format of the networks."""
         x, c = self.batches.next_batch()
         c = c.contiguous(memory_format=self.memory_format) if c.dim() == 4 else c

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from gancli.checkpoint.format import mapped
 from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
 LONG_STEPS, LONG_MINUTES = 200, 1.0  # a run of as many or more is a long one
@@ -57,7 +57,7 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
         ValueError: the memory is too small, with what would fit.
     """
     start, device = time.perf_counter(), trainer.device
-    state = mapped(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
+    state = map_tensors(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         images, step_seconds = _try_phases(trainer)
         # After the steps: only now do the optimizers have their state, and checkpoints their full size.
@@ -140,7 +140,7 @@ def in_bytes(n: float) -> str:
 def _steps_left(trainer: Trainer, images: float, seconds: float) -> float:
     """Return the steps left in the budget, for so many images and seconds a step."""
     budget = trainer.budget
-    left = [budget.steps - trainer.step] if budget.steps else []
+    left: list[float] = [budget.steps - trainer.step] if budget.steps else []
     left += [(1000 * budget.kimg - trainer.images) / images] if budget.kimg else []
     left += [(60 * budget.minutes - trainer.seconds) / seconds] if budget.minutes else []
     return min(left)

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import torch
 
 from gancli.checkpoint import format as checkpoint
+from gancli.checkpoint.rebuild import generator_weights
 from gancli.runtime import ranks
+from gancli.runtime.text import one_line
 from gancli.training.loop import Trainer
 
 
@@ -40,15 +42,16 @@ def load(trainer: Trainer, content: dict[str, Any], changes: list[str], folder: 
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # names or shapes
         raise ValueError(
             f"the checkpoint of {folder} does not fit {'; '.join(changes) or 'this version'} "
-            f"({checkpoint.sentence(error)}); resume without, or start a new run with trainer.start={folder}"
+            f"({one_line(error, 200)}); resume without, or start a new run with trainer.start={folder}"
         ) from error
 
 
-def start_from(trainer: Trainer, ckpt: str) -> None:
-    """Load the averaged G, and the D if there is one, of another run's checkpoint."""
+def start_from(trainer: Trainer, ckpt: str) -> list[str]:
+    """Load the averaged G, and the D if there is one, of another run's checkpoint; return warnings."""
     file = checkpoint.find(ckpt)
     content = checkpoint.read(file, trainer.device)
-    states = {name: network["state"] for name, network in content["networks"].items()} | {"G": content["ema"]}
+    states = {name: network["state"] for name, network in content["networks"].items()}
+    states["G"] = generator_weights(content)
     for name in trainer.networks.keys() & states.keys():
         try:
             trainer.networks[name].load_state_dict(states[name])
@@ -58,3 +61,5 @@ def start_from(trainer: Trainer, ckpt: str) -> None:
                 f"trainer.start= of a run with the same networks: model.width, model.scale, data.size and the like"
             ) from None
     trainer.ema.network.load_state_dict(states["G"])
+    missing = sorted(trainer.networks.keys() - states.keys())
+    return [f"trainer.start: {file} holds no {', '.join(missing)}; only G starts from it"] if missing else []

@@ -58,7 +58,7 @@ class TrainingRun:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load(self.trainer, self.resumed.content, self.changes, folder)
         elif self.options.start and ranks.is_first():
-            resume.start_from(self.trainer, self.options.start)
+            self.warnings += resume.start_from(self.trainer, self.options.start)
         share_state(self.trainer)
         self.preview = Preview(
             objective, self.data, cfg.model.classes, self.options.sample_rows, cfg.seed, self.trainer.device
@@ -306,7 +306,9 @@ class TrainingRun:
             self.best.load_state_dict(content.get("best") or {})
         self._mark_done(self.tasks)
         self.log.rewind()
-        message = f"{found}; back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
+        message = (
+            f"{found}; back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
+        )
         self.log.event("rollback", step=trainer.step, message=message)
 
     def _failure(self, part: str) -> ValueError:
@@ -328,7 +330,9 @@ class TrainingRun:
         """Return a message for a run whose batch no longer fits into memory: what is saved, and what to type."""
         self.checkpoints.wait()
         batch = self.config["data"]["batch_size"]
-        saved = f"the checkpoint of step {self.saved_step:,} is safe" if self.saved_step is not None else "nothing is saved"
+        saved = (
+            f"the checkpoint of step {self.saved_step:,} is safe" if self.saved_step is not None else "nothing is saved"
+        )
         return (
             f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {saved}: the same command "
             f"resumes from it, in less memory with data.batch_size={max(batch // 2, 1)} "

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
-from gancli.inference.purpose import command_for
+from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.runtime.hardware import describe
 from gancli.training.evaluation import Evaluation
@@ -35,7 +35,9 @@ class RunLog:
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
 
-    def header(self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]) -> None:
+    def header(
+        self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
+    ) -> None:
         """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
         trainer = self.trainer
         sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
@@ -61,7 +63,9 @@ class RunLog:
         self.log(f"{names}: {images:,} images, batch {batch}; {millions} parameters; {trainer.budget}")
         self.log(f"{describe(trainer.device)}, {precision}; run folder {self.folder}")
         if config["trainer"]["compile"] and not trainer.compiled:
-            self.log("trainer.compile: this penalty or objective differentiates a gradient, so its networks run eagerly")
+            self.log(
+                "trainer.compile: this penalty or objective differentiates a gradient, so its networks run eagerly"
+            )
 
     def protocol(self, evaluation: Evaluation) -> None:
         """Log which metrics follow which protocol, for the page and the leaderboard."""
@@ -84,9 +88,7 @@ class RunLog:
             self._graphs_warned = True
             self.log(f"warning: no CUDA graphs: {trainer.graphs.failure}")
         values = {**trainer.read_terms(), "lr": trainer.learning_rate}
-        row = self.logger.progress(
-            trainer.step, trainer.images, trainer.seconds, trainer.progress, values, evaluation
-        )
+        row = self.logger.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, evaluation)
         self._watch(row)
         self.logger.page()
 

@@ -21,7 +21,7 @@ from gancli.config import choices
 from gancli.data.loader import BatchLoader
 from gancli.data.synthetic import synthetic
 from gancli.training import Trainer
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 aten = torch.ops.aten
 
@@ -29,8 +29,8 @@ aten = torch.ops.aten
 def trainer_of(model: str, *overrides: str) -> Trainer:
     """One that has played a round: optimizers have their state, and the epoch its order."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config(f"model={model}", *overrides), Path(folder), [], quiet=True)
-    run.trainer.round(0.6)
+        run = TrainingRun(config(f"model={model}", *overrides), Path(folder), [], quiet=True)
+    run.trainer.train_step(0.6)
     return run.trainer
 
 
@@ -71,7 +71,7 @@ def least(G: list[int], D: list[int], forwards_of_g: int, embed_g: int = 0, embe
 def test_a_round_computes_what_it_must_and_no_more(model, layers, embeds, share):
     trainer = trainer_of(model, f"model.reuse_fakes={str(share).lower()}")
     with FlopCounterMode(display=False) as counter:
-        trainer.round(0.6)
+        trainer.train_step(0.6)
     assert counter.get_total_flops() == least(*layers, 1 if share else 2, *embeds)
 
 
@@ -122,7 +122,7 @@ def dispatched(model: str) -> tuple[Counter[Any], Counter[str]]:
     """The operators and the reads of one round."""
     trainer = trainer_of(model)
     with Operators() as operators, Reads() as reads:
-        trainer.round(0.6)
+        trainer.train_step(0.6)
     return operators.seen, reads.seen
 
 
@@ -193,7 +193,7 @@ def test_a_round_on_a_gpu_copies_numbers_alone_and_waits_for_nothing(model):
     torch.cuda.set_sync_debug_mode("error")
     try:
         with Copies() as copies:
-            trainer.round(0.6)
+            trainer.train_step(0.6)
     finally:
         torch.cuda.set_sync_debug_mode(before)
     assert copies.bytes <= MOST * moves

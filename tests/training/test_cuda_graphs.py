@@ -15,7 +15,7 @@ from gancli.data.builtin import digits
 from gancli.data.loader import BatchLoader
 from gancli.training import cuda_graphs as captured
 from gancli.training.cuda_graphs import MOST, WARM, CudaGraphs
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 
 class Repeated(CudaGraphs):
@@ -44,7 +44,7 @@ def trainer(tmp_path: Any, *words: str, ahead: int = 7) -> Any:
     register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [*TINY, "trainer.steps=60", "data.flip=true", *words])
-    run = Run(cfg, tmp_path / "run", [], quiet=True)
+    run = TrainingRun(cfg, tmp_path / "run", [], quiet=True)
     made = run.trainer
     made.batches.ahead = ahead
     made.in_tensors = ahead > 0
@@ -156,7 +156,9 @@ def test_too_many_kinds_end_it(tmp_path):
     recorded.graphs = Repeated()
     assert play(plain, 8) == play(recorded, 8) and not recorded.graphs.launched
     recorded.graphs.recorded = dict.fromkeys(range(MOST), (None, None))
-    recorded.graphs.played = Counter({tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM})
+    recorded.graphs.played = Counter(
+        {tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM}
+    )
     play(recorded, 1)
     assert recorded.graphs.refused == f"there are more than {MOST} kinds of them"
 
@@ -181,7 +183,7 @@ def test_on_a_gpu_recorded_rounds_are_those_that_are_played(tmp_path, words):
         register_resolvers()
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             cfg = compose("train", [*TINY, "trainer.steps=60", *words, "device=cuda", f"trainer.graphs={graphs}"])
-        runs.append(Run(cfg, tmp_path / graphs, [], quiet=True).trainer)
+        runs.append(TrainingRun(cfg, tmp_path / graphs, [], quiet=True).trainer)
     plain, recorded = runs
     assert play(plain, 50) == play(recorded, 50)
     assert recorded.graphs and recorded.graphs.recorded and not recorded.graphs.refused

@@ -6,14 +6,14 @@ from helpers import TINY, assert_same, config, learned
 
 from gancli.checkpoint import format as checkpoint
 from gancli.training import run as train
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 AUTO = [word for word in TINY if not word.startswith("trainer.precision")]
 
 
-def begin(folder, *words) -> Run:
+def begin(folder, *words) -> TrainingRun:
     folder.mkdir(exist_ok=True)
-    return Run(config(*AUTO, *words, tiny=False), folder, [], quiet=True)
+    return TrainingRun(config(*AUTO, *words, tiny=False), folder, [], quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -62,5 +62,5 @@ def test_losses_are_float32_whatever_the_products_are(tmp_path):
     seen = []
     loss = objective.loss.discriminator
     objective.loss.discriminator = lambda real, fake: (seen.extend([real.dtype, fake.dtype]), loss(real, fake))[1]
-    trainer.round(0.0)
+    trainer.train_step(0.0)
     assert seen == [torch.float32] * 2

@@ -42,7 +42,7 @@ def limited(run, most: int, player: str = "D") -> None:
 def test_what_is_tried_changes_nothing(model, tmp_path):
     run = start(tmp_path / "run", model)
     trainer = run.trainer
-    trainer.round(0.0)  # there are momenta then
+    trainer.train_step(0.0)  # there are momenta then
     before, noise = copy.deepcopy(trainer.state_dict()), torch.get_rng_state()
     preflight(trainer, lambda: 1, lambda: 1)
     assert_same(before, trainer.state_dict())

@@ -38,7 +38,7 @@ def test_schedules_begin_at_one_and_end_where_they_say():
 def test_the_schedule_scales_both_players_rates_with_the_budget(tmp_path):
     words = ["model.schedule._target_=gancli.training.schedules.linear", "model.optimizers.D.lr=1e-3"]
     trainer = start(tmp_path / "run", "dcgan", *words).trainer
-    for _ in zip(range(4), trainer.rounds()):
+    for _ in zip(range(4), trainer.steps()):
         pass
     rates = {player: o.param_groups[0]["lr"] for player, o in trainer.optimizers.items()}
     assert rates["G"] == pytest.approx(2e-4 * (1 - 3 / 6)) and rates["D"] == pytest.approx(1e-3 * (1 - 3 / 6))
@@ -46,7 +46,7 @@ def test_the_schedule_scales_both_players_rates_with_the_budget(tmp_path):
 
 def test_kimg_counts_real_images(tmp_path):
     trainer = start(tmp_path / "run", "dcgan", "trainer.steps=null", "trainer.kimg=0.05").trainer
-    assert len(list(trainer.rounds())) == math.ceil(50 / 8) and trainer.images == 56
+    assert len(list(trainer.steps())) == math.ceil(50 / 8) and trainer.images == 56
 
 
 def test_minutes_end_a_run_and_go_on_counting_when_it_is_resumed(tmp_path):
@@ -59,7 +59,7 @@ def test_minutes_end_a_run_and_go_on_counting_when_it_is_resumed(tmp_path):
 
 def test_clipping_bounds_the_gradient_of_every_move(tmp_path):
     trainer = start(tmp_path / "run", "dcgan", "trainer.clip=0.001").trainer
-    trainer.round(0.0)
+    trainer.train_step(0.0)
     for parameters in trainer.parameters.values():
         norm = torch.stack([p.grad.norm() for p in parameters]).norm()
         assert 0 < norm <= 0.001 * 1.001
@@ -70,18 +70,18 @@ def test_precisions_train_and_keep_weights_in_full(precision, tmp_path):
     trainer = start(tmp_path / "run", "dcgan", f"trainer.precision={precision}").trainer
     used = set()
     trainer.objective.D.register_forward_hook(lambda module, inputs, output: used.add(output.dtype))
-    trainer.round(0.0)
+    trainer.train_step(0.0)
     assert used == {torch.bfloat16 if precision == "bf16" else torch.float32}
     assert all(p.dtype == torch.float32 and p.isfinite().all() for ps in trainer.parameters.values() for p in ps)
-    assert all(math.isfinite(value) for value in trainer.read().values())
+    assert all(math.isfinite(value) for value in trainer.read_terms().values())
 
 
 def test_the_memory_layout_changes_no_result(tmp_path):
     first = {}
     for layout in ("true", "false"):
         trainer = start(tmp_path / layout, "dcgan", f"trainer.channels_last={layout}").trainer
-        trainer.round(0.0)
-        first[layout] = trainer.read()["D/adversarial"]
+        trainer.train_step(0.0)
+        first[layout] = trainer.read_terms()["D/adversarial"]
     assert first["true"] == pytest.approx(first["false"], rel=1e-4)
 
 
