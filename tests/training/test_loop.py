@@ -125,7 +125,10 @@ def test_every_precision_trains_with_weights_and_logits_in_float32(precision, tm
     convolution = next(m for m in trainer.objective.D.modules() if isinstance(m, torch.nn.Conv2d))
     convolution.register_forward_hook(lambda module, inputs, output: inner.add(output.dtype))
     loss = trainer.objective.loss.discriminator
-    trainer.objective.loss.discriminator = lambda real, fake: (outer.update((real.dtype, fake.dtype)), loss(real, fake))[1]
+    trainer.objective.loss.discriminator = lambda real, fake: (
+        outer.update((real.dtype, fake.dtype)),
+        loss(real, fake),
+    )[1]
     trainer.train_step(0.0)
     assert inner == {torch.bfloat16 if precision == "bf16" else torch.float32} and outer == {torch.float32}
     assert all(p.dtype == torch.float32 and p.isfinite().all() for ps in trainer.parameters.values() for p in ps)
