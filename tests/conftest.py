@@ -31,7 +31,7 @@ def seeded() -> None:
 def no_cache_of_yours(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is kept of real images is kept for these tests alone."""
     cache.FOLDER = tmp_path_factory.mktemp("cache")
-    decoded.CACHE = cache.FOLDER / "decoded"
+    decoded.FOLDER = cache.FOLDER / "decoded"
 
 
 @pytest.fixture

@@ -85,9 +85,9 @@ def test_a_run_resumes_on_another_device(tmp_path):
 
 def test_a_gpu_without_space_for_the_data_gets_the_same_batches(monkeypatch):
     data, device = digits(8), torch.device("cuda")
-    resident = BatchLoader(data, 4, 10, True, 5, device, ahead=3)
+    resident = BatchLoader(data, 4, 10, True, 5, device, prefetch=3)
     monkeypatch.setattr(dataset, "free_memory", lambda device: 0.0)
-    streamed = BatchLoader(replace(data, mapped=True), 4, 10, True, 5, device, ahead=3)
+    streamed = BatchLoader(replace(data, mapped=True), 4, 10, True, 5, device, prefetch=3)
     assert streamed.streamed and not resident.streamed
     for n in range(0, 20, 2):
         for batches in (resident, streamed):

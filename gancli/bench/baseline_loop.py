@@ -20,7 +20,7 @@ from gancli.bench.timing import Way
 from gancli.config import build, compose
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
-from gancli.images import to_picture
+from gancli.images import to_pil
 from gancli.losses.adversarial import Hinge, NonSaturating, Wasserstein
 from gancli.losses.penalties import GradientPenalty
 from gancli.runtime.device import choose_device
@@ -125,7 +125,7 @@ class Pictures(Dataset):
         return len(self.arrays)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return self.transform(to_picture(self.arrays[i])), self.labels[i]
+        return self.transform(to_pil(self.arrays[i])), self.labels[i]
 
 
 class Crops(Dataset):

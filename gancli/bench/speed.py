@@ -27,8 +27,8 @@ from gancli.bench.timing import Cell, Failed, Products, Trained, Way
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, build, choices, compose, keys
 from gancli.data.dataset import ImageDataset
-from gancli.report.run_page import write_text
 from gancli.runtime.device import choose_device
+from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
 from gancli.training.preflight import in_bytes
 
@@ -208,7 +208,7 @@ def mosaics(data: ImageDataset, folder: Path) -> list[str]:
     for i, entries in enumerate(chosen):
         rows = data.images[entries].permute(0, 3, 1, 4, 2)  # down, height, across, width, channels
         sheet = rows.reshape(down * data.size, across * data.size, data.channels)
-        images.to_picture(sheet.numpy()).save(folder / "photographs" / f"{i:03}.jpg", quality=95)
+        images.to_pil(sheet.numpy()).save(folder / "photographs" / f"{i:03}.jpg", quality=95)
     return [f"data.path='{folder / 'photographs'}'", f"data.cache='{folder}'", f"data.channels={data.channels}"]
 
 

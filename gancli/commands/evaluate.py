@@ -12,8 +12,7 @@ import torch
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
 from gancli.config import CONFIGS
-from gancli.data.image_files import printable
-from gancli.data.named import named
+from gancli.data.by_name import load_by_name
 from gancli.evaluation import autoencoders, generative, image_to_image, reference, super_resolution
 from gancli.evaluation.image_folder import Pictures
 from gancli.evaluation.reference import EvaluationSet
@@ -22,6 +21,7 @@ from gancli.inference.generator import command_for
 from gancli.inference.generator import load as load_generator
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
+from gancli.runtime.text import printable
 
 SCORES = "scores.jsonl"  # in the folder of a run: what was measured of its checkpoints, a line each
 
@@ -171,7 +171,7 @@ def of_images(asked: Asked, device: torch.device) -> EvaluationResult:
     if asked.reference:
         real = Pictures("reference", asked.reference, asked.size, asked.channels, asked.n, asked.seed)
     else:
-        data = named(asked.data, asked.size or None, asked.channels or None, asked.split)
+        data = load_by_name(asked.data, asked.size or None, asked.channels or None, asked.split)
         split = asked.split if reference.has_split(asked.data) else "none"
         real = EvaluationSet(data, printable(asked.data), split, asked.n, asked.seed)
     return generative.of_images(made, real, asked.metrics, asked.inception, device)

@@ -9,18 +9,32 @@ from gancli.config import nearest
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Classes (N,) as rows of zeros with a one (N, classes); of width zero where there are none."""
+    """Return labels (N,) as one-hot rows (N, classes), of width zero where there are no classes."""
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 
 
 def class_index(name: int | str, names: Sequence[str], classes: int) -> int:
-    """The class of this name or number, of `classes`. ValueError for one that is not there."""
-    if isinstance(name, str) and name in names:
-        return names.index(name)
+    """Return the index of a class given by name or number; a name wins, so a folder called 8 is meant, not the ninth.
+
+    Args:
+        names: of the classes, may be empty.
+        classes: number of classes.
+
+    Raises:
+        ValueError: where there is no such class.
+    """
+    if str(name) in names:
+        return names.index(str(name))
+    there = f"; the classes are {shortened(names)}" if names else ""
     try:
         number = int(name)
     except ValueError:
-        raise ValueError(f"there is no class {name!r}{nearest(str(name), names)}") from None
+        raise ValueError(f"there is no class {name!r}{nearest(str(name), names)}{there}") from None
     if not 0 <= number < classes:
-        raise ValueError(f"class {number} is outside 0 to {classes - 1}; type classes=[0,{classes - 1}]")
+        raise ValueError(f"class {number} is outside 0 to {classes - 1}{there}")
     return number
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first 20 names as text."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

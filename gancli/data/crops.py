@@ -1,6 +1,5 @@
-"""Square crops of photographs of any size, decoded once into a file that is mapped into memory."""
+"""Square crops of images of any size, decoded once into a file that is memory-mapped."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,23 +7,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gancli.data.dataset import check_size_and_channels, has_room
-from gancli.data.decode_cache import decoded
-from gancli.data.image_files import decode, printable, walk
+from gancli.data.dataset import check_size_and_channels, fits_in_memory
+from gancli.data.decode_cache import decode_cached
+from gancli.data.image_files import decode_image, existing_folder, no_images, printable_skipped, walk_images
+from gancli.runtime.text import plural
 
 
 @dataclass(eq=False)
 class ImageCrops:
-    """Pictures of different sizes as one row of pixels, and the crops that are drawn from them.
+    """Random crops of K images of different sizes, stored as one row of pixels.
 
-    An entry is a crop: as many belong to a picture as fit into it side by side, so that a larger one is drawn more
-    often. Drawn with a generator each lies at a random place of its picture instead, turned by a random multiple of
-    90 degrees if `rotate`.
+    An index stands for a crop. An image has as many as fit into it side by side, so large images are sampled more
+    often. With a generator a crop lies at a random position of its image, rotated by a random multiple of 90 degrees
+    if `rotate`; without one it lies at its own position.
 
-    pixels: uint8 (P, C), picture after picture, each row by row.
-    sizes:  int64 (K, 2), height and width of every picture, both at least `size`.
-    starts: int64 (K,), where in the row each begins.
-    mapped: whether the pixels lie in a file, of which is read what is looked at.
+    pixels: uint8 (P, C), image after image, each row by row
+    sizes:  int64 (K, 2), height and width of every image, both at least `size`
+    starts: int64 (K,), index of the first pixel of every image
+    memory_mapped: the pixels are in a file and are read when they are indexed
     """
 
     pixels: Tensor
@@ -35,12 +35,12 @@ class ImageCrops:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
     sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))  # as of an ImageDataset
-    mapped: bool = False
+    memory_mapped: bool = False
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.fits = self.sizes // self.size  # crops down and across
-        self.ends = self.fits.prod(1).cumsum(0)  # of each picture, the entry behind its last
+        self.counts = self.sizes // self.size  # crops down and across
+        self.ends = self.counts.prod(1).cumsum(0)  # for each image, one past its last index
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -61,93 +61,93 @@ class ImageCrops:
     def labels(self) -> Tensor:
         return torch.zeros(len(self), dtype=torch.int64)
 
-    def numbers(
+    def sample_indices(
         self, indices: Tensor, generator: torch.Generator | None = None, rows: slice = slice(None)
     ) -> dict[str, Tensor]:
-        """What `gathered` wants to know of crops of these indices, int64 (N,); without a generator at their places.
+        """Return where the crops of `indices`, int64 (N,), lie, for `gather`; random positions with a generator.
 
-        rows: which of them; all are drawn. On the CPU, so that every device has the same.
+        All N are sampled, on the CPU so that every device gets the same, and `rows` of them are returned.
         """
         k = torch.searchsorted(self.ends, indices, right=True)
         height, width = self.sizes[k].unbind(1)
         if generator:
-            place = torch.rand(2, len(k), generator=generator, dtype=torch.float64)
-            top = (place[0] * (height - self.size + 1)).long()
-            left = (place[1] * (width - self.size + 1)).long()
+            position = torch.rand(2, len(k), generator=generator, dtype=torch.float64)
+            top = (position[0] * (height - self.size + 1)).long()
+            left = (position[1] * (width - self.size + 1)).long()
         else:
-            down, across = self.fits[k].unbind(1)
+            down, across = self.counts[k].unbind(1)
             nth = indices - (self.ends[k] - down * across)
-            # In the middle of the picture, side by side.
+            # In the middle of the image, side by side.
             top = (height - down * self.size) // 2 + nth // across * self.size
             left = (width - across * self.size) // 2 + nth % across * self.size
-        found = {"order": indices, "first": self.starts[k] + top * width + left, "width": width}
+        where = {"index": indices, "first": self.starts[k] + top * width + left, "width": width}
         if generator and self.rotate:
-            # Turning is mirroring and swapping the sides; BatchLoader mirrors left to right as well.
-            found["upended"], found["swapped"] = torch.rand(2, len(k), generator=generator) < 0.5
-        return {what: numbers[rows] for what, numbers in found.items()}
+            # With the flip from left to right of the BatchLoader these make all rotations.
+            where["flip_rows"], where["transpose"] = torch.rand(2, len(k), generator=generator) < 0.5
+        return {name: values[rows] for name, values in where.items()}
 
-    def gathered(self, numbers: dict[str, Tensor]) -> Tensor:
-        """The crops of these numbers, uint8 (N, C, size, size), gathered where the pixels lie."""
-        there = {what: n.to(self.device, non_blocking=True) for what, n in numbers.items()}
+    def gather(self, where: dict[str, Tensor]) -> Tensor:
+        """Return the crops that `sample_indices` located, uint8 (N, C, size, size), on the device of the pixels."""
+        where = {name: values.to(self.device, non_blocking=True) for name, values in where.items()}
         steps = torch.arange(self.size, device=self.device)
-        where = (there["first"][:, None] + steps * there["width"][:, None])[:, :, None] + steps
-        crops = self.pixels[where.flatten()].unflatten(0, where.shape).permute(0, 3, 1, 2)
-        if "swapped" in there:
-            swapped, upended = (there[what][:, None, None, None] for what in ("swapped", "upended"))
-            crops = torch.where(swapped, crops.transpose(2, 3), crops)
-            crops = torch.where(upended, crops.flip(2), crops)
+        pixel = (where["first"][:, None] + steps * where["width"][:, None])[:, :, None] + steps
+        crops = self.pixels[pixel.flatten()].unflatten(0, pixel.shape).permute(0, 3, 1, 2)
+        if "transpose" in where:
+            transpose, flip_rows = (where[name][:, None, None, None] for name in ("transpose", "flip_rows"))
+            crops = torch.where(transpose, crops.transpose(2, 3), crops)
+            crops = torch.where(flip_rows, crops.flip(2), crops)
         return crops
 
     def take(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The crops of these indices, int64 (N,), at their places, or with a generator drawn."""
-        return self.gathered(self.numbers(indices, generator))
+        """Return the crops of `indices`, int64 (N,): at their own positions, or random ones with a generator."""
+        return self.gather(self.sample_indices(indices, generator))
 
     def to(self, device: torch.device) -> "ImageCrops":
-        """The same with its pixels on the device where they have room; else as it is."""
-        if self.device.type == device.type or not has_room(device, self.pixels):
+        """Return the data set with its pixels on the device if they fit there, else as it is."""
+        if self.device.type == device.type or not fits_in_memory(device, self.pixels):
             return self
-        return replace(self, pixels=self.pixels.to(device), mapped=False)
+        return replace(self, pixels=self.pixels.to(device), memory_mapped=False)
 
 
 def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = True, cache: str = "") -> ImageCrops:
-    """Crops of `size` x `size` pixels from every picture at any depth below the folder `path`.
+    """Load crops of `size` x `size` pixels from every image at any depth below the folder `path`.
 
-    The pictures are decoded once, into a file below `cache` (else ~/.cache/gan/decoded) that the next run maps into
-    memory; changed, new or missing pictures make another one. Pictures that cannot be read or are smaller than the
-    crop are named in `skipped`. Raises ValueError for a folder that is missing or has no picture to draw from.
+    The images are decoded once, into a file that later runs memory-map. Images that cannot be decoded or are smaller
+    than the crop are listed in `skipped`.
+
+    Args:
+        cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
+
+    Raises:
+        ValueError: where the folder is missing or has no image large enough.
     """
     if not path:
-        raise ValueError("data=photos needs data.path=DIR, the folder that your photographs are in")
-    if size is None or channels is None:
-        raise ValueError(f"data.size={size} data.channels={channels}: give both, such as data.size=96 data.channels=3")
-    check_size_and_channels(size, channels)
-    root = Path(str(path)).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"data.path={path} is not a folder: give the folder of your photographs (data.path=DIR)")
-    skipped: list[tuple[str, str]] = []
-    names = sorted(walk(root, skipped))
+        raise ValueError("data=photos needs data.path=DIR, the folder with your photographs")
+    check_size_and_channels(size, channels, required=True)
+    root = existing_folder(path)
+    names, skipped = walk_images(root)
 
     def read(file: Path) -> np.ndarray:
-        picture = decode(file)[0].convert("L" if channels == 1 else "RGB")
-        return np.asarray(picture).reshape(picture.height, picture.width, channels)
+        image = decode_image(file)[0].convert("L" if channels == 1 else "RGB")
+        return np.asarray(image).reshape(image.height, image.width, channels)
 
-    found = decoded(root, names, ["photos", channels], read, cache)
-    skipped += [(name, fact) for name, fact in zip(names, found.facts) if isinstance(fact, str)]
-    good = [name for name, fact in zip(names, found.facts) if not isinstance(fact, str)]
-    shapes = [fact for fact in found.facts if not isinstance(fact, str)]
-    sizes = torch.tensor(shapes, dtype=torch.int64).reshape(-1, 3)[:, :2]
+    decoded = decode_cached(root, names, ["photos", channels], read, cache)
+    good = [(name, entry) for name, entry in zip(names, decoded.entries) if not isinstance(entry, str)]
+    sizes = torch.tensor([entry for _, entry in good], dtype=torch.int64).reshape(-1, 3)[:, :2]
     large = (sizes >= size).all(1)
-    small = [(n, f"is {w}x{h}, smaller than the crop") for n, (h, w), ok in zip(good, sizes.tolist(), large) if not ok]
-    skipped = sorted((printable(name), printable(reason)) for name, reason in [*skipped, *small])
+    small = [
+        (name, f"is {w}x{h}, smaller than the crop") for (name, (h, w, _)), enough in zip(good, large) if not enough
+    ]
+    skipped = printable_skipped([*skipped, *decoded.reasons(names), *small])
     if not large.any():
-        none = f"none of its {len(skipped)} pictures gives a crop of {size}x{size}"
-        raise ValueError(
-            f"data.path={path} cannot be trained on, {none if skipped else 'it has no pictures'}: "
-            f"see what is there with gan data check {shlex.quote(str(path))}, or type a smaller data.size="
-        )
+        none = f"none of its {plural(len(skipped), 'image')} holds a crop of {size}x{size}; type a smaller data.size="
+        raise no_images("path", path, none if skipped else "it has no images")
     areas = sizes.prod(1)
     starts = areas.cumsum(0) - areas
-    # Those too small stay in the file, which serves other sizes of crop too; no entry leads to them.
-    pixels = found.pixels.reshape(-1, channels)
-    facts = (pixels, sizes[large], starts[large], size, rotate, skipped)
-    return ImageCrops(*facts, mapped=found.mapped, warnings=found.warnings)
+    # The file keeps the small images for other crop sizes; no index leads to them.
+    pixels = decoded.pixels.reshape(-1, channels)
+    return ImageCrops(
+        *(pixels, sizes[large], starts[large], size, rotate, skipped),
+        memory_mapped=decoded.memory_mapped,
+        warnings=decoded.warnings,
+    )

@@ -1,8 +1,8 @@
-"""Pictures decoded once, into a file that is mapped into memory from then on.
+"""Cache of decoded images: a file of pixels that is memory-mapped from the second run on.
 
-Beside the pixels lies an index, a line a picture: its shape, or why it cannot be read. A line is written when the
-pixels it tells of are on the disk, so a process may be killed at any moment: the next start believes the lines that
-are whole, and goes on from there.
+Next to the pixels lies an index with one line per image: its shape, or the reason why it cannot be decoded. A line is
+written after its pixels are on the disk, so a process may be killed at any moment: the next run reads the complete
+lines and goes on from there.
 """
 
 import contextlib
@@ -27,201 +27,200 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.data.image_files import each, printable
+from gancli.data.image_files import Skipped, map_parallel
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
+from gancli.runtime.text import printable
 
-CACHE = Path("~/.cache/gan/decoded")
-FORM = 1  # of the files
-PAUSE = 2.0  # seconds between two writings of lines: what a process that is killed loses at most
+FOLDER = Path("~/.cache/gan/decoded")
+FORMAT = 1  # of the files
+FLUSH_SECONDS = 2.0  # between two writings of lines: a process that is killed loses no more than this
 
-Fact = list[int] | str  # of a picture: its shape, or why it cannot be read
+Entry = list[int] | str  # of the index: an image's shape, or the reason why it cannot be decoded
+Read = Callable[[Path], np.ndarray | ValueError]
 
 
 @dataclass
-class Decoded:
-    """All pictures of a folder.
+class DecodedImages:
+    """All images of a folder.
 
-    pixels:  uint8 (P,), of those that can be read, one after the other
-    facts:   of every name
-    mapped:  whether the pixels lie in a file rather than in memory
-    warnings: why not, where that is so
+    pixels:   uint8 (P,), one image after the other, without those that cannot be decoded
+    entries:  one for each name
+    memory_mapped: the pixels are in a file rather than in memory
+    warnings: why they are not, where that is so
     """
 
     pixels: Tensor
-    facts: list[Fact]
-    mapped: bool = True
+    entries: list[Entry]
+    memory_mapped: bool = True
     warnings: list[str] = field(default_factory=list)
 
+    def reasons(self, names: list[str]) -> Skipped:
+        """Return (name, reason) of the images that cannot be decoded."""
+        return [(name, entry) for name, entry in zip(names, self.entries) if isinstance(entry, str)]
 
-def decoded(
-    root: Path,
-    names: list[str],
-    settings: list[Any],
-    read: Callable[[Path], np.ndarray | ValueError],
-    cache: str = "",
-    largest: int = 0,
-) -> Decoded:
-    """The pictures `names` below the folder `root`, each as the uint8 array that `read` makes of it.
 
-    A ValueError that it raises is the reason to leave the picture out; one that it gives back is raised. settings:
-    whatever else its arrays depend on. largest: bytes of one, where they are alike.
-    The files lie below the folder `cache`, else ~/.cache/gan/decoded: one pair for each root and settings, as its
-    pictures were, by name, size and time, when they were decoded last. Where that cannot be written to, all is done in
-    memory. ValueError for a disk that is full.
+def decode_cached(
+    root: Path, names: list[str], settings: list[Any], read: Read, cache: str = "", bytes_each: int = 0
+) -> DecodedImages:
+    """Return the images `names` below the folder `root`, decoded now or read from the cache.
+
+    The cache has one pair of files for each root and settings. Images that are new, changed or gone (by name, size and
+    time) replace it. Where the cache folder cannot be written to, the images are decoded into memory.
+
+    Args:
+        settings: everything that the decoded arrays depend on.
+        read: decodes one file to uint8. A ValueError that it raises is the reason to skip the image; one that it
+            returns is raised.
+        cache: folder of the caches; FOLDER unless given.
+        bytes_each: size of one decoded image, where they are alike.
+
+    Raises:
+        ValueError: where the disk is full.
     """
     if not names:
-        return Decoded(torch.empty(0, dtype=torch.uint8), [], mapped=False)
-    place = Path(str(cache or CACHE)).expanduser() / digest(FORM, str(root.resolve()), settings)
-    # Another Pillow may read what this one cannot.
-    name = digest(PIL.__version__, [[name, *state(f"{root}/{name}")] for name in names])
-    file, index = place / f"{name}.pixels", place / f"{name}.index"
-    with contextlib.suppress(OSError), file.open("rb") as pixels, index.open("rb") as lines:
-        facts, used, _ = whole(pixels, lines)
-        if len(facts) == len(names):
-            return Decoded(mapped(pixels, used), facts)
+        return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
+    folder = Path(str(cache or FOLDER)).expanduser() / digest(FORMAT, str(root.resolve()), settings)
+    # Another version of Pillow may decode what this one cannot.
+    name = digest(PIL.__version__, [[name, *file_stamp(f"{root}/{name}")] for name in names])
+    pixel_file, index_file = folder / f"{name}.pixels", folder / f"{name}.index"
+    with contextlib.suppress(OSError), pixel_file.open("rb") as pixels, index_file.open("rb") as index:
+        entries, used, _ = complete_entries(pixels, index)
+        if len(entries) == len(names):
+            return DecodedImages(memory_map(pixels, used), entries)
     with contextlib.ExitStack() as stack:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            enter(stack, place, root)
-            file.touch()
-            index.touch()
+            folder.mkdir(parents=True, exist_ok=True)
+            wait_for_lock(stack, folder, root)
+            pixel_file.touch()
+            index_file.touch()
         except OSError as error:
-            why = f"{printable(str(place))} cannot be written to ({error.strerror})"
-            return in_memory(root, names, read, largest, why)
-        for old in place.glob("[!.]*"):  # a folder that grows would fill the disk with what it was
+            why = f"{printable(str(folder))} cannot be written to ({error.strerror})"
+            return decode_in_memory(root, names, read, bytes_each, why)
+        for old in folder.glob("[!.]*"):  # every change of a growing folder would leave a copy on the disk
             if old.stem != name:
-                with contextlib.suppress(OSError):  # Windows keeps what another process has mapped
+                with contextlib.suppress(OSError):  # Windows keeps files that another process has mapped
                     old.unlink()
-        if (needed := largest * len(names) - file.stat().st_size) > shutil.disk_usage(place).free:
-            raise no_room(root, place, f"{needed / 1e6:,.0f} MB are needed")
+        if (needed := bytes_each * len(names) - pixel_file.stat().st_size) > shutil.disk_usage(folder).free:
+            raise disk_full(root, folder, f"{needed / 1e6:,.0f} MB are needed")
         try:
-            with file.open("r+b") as out, index.open("r+b") as told:
-                facts, used = decode(root, names, read, out, told)
-                return Decoded(mapped(out, used), facts)
+            with pixel_file.open("r+b") as pixels, index_file.open("r+b") as index:
+                entries, used = decode_rest(root, names, read, pixels, index)
+                return DecodedImages(memory_map(pixels, used), entries)
         except OSError as error:
-            raise no_room(root, place, error.strerror or str(error)) from error
+            raise disk_full(root, folder, error.strerror or str(error)) from error
 
 
-def in_memory(
-    root: Path, names: list[str], read: Callable[[Path], np.ndarray | ValueError], largest: int, why: str
-) -> Decoded:
-    """The same where there is no file."""
+def decode_in_memory(root: Path, names: list[str], read: Read, bytes_each: int, why: str) -> DecodedImages:
+    """Decode all images without a cache; raise ValueError if they do not fit into memory. `why`: for the warning."""
     advice = "type data.cache=DIR, a folder that can"
-    if (needed := largest * len(names)) > (free := free_memory()):
+    if (needed := bytes_each * len(names)) > (free := free_memory()):
         raise ValueError(
-            f"the decoded pictures of {printable(str(root))} are {needed / 1e6:,.0f} MB, "
-            f"{free / 1e6:,.0f} MB of memory are free, and {why}: {advice}"
+            f"the decoded images of {printable(str(root))} take {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB of memory are free, and {why}; {advice}"
         )
-    row = io.BytesIO()
-    facts, _ = decode(root, names, read, row, io.BytesIO())
-    pixels = torch.from_numpy(np.frombuffer(row.getbuffer(), np.uint8))
-    remark = f"the decoded pictures are held in memory, and will be decoded again: {why}; {advice}"
-    return Decoded(pixels, facts, mapped=False, warnings=[remark])
+    buffer = io.BytesIO()
+    entries, _ = decode_rest(root, names, read, buffer, io.BytesIO())
+    pixels = torch.from_numpy(np.frombuffer(buffer.getbuffer(), np.uint8))
+    warning = f"the decoded images are kept in memory and every run decodes them again: {why}; {advice}"
+    return DecodedImages(pixels, entries, memory_mapped=False, warnings=[warning])
 
 
-def digest(*what: Any) -> str:
-    return hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()
+def digest(*values: Any) -> str:
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
 
 
-def state(file: str) -> list[int]:
-    """What changes with a picture; nothing of one that cannot be opened, so that it has changed once it can."""
+def file_stamp(file: str) -> list[int]:
+    """Return size and time of a file; nothing if it cannot be opened, so that it counts as changed once it can."""
     with contextlib.suppress(OSError):
         if os.access(file, os.R_OK):
-            found = os.stat(file)  # noqa: PTH116  of a hundred thousand at every start
-            return [found.st_size, found.st_mtime_ns]
+            stat = os.stat(file)  # noqa: PTH116  a Path is slow for a hundred thousand files at every start
+            return [stat.st_size, stat.st_mtime_ns]
     return []
 
 
-def enter(stack: contextlib.ExitStack, place: Path, root: Path) -> None:
-    """Hold the lock of `place` until the stack ends; another process that holds it is waited for.
+def wait_for_lock(stack: contextlib.ExitStack, folder: Path, root: Path) -> None:
+    """Hold the lock of `folder` until the stack ends, waiting for another process that holds it.
 
-    It spares them the same work twice, and no more: where a file system knows no locks, both write the same bytes to
-    the same places.
+    The lock only saves work: on a file system without locks both processes write the same bytes to the same file.
     """
-    for tries in itertools.count():
+    for attempt in itertools.count():
         with contextlib.suppress(RunBusy):
-            stack.enter_context(RunLock(place))
+            stack.enter_context(RunLock(folder))
             return
-        if not tries:
+        if not attempt:
             print(f"gan: another process decodes {printable(str(root))}: waiting for it", file=sys.stderr, flush=True)
         time.sleep(0.2)
 
 
-def whole(pixels: BinaryIO, lines: BinaryIO) -> tuple[list[Fact], int, int]:
-    """The facts that can be believed, and the bytes of the pixels and of the lines that are theirs."""
-    there = pixels.seek(0, io.SEEK_END)
-    facts: list[Fact] = []
+def complete_entries(pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int, int]:
+    """Return the entries that are complete, and the bytes that they take in the pixel file and in the index."""
+    size = pixels.seek(0, io.SEEK_END)
+    entries: list[Entry] = []
     used = length = 0
-    lines.seek(0)
-    for line in lines:
+    index.seek(0)
+    for line in index:
         try:
-            fact = json.loads(line)
-            end = used + (0 if isinstance(fact, str) else math.prod(fact))
+            entry = json.loads(line)
+            end = used + (0 if isinstance(entry, str) else math.prod(entry))
         except (ValueError, TypeError):  # a power cut may leave anything
             break
-        if not line.endswith(b"\n") or end > there:
+        if not line.endswith(b"\n") or end > size:
             break
-        facts.append(fact)
+        entries.append(entry)
         used, length = end, length + len(line)
-    return facts, used, length
+    return entries, used, length
 
 
-def decode(
-    root: Path,
-    names: list[str],
-    read: Callable[[Path], np.ndarray | ValueError],
-    pixels: BinaryIO,
-    lines: BinaryIO,
-) -> tuple[list[Fact], int]:
-    """Write what is not there yet, with a bar on a terminal; gives all facts, and the bytes of all pixels."""
-    facts, used, length = whole(pixels, lines)
-    lines.truncate(length)
-    lines.seek(length)
+def decode_rest(root: Path, names: list[str], read: Read, pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int]:
+    """Decode and write what the files lack, with a bar on a terminal; return all entries and the bytes of all pixels."""
+    entries, used, length = complete_entries(pixels, index)
+    index.truncate(length)
+    index.seek(length)
     pixels.seek(used)
-    told, since = len(facts), time.monotonic()
+    written, since = len(entries), time.monotonic()
 
-    def tell() -> None:
-        nonlocal told, since
+    def flush() -> None:
+        nonlocal written, since
         pixels.flush()
         if not isinstance(pixels, io.BytesIO):
             os.fsync(pixels.fileno())
-        lines.write("".join(f"{json.dumps(fact)}\n" for fact in facts[told:]).encode())
-        lines.flush()
-        told, since = len(facts), time.monotonic()
+        index.write("".join(f"{json.dumps(entry)}\n" for entry in entries[written:]).encode())
+        index.flush()
+        written, since = len(entries), time.monotonic()
 
-    pictures = each(read, [root / name for name in names[told:]])
+    results = map_parallel(read, [root / name for name in names[written:]])
     title = f"decoding {printable(str(root))}, once"
     try:
-        for picture in tqdm(pictures, title, len(names), initial=told, disable=None, unit="picture", leave=False):
-            if isinstance(picture, ValueError):
-                raise picture
-            if isinstance(picture, str):
-                facts.append(picture)
+        for result in tqdm(results, title, len(names), initial=written, disable=None, unit="image", leave=False):
+            if isinstance(result, ValueError):
+                raise result
+            if isinstance(result, str):
+                entries.append(result)
             else:
-                used += pixels.write(np.ascontiguousarray(picture).data)
-                facts.append(list(picture.shape))
-            if time.monotonic() - since > PAUSE:
-                tell()
+                used += pixels.write(np.ascontiguousarray(result).data)
+                entries.append(list(result.shape))
+            if time.monotonic() - since > FLUSH_SECONDS:
+                flush()
     finally:
-        tell()
-    return facts, used
+        flush()
+    return entries, used
 
 
-def mapped(file: BinaryIO, size: int) -> Tensor:
-    """The first bytes of a file, uint8 (size,), to be read only."""
-    if not size:  # which cannot be mapped
+def memory_map(file: BinaryIO, size: int) -> Tensor:
+    """Return the first `size` bytes of a file as a read-only tensor, uint8 (size,)."""
+    if not size:  # an empty file cannot be mapped
         return torch.empty(0, dtype=torch.uint8)
-    # Not copy-on-write, of which a system promises no more than it has memory.
+    # Not copy-on-write, which systems limit to the memory they have.
     pixels = np.memmap(file, np.uint8, "r", shape=(size,))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of memory that must not be written to
+        warnings.simplefilter("ignore")  # torch warns about read-only memory
         return torch.from_numpy(pixels)
 
 
-def no_room(root: Path, place: Path, why: str) -> ValueError:
-    free = shutil.disk_usage(place).free / 1e6
+def disk_full(root: Path, folder: Path, why: str) -> ValueError:
+    free = shutil.disk_usage(folder).free / 1e6
     return ValueError(
-        f"the decoded pictures of {printable(str(root))} cannot be written to {printable(str(place))} ({why}, "
-        f"{free:,.0f} MB are free there): make room, or type data.cache=DIR, a folder on another disk"
+        f"the decoded images of {printable(str(root))} cannot be written to {printable(str(folder))} ({why}, "
+        f"{free:,.0f} MB are free there); make room, or type data.cache=DIR, a folder on another disk"
     )

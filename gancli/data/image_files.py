@@ -1,6 +1,6 @@
-"""A folder of pictures: which there are, reading each whatever its kind, and what `gan data check` tells.
+"""Folders of image files: which there are, decoding each of them, and the report of `gan data check`.
 
-No torch here: checking a folder answers at once.
+This module does not import torch: checking a folder answers at once.
 """
 
 import os
@@ -18,35 +18,103 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gancli.config import override
+from gancli.runtime.text import plural, printable
 
 T = TypeVar("T")
-FITS = ("crop", "pad", "squash")
-# Pillow alone does not read HEIC, but a phone's pictures should be named as such rather than overlooked.
+Skipped = list[tuple[str, str]]  # (file or folder, reason)
+
+FIT_MODES = ("crop", "pad", "squash")
+# Pillow alone cannot decode HEIC, but a phone's images should be reported rather than overlooked.
 EXTENSIONS = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
 
 
+# --- which files there are ----------------------------------------------------------------------------------------
+
+
 @dataclass
-class Listing:
-    """The pictures of a folder, by name alone.
+class FolderListing:
+    """Image files of a folder, known by their names alone.
 
     root:    the folder
     names:   paths below root with forward slashes, sorted
-    classes: for each name the folder directly below root that it is in; empty where there are no such folders
-    skipped: (name, reason) of pictures and folders that cannot take part
+    classes: for each name the folder directly below root that holds it; empty where there are no such folders
+    skipped: (name, reason) of images and folders that are left out
     """
 
     root: Path
     names: list[str]
     classes: list[str]
-    skipped: list[tuple[str, str]]
+    skipped: Skipped
+
+
+def existing_folder(path: str, key: str = "path") -> Path:
+    """Return `path` as a folder; raise ValueError, naming `data.<key>`, where there is none."""
+    root = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing"
+        raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")
+    return root
+
+
+def list_folder(path: str) -> FolderListing:
+    """List every image at any depth below the folder `path`.
+
+    The folders directly below `path` that hold an image are the classes. Images beside such folders have no class and
+    are skipped. The order depends on the names alone. Raises ValueError where there is no such folder.
+    """
+    root = existing_folder(path)
+    names, skipped = walk_images(root)
+    classes = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
+    if not any(classes):
+        return FolderListing(root, names, [], skipped)
+    reason = "is beside the class folders, so it has no class"
+    skipped += [(name, reason) for name, of in zip(names, classes) if not of]
+    names = [name for name, of in zip(names, classes) if of]
+    return FolderListing(root, names, [of for of in classes if of], skipped)
+
+
+def walk_images(root: Path) -> tuple[list[str], Skipped]:
+    """Return the sorted names of all images below `root`, and (folder, reason) of folders that cannot be opened.
+
+    Hidden names (.x) and other files are ignored. A link to a folder is followed once, and not where it leads back
+    into the tree or above it.
+    """
+    names: list[str] = []
+    skipped: Skipped = []
+    real_root = root.resolve()
+    linked: set[Path] = set()
+
+    def skip(error: OSError) -> None:
+        skipped.append((Path(error.filename).relative_to(root).as_posix(), error.strerror or "cannot be opened"))
+
+    def follow(folder: Path) -> bool:
+        if not folder.is_symlink():
+            return True
+        real = folder.resolve()
+        if real in linked or real.is_relative_to(real_root) or real_root.is_relative_to(real):
+            return False
+        linked.add(real)
+        return True
+
+    for folder, below, files in os.walk(root, onerror=skip, followlinks=True):
+        here = Path(folder)
+        below[:] = sorted(name for name in below if not name.startswith(".") and follow(here / name))
+        prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
+        names += [
+            prefix + name for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
+    return sorted(names), skipped
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Facts:
-    """What one picture was on disk: pixels across and down as a viewer shows it, Pillow's mode, the file format."""
+class ImageInfo:
+    """Width and height in pixels as a viewer shows them, Pillow's mode and the file format of one image file."""
 
     width: int
     height: int
@@ -54,201 +122,153 @@ class Facts:
     format: str
 
 
+def decode_image(path: Path, side: int | None = None) -> tuple[Image.Image, ImageInfo]:
+    """Decode an image file to an upright 8-bit "L" or "RGB" image.
+
+    Transparent parts become white, 16-bit grey is divided by 257, an animation gives its first frame.
+
+    Args:
+        side: decode a large JPEG faster, at a fraction of its size that is at least 2 * side pixels either way.
+
+    Raises:
+        ValueError: the reason without the path, such as "is empty".
+    """
+    # Not a broken link, a closed folder, or a pipe that would block forever.
+    if not os.path.isfile(path):  # noqa: PTH113  it raises nothing
+        raise ValueError("is not a file that can be opened")
+    try:
+        with Image.open(path) as image:
+            file_format, mode, (width, height) = image.format or "?", image.mode, image.size
+            if side:
+                image.draft(None, (2 * side, 2 * side))  # None keeps the mode
+            upright = ImageOps.exif_transpose(image)
+            if image.getexif().get(0x0112, 1) >= 5:  # the four orientations that swap the sides
+                width, height = height, width
+            return _eight_bits(upright), ImageInfo(width, height, mode, file_format)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"has more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError("is empty" if not path.stat().st_size else "is not an image that Pillow knows") from None
+    except Exception as error:  # a damaged file can fail in any way inside Pillow
+        raise ValueError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Convert any mode to "L" or "RGB"."""
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("has 32-bit values, which have no known range: save it with 8 or 16 bits")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("has floating-point values, which have no known range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def fit_image(image: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
+    """Resize an 8-bit image by antialiased bicubic to a uint8 array (size, size, channels).
+
+    Args:
+        fit: "crop" fills the square and cuts both ends of the longer side, "pad" keeps the whole image between white
+            bars, "squash" ignores its proportions.
+    """
+    image = image.convert("L" if channels == 1 else "RGB")
+    if fit == "crop":
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    elif fit == "squash":
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    else:
+        assert fit == "pad", fit
+        scale = size / max(image.size)
+        w, h = (max(1, round(side * scale)) for side in image.size)
+        square = Image.new(image.mode, (size, size), "white")
+        square.paste(image.resize((w, h), Image.Resampling.BICUBIC), ((size - w) // 2, (size - h) // 2))
+        image = square
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:
+    """Yield function(path) of every path in order, computed by threads; the reason where it raises ValueError.
+
+    The threads stay at most a few images ahead, because the consumer may be slower than they are.
+    """
+
+    def result_or_reason(path: Path) -> T | str:
+        try:
+            return function(path)
+        except ValueError as error:
+            return str(error)
+
+    workers = min(8, os.cpu_count() or 1)
+    pending: deque[Future[T | str]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as threads:
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, about odd metadata of images that it can decode
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            for path in paths:
+                pending.append(threads.submit(result_or_reason, path))
+                if len(pending) > 4 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # a consumer that stops early does not wait for the rest
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+# --- gan data check -----------------------------------------------------------------------------------------------
+
+
 @dataclass
 class CheckReport:
-    """What `gan data check` found.
+    """Report of `gan data check` on one folder.
 
-    pictures:        number of pictures that can be read
-    classes:         class to number of its readable pictures, sorted by name; empty where there are no sub-folders
-    widths, heights: (smallest, median, largest) in pixels of those pictures; zeros where there is none
-    modes, formats:  Pillow's mode and the file format to number of pictures, commonest first
+    images:          number of images that can be decoded
+    classes:         class to number of its images, sorted by name; empty where there are no sub-folders
+    widths, heights: (smallest, median, largest) in pixels; zeros where there is no image
+    modes, formats:  Pillow's mode and the file format to number of images, commonest first
     bad:             (file, reason) of what cannot be used
     suggestions:     a sentence or a command each
     """
 
     path: Path
-    pictures: int
+    images: int
     classes: dict[str, int]
     widths: tuple[int, int, int]
     heights: tuple[int, int, int]
     modes: dict[str, int]
     formats: dict[str, int]
-    bad: list[tuple[str, str]]
+    bad: Skipped
     suggestions: list[str]
 
 
-def printable(name: str) -> str:
-    """A file's name as text that can be printed: the bytes of a name that is not valid text become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def find(path: str) -> Listing:
-    """Every picture at any depth below the folder `path`, in an order that depends on the names alone.
-
-    Folders directly below `path` that hold a picture are the classes. Pictures that lie loose beside such folders
-    belong to none and are skipped with that reason. Hidden names (.x) and other files are ignored. A link to a folder
-    is followed unless it leads back into the tree or above it. Raises ValueError where there is no such folder.
-    """
-    root = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
-    if not root.is_dir():
-        what = "a file" if root.exists() else "nothing"
-        raise ValueError(
-            f"{path} is {what}, not a folder: give the folder of your pictures (data.path=DIR, gan data check DIR)"
-        )
-    skipped: list[tuple[str, str]] = []
-    names = sorted(walk(root, skipped))
-    tops = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
-    if any(tops):
-        reason = "lies beside the class folders, so it is of no class"
-        skipped += [(name, reason) for name, top in zip(names, tops) if not top]
-        names, tops = [n for n, top in zip(names, tops) if top], [top for top in tops if top]
-        return Listing(root, names, tops, skipped)
-    return Listing(root, names, [], skipped)
-
-
-def walk(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
-    """The names below root, unsorted."""
-    real_root = root.resolve()
-    seen: set[Path] = set()  # what links led to
-
-    def refused(error: OSError) -> None:
-        skipped.append((Path(error.filename).relative_to(root).as_posix(), error.strerror or "cannot be opened"))
-
-    def follow(folder: Path) -> bool:
-        if not folder.is_symlink():
-            return True
-        real = folder.resolve()
-        if real in seen or real.is_relative_to(real_root) or real_root.is_relative_to(real):
-            return False
-        seen.add(real)
-        return True
-
-    for folder, below, files in os.walk(root, onerror=refused, followlinks=True):
-        here = Path(folder)
-        below[:] = sorted(name for name in below if not name.startswith(".") and follow(here / name))
-        start = "" if here == root else f"{here.relative_to(root).as_posix()}/"
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield start + name
-
-
-def decode(path: Path, side: int | None = None) -> tuple[Image.Image, Facts]:
-    """A picture file of any kind as upright 8-bit "L" or "RGB", and what it was.
-
-    Transparent parts become white; 16-bit grey is divided by 257; of an animation the first frame is taken. With `side`
-    a large JPEG is decoded at a fraction of its size, at least 2 * side pixels either way, which is faster.
-    Raises ValueError with the reason, without the path, where that is not possible.
-    """
-    # A broken link, a folder that is closed, or a pipe that would be waited on for ever.
-    if not os.path.isfile(path):  # noqa: PTH113  it raises nothing
-        raise ValueError("is not a file that can be opened")
-    try:
-        with Image.open(path) as picture:
-            kind, mode, (width, height) = picture.format or "?", picture.mode, picture.size
-            if side:
-                picture.draft(None, (2 * side, 2 * side))  # None keeps the mode
-            upright = ImageOps.exif_transpose(picture)
-            if picture.getexif().get(0x0112, 1) >= 5:  # the four orientations that swap the sides
-                width, height = height, width
-            return _eight_bits(upright), Facts(width, height, mode, kind)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"has more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError("is empty" if not path.stat().st_size else "is not a picture that Pillow knows") from None
-    except Exception as error:  # a damaged file can fail in any way inside Pillow
-        lines = str(error).strip().splitlines()
-        raise ValueError(lines[0] if lines else type(error).__name__) from error
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Any mode to "L" or "RGB"."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("has 32-bit values, which have no known range: save it with 8 or 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError("has floating-point values, which have no known range: save it with 8 or 16 bits")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-
-
-def fitted(picture: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
-    """An 8-bit picture as uint8 (size, size, channels), resized by antialiased bicubic.
-
-    fit: "crop" fills the square and cuts what hangs over on both sides, "pad" shows all of the picture between bars of
-    white, "squash" ignores its proportions.
-    """
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    if fit == "crop":
-        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-    elif fit == "squash":
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    else:
-        assert fit == "pad", fit
-        scale = size / max(picture.size)
-        w, h = (max(1, round(side * scale)) for side in picture.size)
-        square = Image.new(picture.mode, (size, size), "white")
-        square.paste(picture.resize((w, h), Image.Resampling.BICUBIC), ((size - w) // 2, (size - h) // 2))
-        picture = square
-    return np.asarray(picture).reshape(size, size, channels)
-
-
-def each(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:
-    """read(path) for every path in order, by several threads; where it raises ValueError, the reason instead.
-
-    They read a few pictures ahead, and not all: they may be faster than a disk that takes what they make.
-    """
-
-    def safely(path: Path) -> T | str:
-        try:
-            return read(path)
-        except ValueError as error:
-            return str(error)
-
-    many = min(8, os.cpu_count() or 1)
-    ahead: deque[Future[T | str]] = deque()
-    with warnings.catch_warnings(), ThreadPoolExecutor(many) as threads:
-        warnings.simplefilter("ignore", UserWarning)  # of Pillow, on odd metadata of pictures that it can read
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            for path in paths:
-                ahead.append(threads.submit(safely, path))
-                if len(ahead) > 4 * many:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:  # whoever stops does not wait for what he did not want
-            threads.shutdown(wait=False, cancel_futures=True)
-
-
-def check(path: str) -> CheckReport:
-    """Read every picture below the folder `path` as data=folder does. ValueError where there is no such folder."""
-    listing = find(path)
-    facts: list[Facts] = []
+def check_folder(path: str) -> CheckReport:
+    """Decode every image below the folder `path` as data=folder does; raise ValueError where there is no folder."""
+    listing = list_folder(path)
+    infos: list[ImageInfo] = []
     bad, counts = list(listing.skipped), Counter[str]()
-    results = each(lambda file: decode(file)[1], [listing.root / name for name in listing.names])
-    for name, top, result in zip(listing.names, listing.classes or listing.names, results):
+    results = map_parallel(lambda file: decode_image(file)[1], [listing.root / name for name in listing.names])
+    for name, of, result in zip(listing.names, listing.classes or listing.names, results):
         if isinstance(result, str):
             bad.append((name, result))
         else:
-            facts.append(result)
-            counts[top] += 1
+            infos.append(result)
+            counts[of] += 1
     report = CheckReport(
         path=listing.root,
-        pictures=len(facts),
+        images=len(infos),
         classes=dict(sorted(counts.items())) if listing.classes else {},
-        widths=_range([fact.width for fact in facts]),
-        heights=_range([fact.height for fact in facts]),
-        modes=dict(Counter(fact.mode for fact in facts).most_common()),
-        formats=dict(Counter(fact.format for fact in facts).most_common()),
+        widths=_range([info.width for info in infos]),
+        heights=_range([info.height for info in infos]),
+        modes=dict(Counter(info.mode for info in infos).most_common()),
+        formats=dict(Counter(info.format for info in infos).most_common()),
         bad=sorted(bad),
         suggestions=[],
     )
-    if facts:
-        report.suggestions = _suggestions(report, statistics.median(min(fact.width, fact.height) for fact in facts))
+    if infos:
+        report.suggestions = _suggestions(report, statistics.median(min(info.width, info.height) for info in infos))
     return report
 
 
@@ -257,20 +277,32 @@ def _range(values: list[int]) -> tuple[int, int, int]:
 
 
 def _suggestions(report: CheckReport, side: float) -> list[str]:
-    size = next((s for s in (64, 32, 16) if s <= side), 8)  # 64 is what a small machine trains in a sitting
+    """Return a command that trains on the folder, then advice; `side`: median of the shorter sides in pixels."""
+    size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
     command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
     if all(mode in ("1", "L", "I") or mode.startswith("I;16") for mode in report.modes):
         command += " data.channels=1"
-    if report.pictures < 128:  # most recipes' batch, which cannot be larger than the data
-        command += f" data.batch_size={1 << report.pictures.bit_length() - 1}"
+    if report.images < 128:  # most recipes' batch, which cannot be larger than the data
+        command += f" data.batch_size={1 << report.images.bit_length() - 1}"
     if len(report.classes) > 1:
         command += " model=cgan"
-    said = [command]
+    lines = [command]
     if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
         rare = min(report.classes, key=lambda name: report.classes[name])
-        said.append(f"class {rare} is rare, {report.classes[rare]} of {report.pictures}: add pictures or leave it out")
-    if report.pictures < 500:
-        said.append(f"{report.pictures} pictures are few for a GAN: it may learn them by heart; 500 and more do better")
+        lines.append(f"class {rare} is rare, {report.classes[rare]} of {report.images}: add images or leave it out")
+    if report.images < 500:
+        lines.append(f"{plural(report.images, 'image')} may be too few: a GAN can memorise them; use 500 or more")
     if report.bad:
-        said.append("delete or repair the bad files; training leaves them out, or refuses them with data.strict=true")
-    return said
+        lines.append("delete or repair the bad files; training skips them, or stops at them with data.strict=true")
+    return lines
+
+
+def no_images(key: str, path: str, why: str) -> ValueError:
+    """Return the error for a folder without a usable image. `why`: a clause such as "it has no images"."""
+    command = f"gan data check {shlex.quote(str(path))}"
+    return ValueError(f"data.{key}={path} cannot be trained on, {why}; type {command} to see what is there")
+
+
+def printable_skipped(skipped: Iterable[tuple[str, str]]) -> Skipped:
+    """Return (file, reason) pairs sorted, as text that can be printed."""
+    return sorted((printable(name), printable(reason)) for name, reason in skipped)

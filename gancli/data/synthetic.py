@@ -1,4 +1,4 @@
-"""Data with a known answer: mixtures of Gaussians in the plane, whose modes can be counted, and coloured shapes."""
+"""Data with known answers: mixtures of Gaussians in the plane, whose modes can be counted, and coloured shapes."""
 
 import math
 
@@ -7,42 +7,41 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from gancli.config import nearest
 from gancli.data.dataset import ImageDataset, check_size_and_channels
+from gancli.runtime.checks import check_choice, check_number
 
 SIGMA = 0.02  # of every Gaussian; the outermost centre is ten of them away from the edge of [-1, 1]
-KINDS = ["ring", "grid", "shapes"]
+MIXTURES = ("ring", "grid")
 
 
 def synthetic(
     kind: str = "ring", n: int = 10000, size: int | None = None, channels: int | None = None, seed: int = 0
 ) -> ImageDataset:
-    """n points or pictures; the i-th is a function of (kind, seed, i) alone, so a larger n only adds to a smaller one.
+    """Return n points or images; number i depends on (kind, seed, i) alone, so a larger n only adds to a smaller one.
 
-    "ring":   8 Gaussians on a circle of radius 0.8, "grid": 25 Gaussians on {-0.8, -0.4, 0, 0.4, 0.8}^2; all equally
-              likely, standard deviation SIGMA in each direction. Points float32 (N, 2, 1, 1); the class is the
-              Gaussian, numbered as in `centres`. They have no size and no channels to choose.
-    "shapes": a bright shape on a dark plain ground, colours, place and extent random; the class is the shape. uint8,
-              size 32 and channels 3 unless given.
+    Args:
+        kind: "ring", 8 Gaussians on a circle of radius 0.8; "grid", 25 Gaussians on {-0.8, -0.4, 0, 0.4, 0.8}^2; all
+            equally likely, with standard deviation SIGMA in each direction: points float32 (N, 2, 1, 1), whose class
+            is the Gaussian in the order of `centres`. "shapes", a bright shape on a dark ground with random colours,
+            position and extent: uint8 images, whose class is the shape.
+        size, channels: of shapes, 32 and 3 unless given; points have neither.
     """
-    _check_kind(kind, KINDS)
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"data.n={n} makes no data: give a whole number from 1 on, such as data.n=10000")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"data.seed={seed} is not a seed: give a whole number from 0 on, such as data.seed=0")
+    check_choice("data.kind", kind, (*MIXTURES, "shapes"))
+    check_number("data.n", n, 1, example=10000, whole=True)
+    check_number("data.seed", seed, 0, whole=True)
     if kind == "shapes":
         return _shapes(n, 32 if size is None else size, channels, seed)
-    places = centres(kind)
+    means = centres(kind)
     which, noise = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    labels = torch.from_numpy(which.integers(len(places), size=n))
+    labels = torch.from_numpy(which.integers(len(means), size=n))
     offsets = torch.from_numpy(noise.standard_normal((n, 2)) * SIGMA).float()
-    points = (places[labels] + offsets).reshape(n, 2, 1, 1)
-    return ImageDataset(points, labels, [str(i) for i in range(len(places))]).resized(size, channels)
+    points = (means[labels] + offsets).reshape(n, 2, 1, 1)
+    return ImageDataset(points, labels, [str(i) for i in range(len(means))]).resized(size, channels)
 
 
 def centres(kind: str) -> Tensor:
-    """The true centres (K, 2), float32: "ring" counter-clockwise from (0.8, 0), "grid" row by row from below."""
-    _check_kind(kind, KINDS[:2])
+    """Return the means of the Gaussians, float32 (K, 2): "ring" counter-clockwise from (0.8, 0), "grid" row by row."""
+    check_choice("data.kind", kind, MIXTURES)
     if kind == "ring":
         angle = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
         return torch.stack([0.8 * angle.cos(), 0.8 * angle.sin()], 1).float()
@@ -52,22 +51,18 @@ def centres(kind: str) -> Tensor:
 
 
 def mode_counts(points: Tensor, kind: str) -> tuple[Tensor, float]:
-    """How many points lie within three SIGMA of each centre, int64 (K,), and the fraction of all points that do.
+    """Count points within three SIGMA of each centre: int64 (K,), and the fraction of all points that are counted.
 
-    points: (N, 2) or (N, 2, 1, 1). Of the true data a fraction 1 - exp(-9/2) = 0.9889 lies within.
+    Args:
+        points: (N, 2) or (N, 2, 1, 1). A fraction 1 - exp(-9/2) = 0.9889 of the true data is counted.
     """
-    places = centres(kind).double()
+    means = centres(kind).double()
     points = points.detach().cpu().double().reshape(len(points), 2)
-    # the matrix-product form of cdist loses the digits that a sigma of 0.02 needs
-    nearest = torch.cdist(points, places, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+    # The matrix-product form of cdist loses the digits that a sigma of 0.02 needs.
+    nearest = torch.cdist(points, means, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
     close = nearest.values <= 3 * SIGMA
-    counts = torch.bincount(nearest.indices[close], minlength=len(places))
+    counts = torch.bincount(nearest.indices[close], minlength=len(means))
     return counts, counts.sum().item() / max(1, len(points))
-
-
-def _check_kind(kind: str, kinds: list[str]) -> None:
-    if kind not in kinds:
-        raise ValueError(f"data.kind={kind} is not one of {', '.join(kinds)}{nearest(str(kind), kinds)}")
 
 
 # Corners inside the unit circle, y downwards.
@@ -85,18 +80,18 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageDataset:
     check_size_and_channels(size, channels)
     if size < 8:
-        raise ValueError(f"data.size={size} is too small to tell shapes apart: give data.size=8 or more")
+        raise ValueError(f"data.size={size} is too small to tell shapes apart; type data.size=8 or more")
     names = list(SHAPES)
     labels = np.random.default_rng([seed, 2]).integers(len(names), size=n)
-    chance = np.random.default_rng([seed, 3]).random((n, 9))  # a row a picture
-    radius = 0.22 + 0.14 * chance[:, 0]
+    uniform = np.random.default_rng([seed, 3]).random((n, 9))  # one row per image
+    radius = 0.22 + 0.14 * uniform[:, 0]
     margin = radius[:, None] + 1.1 / size  # the outermost pixels are ground
-    middle = margin + (1 - 2 * margin) * chance[:, 1:3]
-    ground = 70 * chance[:, 3:6]
+    middle = margin + (1 - 2 * margin) * uniform[:, 1:3]
+    ground = 70 * uniform[:, 3:6]
     # One channel full and none below 0.35: brighter than any ground in grey, too.
-    colour = chance[:, 6:9] - chance[:, 6:9].min(1, keepdims=True)
+    colour = uniform[:, 6:9] - uniform[:, 6:9].min(1, keepdims=True)
     colour = 255 * (0.35 + 0.65 * colour / colour.max(1, keepdims=True))
-    factor = max(4, math.ceil(64 / size))  # drawn so many times larger, then averaged: that is the antialiasing
+    factor = max(4, math.ceil(64 / size))  # shapes are drawn this much larger, then averaged: the antialiasing
     images = np.empty((n, 3, size, size), np.uint8)
     for i in range(n):
         side = size * factor

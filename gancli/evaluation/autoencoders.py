@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from gancli.checkpoint.format import versions
 from gancli.data.classes import one_hot
-from gancli.data.image_files import printable
 from gancli.evaluation.reference import EvaluationSet, drawing
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite
 from gancli.inference.generator import Generator
@@ -17,6 +16,7 @@ from gancli.metrics.elbo import elbo, importance_weighted
 from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.networks.likelihood import LEVEL, Gaussian
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import printable
 
 
 @torch.no_grad()

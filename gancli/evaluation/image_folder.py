@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gancli.data.image_files import decode, each, find, fitted, printable
+from gancli.data.image_files import decode_image, fit_image, list_folder, map_parallel
 from gancli.evaluation.reference import blocks
 from gancli.inference.generator import BLOCK
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import printable
 
 
 class Pictures:
@@ -45,11 +46,11 @@ class Pictures:
                 f"{self.word}={self.path} is neither a folder nor an .npz file; type {self.word}=DIR, a folder of "
                 f"pictures, or {self.word}=x.npz, as gan sample writes it"
             )
-        listing = find(self.path)
+        listing = list_folder(self.path)
         # Loose pictures beside folders are of no class, which nobody asks for here.
         names = sorted([*listing.names, *(name for name, why in listing.skipped if "lies beside" in why)])
         files, found = [], dict[tuple[int, ...], str]()
-        for name, seen in zip(names, each(shape, [listing.root / name for name in names])):
+        for name, seen in zip(names, map_parallel(shape, [listing.root / name for name in names])):
             if isinstance(seen, str):
                 print(f"gan: {printable(name)} was left out: {printable(seen)}", file=sys.stderr)
             else:
@@ -109,17 +110,17 @@ class Pictures:
             from PIL import Image
 
             pictures = [Image.fromarray(a.squeeze(-1) if a.shape[-1] == 1 else a) for a in self.array[block.numpy()]]
-            return [fitted(picture, self.size, self.channels, "crop") for picture in pictures]
+            return [fit_image(picture, self.size, self.channels, "crop") for picture in pictures]
         found = []
         files = [self.files[i] for i in block.tolist()]
-        for file, made in zip(files, each(self.picture, files)):
+        for file, made in zip(files, map_parallel(self.picture, files)):
             if isinstance(made, str):  # it could be read a moment ago
                 raise ValueError(f"{printable(str(file))} {made}")
             found.append(made)
         return found
 
     def picture(self, file: Path) -> np.ndarray:
-        return fitted(decode(file)[0], self.size, self.channels, "crop")
+        return fit_image(decode_image(file)[0], self.size, self.channels, "crop")
 
     def __str__(self) -> str:
         kind = "grey" if self.channels == 1 else "colour"
@@ -128,7 +129,7 @@ class Pictures:
 
 def shape(file: Path) -> tuple[int, int, int]:
     """Height, width and 1 or 3 channels of a picture, read as a whole so that a torn one is known now."""
-    picture = decode(file)[0]
+    picture = decode_image(file)[0]
     return picture.height, picture.width, 1 if picture.mode == "L" else 3
 
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from gancli.checkpoint.format import versions
-from gancli.data.image_files import printable
 from gancli.data.pairs import two_classes
 from gancli.evaluation.reference import EvaluationSet, blocks, drawing
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, averaged, examples, finite
 from gancli.images import to_float
 from gancli.inference.generator import Generator
-from gancli.runtime.text import one_line
+from gancli.metrics.task_psnr import task_psnr
+from gancli.runtime.text import one_line, printable
 from gancli.transforms import tasks
-from gancli.transforms.tasks import Given, Task
+from gancli.transforms.tasks import GivenSources, Task
 
 BOTH = ("naive", "ours")
 NAMES = {"psnr": "PSNR in dB", "hole_psnr": "PSNR in dB, hole alone"}
@@ -63,14 +63,14 @@ def measure(G: Generator, weights: str, held: EvaluationSet, config: dict[str, A
         name = printable(f"{held.name}, class {source} to class {target}")
         held = replace(held, data=two_classes(held.data, source, target), name=name)
     task = None if two_way else task_of(model.get("task"))
-    if (two_way and not held.two_sets) or (isinstance(task, Given) and not held.pairs):
+    if (two_way and not held.two_sets) or (isinstance(task, GivenSources) and not held.pairs):
         what = "goes between two sets of images" if two_way else "was trained on pairs"
         raise ValueError(
             f"this model {what}, but data={held.name} is one set; type data=DIR, a folder of pictures side by side, or "
             f"leave data= out"
         )
     if two_way and held.pairs:
-        task = Given(channels=held.data.source_channels, target_channels=held.data.channels)
+        task = GivenSources(channels=held.data.source_channels, target_channels=held.data.channels)
     figures: dict[str, Any] = {}
     protocol: dict[str, Any] = {"weights": weights, **held.protocol}
     shown: dict[str, Tensor] = {}
@@ -96,10 +96,10 @@ def compared(network: nn.Module, held: EvaluationSet, task: Task) -> tuple[list[
     for k, (x, _, sources) in enumerate(held.images()):
         with drawing(held.seed, "task", k):  # on the CPU, so that any device sees the same
             c = task.condition(x, sources)
-        made = {"naive": task.naive(c), "ours": translated(network, c, x.shape[1])}
+        made = {"naive": task.baseline(c), "ours": translated(network, c, x.shape[1])}
         for i in range(len(x)):
             one = slice(i, i + 1)
-            rows.append({column: task.compare(images[one], x[one], c[one]) for column, images in made.items()})
+            rows.append({column: task_psnr(task, images[one], x[one], c[one]) for column, images in made.items()})
         if not shown:
             given = c[:, :-1] if task.masked else c
             shown = {name: t[:EXAMPLES] for name, t in (("given", given), ("ours", made["ours"]), ("real", x))}

@@ -19,6 +19,7 @@ from gancli.metrics.diversity import class_coverage, diversity
 from gancli.metrics.elbo import elbo
 from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.metrics.sliced_wasserstein import sliced_wasserstein
+from gancli.metrics.task_psnr import task_psnr
 from gancli.transforms.tasks import Task
 
 LARGEST_SIZE = 64  # pixels a side: thousands of larger images do not fit in memory
@@ -85,9 +86,9 @@ class ImageToImageMetrics:
         torch.manual_seed(seed)  # the same masks, noise and so on each time
         c = self.task.condition(x, c)
         with torch.no_grad():
-            fake, naive = G(c.new_zeros(len(c), 0), c), self.task.naive(c)
-        values = self.task.compare(fake, x, c)
-        return values | {f"naive_{name}": value for name, value in self.task.compare(naive, x, c).items()}
+            fake, naive = G(c.new_zeros(len(c), 0), c), self.task.baseline(c)
+        values = task_psnr(self.task, fake, x, c)
+        return values | {f"naive_{name}": value for name, value in task_psnr(self.task, naive, x, c).items()}
 
 
 class CycleGANMetrics(SampleMetrics):

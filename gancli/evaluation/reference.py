@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gancli.config import CONFIGS, build, choices, keys, register_resolvers
+from gancli.data.by_name import load_by_name
 from gancli.data.dataset import ImageDataset
-from gancli.data.image_files import printable
-from gancli.data.named import named
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import printable
 
 
 @dataclass(eq=False)
@@ -139,7 +139,7 @@ def load(word: str, split: str, trained: dict[str, Any], size: int, channels: in
     if word:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or Path(word).expanduser().is_dir()):
-            return named(word, size, channels, split), word, split if has_split(word) else "none"
+            return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
         kind, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
     name = " ".join(str(part) for part in (kind, settings.get("path")) if part)

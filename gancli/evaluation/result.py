@@ -69,7 +69,7 @@ def examples(columns: dict[str, Tensor]) -> Image.Image:
     for x in columns.values():
         array = images.to_array(x[:EXAMPLES])
         factor = max(1, CELL // array.shape[1])
-        cells.append([images.to_picture(a.repeat(factor, 0).repeat(factor, 1)).convert("RGB") for a in array])
+        cells.append([images.to_pil(a.repeat(factor, 0).repeat(factor, 1)).convert("RGB") for a in array])
     return sheet(list(columns), list(zip(*cells)))
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from gancli import images as pixels
 from gancli.checkpoint.format import versions
-from gancli.data.image_files import decode, printable, walk
+from gancli.data.image_files import decode_image, walk_images
 from gancli.evaluation.result import EvaluationResult, averaged, sheet
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
-from gancli.networks.sr import enlarged
+from gancli.runtime.text import printable
 from gancli.transforms.degradation import Degradation
 
 DETAIL = 160  # pixels a side of a detail in the picture
@@ -36,7 +36,7 @@ def measure(upscaler: Upscaler, weights: str, images: str, with_details: bool) -
             failures.append((name, str(error)))
             print(f"gan: {name}: {error}", file=sys.stderr)
             continue
-        made = {"bicubic": enlarged(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
+        made = {"bicubic": pixels.enlarge(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
         figures = {column: fidelity(image, real, upscaler.scale) for column, image in made.items()}
         rows.append({"picture": name, **figures})
         given += low is not None
@@ -83,7 +83,7 @@ def pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
     if not images or not folder.is_dir():
         what = f"images={images} is not a folder" if images else "no pictures were given"
         raise ValueError(f"{what}; type images=DIR, a folder of large pictures")
-    names = sorted(walk(folder, []))
+    names, _ = walk_images(folder)
     if not names:
         raise ValueError(f"there is no picture in images={images}; type images=DIR, a folder of large pictures")
     stems = {str(Path(name).with_suffix("")): name for name in names}
@@ -119,7 +119,7 @@ def pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]:
 
 def read(path: Path) -> Tensor:
     """A picture file as (1, C, H, W) in [-1, 1], C 1 or 3."""
-    array = np.array(decode(path)[0])
+    array = np.array(decode_image(path)[0])
     return pixels.to_float(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None])
 
 
@@ -145,4 +145,4 @@ def detail(small: Tensor, bicubic: Tensor, ours: Tensor, real: Tensor, scale: in
     h, w = (min(DETAIL, side) for side in real.shape[2:])
     top, left = (real.shape[2] - h) // 2, (real.shape[3] - w) // 2
     cut = [pixels.to_array(x[:, :, top : top + h, left : left + w])[0] for x in (blocks, bicubic, ours, real)]
-    return [pixels.to_picture(array).convert("RGB") for array in cut]
+    return [pixels.to_pil(array).convert("RGB") for array in cut]

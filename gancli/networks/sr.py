@@ -8,8 +8,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from gancli.images import enlarge
 from gancli.networks.layers import spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 
@@ -21,15 +21,6 @@ def check_scale(scale: int) -> int:
     if scale not in SCALES:
         raise ValueError(f"pictures are enlarged 2, 3 or 4 times, but model.scale={scale}; type model.scale=4")
     return scale
-
-
-def enlarged(c: Tensor, scale: int) -> Tensor:
-    """Bicubic by `scale`, (N, C, h, w) to (N, C, scale * h, scale * w): the kernel of Pillow and Matlab, a = -0.5.
-
-    PyTorch's bicubic without antialias has a = -0.75, another picture.
-    """
-    size = (c.shape[2] * scale, c.shape[3] * scale)
-    return interpolate(c, size, mode="bicubic", antialias=True)
 
 
 @torch.no_grad()
@@ -81,7 +72,7 @@ class Compact(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        return enlarged(c, self.scale) + self.shuffle(self.last(self.body(c)))
+        return enlarge(c, self.scale) + self.shuffle(self.last(self.body(c)))
 
 
 class ResidualBlock(nn.Module):
@@ -191,5 +182,5 @@ class PatchDiscriminator(nn.Module):
             spectral(self)
 
     def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:
-        features = self.layers(torch.cat([x, enlarged(c, self.scale)], 1))
+        features = self.layers(torch.cat([x, enlarge(c, self.scale)], 1))
         return DiscriminatorOutputs(self.last(features).squeeze(1), features)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gancli.objectives.base import Fakes, Objective, Terms, Update, sample_noise
 from gancli.objectives.gan import GAN
 from gancli.runtime.checks import check_number
-from gancli.transforms.tasks import NO_SOURCES, Given, Task
+from gancli.transforms.tasks import NO_SOURCES, GivenSources, Task
 
 
 @dataclass(eq=False, kw_only=True)
@@ -29,7 +29,7 @@ class ImageToImage(Objective):
     task: Task
 
     def check_data(self, data: Any) -> None:
-        if not isinstance(self.task, Given):
+        if not isinstance(self.task, GivenSources):
             return super().check_data(data)
         if not len(data.sources):
             raise ValueError(NO_SOURCES)
@@ -50,7 +50,7 @@ class ImageToImage(Objective):
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
         """Return the result without a network | generated | real side by side: (N, C, H, 3 W)."""
-        return torch.cat([self.task.naive(c), G(z, c), x], 3)
+        return torch.cat([self.task.baseline(c), G(z, c), x], 3)
 
 
 @dataclass(eq=False, kw_only=True)

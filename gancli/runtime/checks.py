@@ -8,18 +8,25 @@ from gancli.config import nearest
 
 
 def check_number(
-    key: str, value: Any, least: float = -math.inf, most: float = math.inf, above: float = -math.inf, example: Any = ""
+    key: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    example: Any = "",
+    whole: bool = False,
 ) -> None:
-    """Raise ValueError unless a number lies in a range.
+    """Raise ValueError unless a value is a finite number in a range.
 
     Args:
         key: as it is typed, such as model.n_critic.
         least, most: bounds that are allowed; whole bounds say nothing about the type.
         above: bound that is not allowed itself.
         example: value to type instead; the nearest bound unless given.
+        whole: 2.5 is out of range, 2 and 2.0 are not.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and least <= value <= most and value > above:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and least <= value <= most and value > above and (not whole or value == int(value)):
         return
     low = f"above {above:g}" if above > -math.inf else f"{least:g} or more"
     allowed = f"from {least:g} to {most:g}" if math.isfinite(least) and math.isfinite(most) else low
@@ -30,6 +37,7 @@ def check_number(
     if example == "":
         bound = most if number and value > most else least if math.isfinite(least) else above + 1
         example = f"{bound:g}"
+    allowed = f"a whole number, {allowed}" if whole else allowed
     raise ValueError(f"{key}={value} is out of range, it must be {allowed}; type {key}={example}")
 
 

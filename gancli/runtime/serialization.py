@@ -1,7 +1,7 @@
 """Nested dicts of tensors and plain values as safetensors bytes, and back.
 
-Each tensor lies under a path name; everything else is JSON in the metadata. Equal content gives equal bytes, and a
-checksum covers all of them. The bytes may come from anybody: `decode` runs no code and allocates no more than they hold.
+Each tensor lies under a path name; everything else is JSON in the metadata. Equal content gives equal bytes. A checksum
+covers all of them. They may come from anybody: `decode` runs no code and allocates no more than they hold.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def decode(file: BinaryIO) -> dict[str, Any]:
 
 def _bytes(x: Tensor) -> Any:
     """Return the memory of a contiguous CPU tensor."""
-    return memoryview(x.reshape(-1).view(torch.uint8).numpy())
+    return x.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _separate(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -149,7 +149,7 @@ def _whole(text: str) -> int:
 
 
 def _layout(entries: dict[str, Any], size: int) -> Iterator[tuple[str, torch.dtype, list[int]]]:
-    """Check that the tensors of a header fill `size` bytes without gaps, then yield name, dtype, shape in their order."""
+    """Check that the tensors of a header fill `size` bytes without gaps; yield name, dtype and shape in order."""
     end, layout = 0, []
     for name, entry in entries.items():
         dtype, shape, offsets = DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]

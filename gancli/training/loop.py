@@ -83,7 +83,7 @@ class Trainer:
             for name, optimizer in self.optimizers.items()
         }
         self.ema, self.graphs = ema(objective.G), graphs
-        if batches.ahead > 0:
+        if batches.prefetch_count > 0:
             self.use_device_scalars()
         if sync_bn and ranks.world_size() > 1 and device.type == "cuda" and not objective.double_backward:
             synchronise_batch_norm(self.networks.values())
@@ -273,7 +273,7 @@ class Trainer:
             network.load_state_dict(state["networks"][name])
             self._load_optimizer_state(name, state["optimizers"][name])
         self.ema.network.load_state_dict(state["ema"])
-        if self.batches.ahead > 0:
+        if self.batches.prefetch_count > 0:
             self.use_device_scalars()
         if self.graphs:
             self.graphs.reset()

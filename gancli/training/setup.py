@@ -85,7 +85,7 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
     batches = BatchLoader(
         *(data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
         *(ranks.rank(), ranks.world_size()),
-        ahead=PREFETCHED if device.type == "cuda" else 0,
+        prefetch=PREFETCHED if device.type == "cuda" else 0,
     )
     optimizers = {network: build(optimizer) for network, optimizer in cfg.model.optimizers.items()}
     beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None

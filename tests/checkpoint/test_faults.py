@@ -28,7 +28,7 @@ def content(step: int) -> dict[str, Any]:
 
 
 class File:
-    """A file whose writes are told of."""
+    """A file that reports its writes."""
 
     def __init__(self, file: Any, tell: Callable[[str], None]):
         self.file, self.tell = file, tell
@@ -72,7 +72,10 @@ class Faults:
 
 def save(folder: Path, step: int) -> None:
     checkpoint.write(
-        folder / "last.safetensors", content(step), previous="previous.safetensors", kept=f"step-{step:07d}.safetensors"
+        folder / "last.safetensors",
+        content(step),
+        previous="previous.safetensors",
+        numbered=f"step-{step:07d}.safetensors",
     )
 
 
@@ -136,7 +139,7 @@ def test_short_writes_are_gone_on_with(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="sets a limit in a child process")
-@pytest.mark.parametrize("limit", [0, 1, 500, 2000])
+@pytest.mark.parametrize("limit", [0, 1, 500])
 def test_a_file_that_may_not_grow_is_a_sentence(limit, tmp_path):
     """The system's own: a short write, then an error."""
     import resource
@@ -168,7 +171,7 @@ def test_killed_at_whichever_call_a_whole_checkpoint_is_there(tmp_path):
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
         assert good(folder) in (1, 2), at
-        partials += len([*folder.glob(".*.partial")])
+        partials += len([*folder.glob(".*.partial*")])
         found = checkpoint.newest(folder)
         assert found and found[2] == ""
         kept = CheckpointManager(folder, 1, 0, 1, 0)
@@ -269,7 +272,7 @@ def test_what_takes_long_is_written_beside_the_training_from_a_copy(tmp_path, mo
     kept.wait()
     assert checkpoint.read(tmp_path / "last.safetensors")["networks"]["G"]["state"]["w"].unique().tolist() == [1.0]
     assert "step 1 saved in" in lines[-1] and "beside the training" in lines[-1]
-    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    monkeypatch.setattr(checkpoint, "encode", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     kept.save(content(2), 2, 0.0)
     with pytest.raises(ValueError, match="could not be written"):
         kept.wait()

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import gancli
 from gancli import images
+from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
+from gancli.data.by_name import load_by_name
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
-from gancli.data.named import named
 from gancli.inference.generator import Generator, noise
 from gancli.inference.latents import class_direction, first_layer_directions
 from gancli.networks import dcgan, mlp, r3gan, resnet
@@ -142,7 +143,7 @@ def test_an_encoder_finds_classes_that_the_model_was_not_told_of(checkpoints, ga
     made = [np.load(f"{i}.npz")["images"] for i in (0, 1)]
     assert np.array_equal(*made) and len(made[0]) == 3
     G = gancli.load(checkpoints["aegan"])
-    way = class_direction(G, named("synthetic", 16, 3), 0, 3)
+    way = class_direction(G, load_by_name("synthetic", 16, 3), 0, 3)
     by_hand = G.generate(noise(range(1), G.z_dim, 0) + torch.tensor([[-2.0], [0.0], [2.0]]) * way, torch.zeros(3, 0))
     assert alike(made[0], images.to_array(by_hand))
     for name in ("cat", "dog"):
@@ -176,9 +177,9 @@ def test_a_row_a_direction_and_never_over_another(checkpoints, gan):
 
 
 def test_from_a_foreign_checkpoint_no_more_than_a_name_is_taken(checkpoints, gan, tmp_path):
-    content = torch.load(checkpoints["aegan"], weights_only=True)
+    content = checkpoint.read(checkpoints["aegan"])
     content["config"]["data"] |= {"name": "../data/digits", "source": {"_target_": "os.getcwd"}}
-    torch.save(content, "bad.safetensors")
+    checkpoint.write(Path("bad.safetensors"), content)
     code, out, error = gan("edit", "ckpt=bad.safetensors", "classes=[0,1]")
     assert code == 1 and not out and "was trained on is not here; type data=mnist" in error
 

@@ -85,7 +85,7 @@ def test_a_way_goes_through_pictures_and_codes_from_the_first_to_the_last(checkp
     with Image.open("way.png") as picture:
         assert picture.size == (4 * 50 - 2, 2 * 50 - 2)  # a row from each to the next
     for i, image in enumerate(ends[:2]):
-        images.to_picture(image).save(f"{i}.png")
+        images.to_pil(image).save(f"{i}.png")
     code, _, error = gan("sample", *words, "images=[0.png,1.png]", "classes=[2]", "out=pictures.npz")
     assert code == 0, error
     found = np.load("pictures.npz")["images"]

@@ -193,18 +193,3 @@ def test_data_lie_on_a_device_with_room_for_them(data, monkeypatch):
     assert mapped.to(CPU) is mapped, "what is mapped stays in its file"
     monkeypatch.setattr(image_set, "free_memory", lambda device: 4 * 100)
     assert mapped.to(device) is mapped and data.to(device) is data
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("kind", STREAMED)
-def test_a_gpu_without_room_has_the_same_batches(kind, monkeypatch):
-    (data, classes), device = STREAMED[kind], torch.device("cuda")
-    resident = BatchLoader(data, 4, classes, True, 5, device, ahead=3)
-    monkeypatch.setattr(image_set, "free_memory", lambda device: 0.0)
-    streamed = BatchLoader(replace(data, mapped=True), 4, classes, True, 5, device, ahead=3)
-    assert streamed.streamed and not resident.streamed
-    for n in range(0, 20, 2):
-        for batches in (resident, streamed):
-            batches.prefetch(n, 2)
-        for _ in range(2):
-            assert_equal(streamed.next_batch(), resident.next_batch())

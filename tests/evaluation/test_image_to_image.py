@@ -70,7 +70,7 @@ def test_pix2pix_is_measured_beside_what_there_is_without_it(gan, trained):
     with torch.no_grad():
         ours = network(c[:, :0, 0, 0], c)
     assert found["mean"]["ours"]["psnr"] == pytest.approx(rgb_psnr(ours, x).mean().item(), rel=1e-4)
-    assert found["mean"]["naive"]["psnr"] == pytest.approx(rgb_psnr(task.naive(c), x).mean().item())
+    assert found["mean"]["naive"]["psnr"] == pytest.approx(rgb_psnr(task.baseline(c), x).mean().item())
     assert found["protocol"]["task"].startswith("Colorize(channels=1") and found["protocol"]["task"] in out
     gain = found["mean"]["ours"]["psnr"] - found["mean"]["naive"]["psnr"]
     assert float(out.splitlines()[1].split()[-1]) == pytest.approx(gain, abs=0.006)
@@ -139,7 +139,7 @@ def test_cyclegan_has_counterparts_where_the_data_bring_pairs(gan, trained, tmp_
     assert "mean" not in found and (found["protocol"]["n"], found["protocol"]["sources"]) == (8, 9)
     side_by_side("pairs")
     found, out = scores(gan, run, "data=pairs/", "out=side.png")
-    assert set(found) == {"protocol", "mean", "cycle_error"} and "Given(" in out
+    assert set(found) == {"protocol", "mean", "cycle_error"} and "GivenSources(" in out
     assert found["mean"]["naive"]["psnr"] == pytest.approx(20 * np.log10(255 / 90), abs=0.01)
     code, _, err = gan("evaluate", run, "data=digits")
     assert code == 1 and "goes between two sets of images, but data=digits is one set" in err

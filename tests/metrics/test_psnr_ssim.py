@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from gancli.images import to_float
+from gancli.images import enlarge, to_float
 from gancli.metrics.psnr_ssim import BINS, fidelity, luma, psnr, shaved, spectrum, ssim
-from gancli.networks.sr import enlarged
 
 
 def picture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -125,7 +124,7 @@ def test_bicubic_reads_what_the_literature_has(name, decibels, similarity):
     for high in sorted(folder.glob("*_HR.png")):
         pair = [torch.from_numpy(np.array(Image.open(p))) for p in (high, Path(str(high).replace("_HR", "_LR")))]
         real, low = (to_float(t.reshape(*t.shape[:2], -1).permute(2, 0, 1)[None]) for t in pair)
-        made = enlarged(low, 4)
+        made = enlarge(low, 4)
         found.append(fidelity(made, real[:, :, : made.shape[2], : made.shape[3]], 4))
     for key, expected, tolerance in (("psnr", decibels, 0.06), ("ssim", similarity, 0.005)):
         assert sum(values[key] for values in found) / len(found) == pytest.approx(expected, abs=tolerance), key

@@ -8,7 +8,8 @@ from helpers import config, start
 from torch import nn
 
 import gancli
-from gancli.networks.sr import Compact, Discriminator, PatchDiscriminator, SRResNet, enlarged
+from gancli.images import enlarge
+from gancli.networks.sr import Compact, Discriminator, PatchDiscriminator, SRResNet
 from gancli.transforms.degradation import Degradation
 
 NETWORKS = [(Compact, {"depth": 3}), (SRResNet, {"depth": 2})]
@@ -67,7 +68,7 @@ def test_the_untrained_compact_network_is_bicubic():
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
     for scale in (2, 3, 4):
         made = run_network(Compact(scale=scale), x)
-        assert torch.equal(made, enlarged(x, scale))
+        assert torch.equal(made, enlarge(x, scale))
         theirs = np.asarray(picture.resize((12 * scale, 9 * scale), Image.Resampling.BICUBIC)).astype(float)
         ours = ((made[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).detach().numpy()
         assert abs(ours - theirs).max() <= 1
@@ -132,7 +133,7 @@ def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):
     z, c, x = run.preview.inputs
     shown = run.trainer.objective.preview(run.trainer.ema.network, z, c, x)
     assert shown.shape == (len(x), 3, 16, 48)
-    assert torch.equal(shown[..., :16], enlarged(c, 4)) and torch.equal(shown[..., 32:], x)
+    assert torch.equal(shown[..., :16], enlarge(c, 4)) and torch.equal(shown[..., 32:], x)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class RepeatedCalls(CudaGraphs):
 def trainer(tmp_path: Any, *words: str, graphs: CudaGraphs | None = None) -> Any:
     """Return a trainer that keeps its scalars in tensors, as on a GPU."""
     result = start(tmp_path / "run", "dcgan", "trainer.steps=60", "data.flip=true", *words).trainer
-    result.batches.ahead = 7
+    result.batches.prefetch_count = 7
     result.use_device_scalars()
     result.graphs = graphs
     return result

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gancli.images import to_array, to_float, to_picture, to_uint8
+from gancli.images import to_array, to_float, to_pil, to_uint8
 from gancli.transforms.degradation import Degradation, blurred
 
 
@@ -51,7 +51,7 @@ def test_bicubic_is_pillows(scale, channels):
     x, size = pictures(4, channels), (48 // scale, 48 // scale)
     y = levels(bicubic(x, scale)).round().numpy()
     for ours, image in zip(y, to_array(x)):
-        theirs = np.asarray(to_picture(image).resize(size, Image.Resampling.BICUBIC)).reshape(*size, channels)
+        theirs = np.asarray(to_pil(image).resize(size, Image.Resampling.BICUBIC)).reshape(*size, channels)
         assert abs(ours - theirs.transpose(2, 0, 1)).max() <= 1  # it rounds once more, between rows and columns
         for channel, plane in zip(ours, image.transpose(2, 0, 1)):
             exact = Image.fromarray(plane.astype(np.float32)).resize(
@@ -144,7 +144,7 @@ def test_jpeg_is_that_of_a_drawn_quality(channels, lowest, qualities):
     for image in small:
         for quality, made in files.items():
             file = io.BytesIO()
-            to_picture(image).save(file, "JPEG", quality=quality)
+            to_pil(image).save(file, "JPEG", quality=quality)
             made.append(np.asarray(Image.open(file)).reshape(image.shape))
     hits = np.array([(np.array(made) == seen).reshape(32, -1).all(1) for made in files.values()])
     assert hits.any(0).all() and hits.any(1).all()  # each image has one of these qualities, and each is drawn

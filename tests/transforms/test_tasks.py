@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gancli.config import build, choices, header, keys, register_resolvers
-from gancli.images import to_array, to_float, to_uint8
+from gancli.images import enlarge, to_array, to_float, to_uint8
 from gancli.metrics.psnr_ssim import fidelity
-from gancli.networks.sr import enlarged
 from gancli.transforms.degradation import Degradation
-from gancli.transforms.tasks import Colorize, Deblur, Denoise, Edges, Given, Inpaint, Task
+from gancli.transforms.tasks import Colorize, Deblur, Denoise, Edges, GivenSources, Inpaint, Task
 
 KINDS = ["centre", "box", "free", "mixed"]
 TASKS = {
@@ -72,7 +71,7 @@ def test_colorize_gives_pillows_grey():
     assert eight_bits(c) and np.array_equal(to_uint8(c)[:, 0].numpy(), theirs)
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     assert (levels(c) - (weights * levels(x)).sum(1, keepdim=True)).abs().max() < 0.51
-    assert torch.equal(TASKS["colorize"].naive(c), c.repeat(1, 3, 1, 1))
+    assert torch.equal(TASKS["colorize"].baseline(c), c.repeat(1, 3, 1, 1))
 
 
 def test_denoise_has_noise_of_its_sigma():
@@ -83,7 +82,7 @@ def test_denoise_has_noise_of_its_sigma():
         assert abs(noise.flatten(1).std(1) / sigma - 1).max() < 0.05  # in every image
         assert abs((noise.abs() < sigma).float().mean() - 0.683) < 0.03  # a normal one's share, in whole levels
     c = TASKS["denoise"](pictures())
-    assert torch.equal(TASKS["denoise"].naive(c), c)
+    assert torch.equal(TASKS["denoise"].baseline(c), c)
     assert Denoise(25)(torch.ones(1, 1, 32, 32)).max() == 1  # clipped as a file would be
 
 
@@ -94,7 +93,7 @@ def test_deblur_is_blurred_by_scipys_gaussian():
     ]
     c = task(x)
     assert eight_bits(c) and abs(levels(c).numpy() - np.array(expected)).max() < 0.51
-    assert torch.equal(task.naive(c), c)
+    assert torch.equal(task.baseline(c), c)
 
 
 def test_edges_are_the_gradient_by_sobel():
@@ -103,7 +102,7 @@ def test_edges_are_the_gradient_by_sobel():
     expected = np.stack([np.hypot(*(sobel(p, axis, mode="nearest") for axis in (0, 1))) for p in grey]) / 4
     c = task(x)
     assert eight_bits(c) and abs(levels(c)[:, 0].numpy() - expected.clip(0, 255)).max() < 0.51
-    assert torch.equal(Edges(target_channels=1).naive(c), c) and torch.equal(task.naive(c), c.repeat(1, 3, 1, 1))
+    assert torch.equal(Edges(target_channels=1).baseline(c), c) and torch.equal(task.baseline(c), c.repeat(1, 3, 1, 1))
 
 
 def test_a_full_step_is_white_and_a_plain_is_black():
@@ -205,7 +204,7 @@ def test_what_is_not_random_draws_nothing(name):
 def test_nothing_waits_for_the_device(task):
     # On meta there is nothing to read, so a step that reads a value would fail.
     x = torch.empty(2, 3, 16, 16, device="meta")
-    assert task.naive(task(x)).shape == x.shape
+    assert task.baseline(task(x)).shape == x.shape
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -231,7 +230,7 @@ def by_hand(made: Tensor, real: Tensor) -> list[float]:
 def test_psnr_is_the_mean_of_the_images_over_all_channels(task):
     x = pictures()
     c = task(x)
-    naive = task.naive(c)
+    naive = task.baseline(c)
     assert naive.shape == x.shape and naive.abs().max() <= 1
     assert task.compare(naive, x, c)["psnr"] == pytest.approx(np.mean(by_hand(naive, x)))
 
@@ -249,7 +248,7 @@ def test_psnr_of_a_known_error():
 def test_a_hole_is_filled_with_the_mean_of_what_is_known():
     x, task = pictures(), Inpaint("box")
     c = task(x)
-    naive = task.naive(c)
+    naive = task.baseline(c)
     for image, filled, hole in zip(x, naive, c[:, -1] == 1):
         assert torch.equal(filled[:, ~hole], image[:, ~hole])
         colour = image[:, ~hole].mean(1, keepdim=True)
@@ -272,11 +271,11 @@ def test_hole_psnr_is_of_the_hole_alone():
 
 def test_the_pairs_of_the_data_are_given_as_they_are():
     x, c = pictures(), pictures(channels=1)
-    task = Given(channels=1)
-    assert task.condition(x, c) is c and torch.equal(task.naive(c), c.repeat(1, 3, 1, 1))
-    colour = Given(channels=3, target_channels=1)
-    assert torch.equal(colour.naive(x), Colorize()(x)) and torch.equal(Given(channels=3).naive(x), x)
-    assert task.compare(task.naive(c), x, c)["psnr"] == pytest.approx(np.mean(by_hand(c.repeat(1, 3, 1, 1), x)))
+    task = GivenSources(channels=1)
+    assert task.condition(x, c) is c and torch.equal(task.baseline(c), c.repeat(1, 3, 1, 1))
+    colour = GivenSources(channels=3, target_channels=1)
+    assert torch.equal(colour.baseline(x), Colorize()(x)) and torch.equal(GivenSources(channels=3).baseline(x), x)
+    assert task.compare(task.baseline(c), x, c)["psnr"] == pytest.approx(np.mean(by_hand(c.repeat(1, 3, 1, 1), x)))
 
 
 def test_other_tasks_make_c_of_x_whatever_was_drawn():
@@ -288,8 +287,8 @@ def test_super_resolution_is_a_task():
     x, task = pictures(), Degradation(4)
     assert isinstance(task, Task) and not task.masked
     c = task.condition(x, torch.zeros(8, 0))
-    assert torch.equal(c, task(x)) and torch.equal(task.naive(c), enlarged(c, 4))
-    made = enlarged(c, 4)
+    assert torch.equal(c, task(x)) and torch.equal(task.baseline(c), enlarge(c, 4))
+    made = enlarge(c, 4)
     assert task.compare(made, x, c) == {"psnr": fidelity(made, x, 4)["psnr"]}
 
 
@@ -299,10 +298,10 @@ def test_super_resolution_is_a_task():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Given(channels=0), r"these bring none; type data=pairs .* task=colorize"),
-        (lambda: Given(channels=3).condition(pictures(), torch.zeros(8, 0)), "these bring none; type data=pairs"),
-        (lambda: Given(channels=3).condition(pictures(), pictures(channels=1)), r"1 channels, .*source_channels=1$"),
-        (lambda: Given(channels=3)(pictures()), "of an image alone nothing is known"),
+        (lambda: GivenSources(channels=0), r"these bring none; type data=pairs .* task=colorize"),
+        (lambda: GivenSources(channels=3).condition(pictures(), torch.zeros(8, 0)), "these bring none; type data=pairs"),
+        (lambda: GivenSources(channels=3).condition(pictures(), pictures(channels=1)), r"1 channels, .*source_channels=1$"),
+        (lambda: GivenSources(channels=3)(pictures()), "of an image alone nothing is known"),
         (lambda: Colorize()(pictures(channels=1)), r"grey images have no colours .* data\.channels=3"),
         (lambda: Denoise(channels=1)(pictures()), r"has 3, but model\.task\.channels=1; leave it out"),
         (lambda: Inpaint("box", channels=3)(pictures()), r"has 4, but model\.task\.channels=3"),
@@ -344,7 +343,7 @@ def test_every_config_says_what_it_is_and_builds(name, channels):
     if name == "colorize" and channels == 1:
         return  # it says so, above
     c = task.condition(x, c)
-    assert c.shape[1] == cfg.model.task.channels and task.naive(c).shape == x.shape
+    assert c.shape[1] == cfg.model.task.channels and task.baseline(c).shape == x.shape
     assert isinstance(task, Inpaint) == task.masked == cfg.model.task.masked
 
 

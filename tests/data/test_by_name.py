@@ -8,24 +8,24 @@ import torch
 from PIL import Image
 
 from gancli.data.builtin import digits
-from gancli.data.named import named
+from gancli.data.by_name import load_by_name
 
 
 def test_a_name_gives_that_data_as_its_own_yaml_says():
-    data = named("digits", None, None)
+    data = load_by_name("digits", None, None)
     assert (len(data), data.size, data.channels, data.classes) == (297, 16, 1, 10)
     assert torch.equal(data.images, digits(16, 1, "test").images)
-    assert len(named("digits", 16, 1, split="train")) == 1500
-    shapes = named("synthetic", 12, 1)
+    assert len(load_by_name("digits", 16, 1, split="train")) == 1500
+    shapes = load_by_name("synthetic", 12, 1)
     assert (len(shapes), shapes.size, shapes.channels) == (10_000, 12, 1)
     assert shapes.class_names == ["circle", "square", "triangle", "cross"]
 
 
 @pytest.mark.data
 def test_size_and_channels_hold_also_where_the_source_takes_one_alone():
-    data = named("stacked_mnist", 14, 1)
+    data = load_by_name("stacked_mnist", 14, 1)
     assert tuple(data.images.shape[1:]) == (1, 14, 14)
-    colour = named("mnist", 32, 3)
+    colour = load_by_name("mnist", 32, 3)
     assert len(colour) == 10_000 and tuple(colour.images.shape[1:]) == (3, 32, 32)
 
 
@@ -33,7 +33,7 @@ def test_a_folder_of_pictures(tmp_path: Path):
     for name in ("cat", "dog"):
         (tmp_path / "a (b)" / name).mkdir(parents=True)
         Image.new("L", (9, 12), 200).save(tmp_path / "a (b)" / name / "1.png")
-    data = named(f"{tmp_path}/a (b)/", 8, 1)
+    data = load_by_name(f"{tmp_path}/a (b)/", 8, 1)
     assert data.class_names == ["cat", "dog"] and tuple(data.images.shape) == (2, 1, 8, 8)
     assert np.array_equal(data.images.unique(), [200])
 
@@ -42,7 +42,7 @@ def test_a_name_goes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     Path("digits").mkdir()
     Image.new("L", (8, 8)).save("digits/0.png")
-    assert len(named("digits", 16, 1)) == 297 and len(named("./digits", 16, 1)) == 1
+    assert len(load_by_name("digits", 16, 1)) == 297 and len(load_by_name("./digits", 16, 1)) == 1
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_a_name_goes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: p
 )
 def test_what_is_no_data_gets_one_sentence(word, said):
     with pytest.raises(ValueError, match=r"^there is|^data=") as error:
-        named(word, 16, 1)
+        load_by_name(word, 16, 1)
     assert said in str(error.value)

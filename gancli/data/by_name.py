@@ -1,0 +1,39 @@
+"""A data set by the name that a person types for it outside training."""
+
+from pathlib import Path
+from typing import Any
+
+from gancli.config import CONFIGS, build, choices, nearest, register_resolvers
+from gancli.data.dataset import ImageDataset
+from gancli.data.folder import folder
+
+
+def load_by_name(name: str, size: int | None, channels: int | None, split: str = "test") -> ImageDataset:
+    """Return the data set `name`, resized to `size` pixels a side and `channels`; None leaves either as it is.
+
+    Args:
+        name: a file of configs/data, with that file's own settings, or a folder of images, read as data=folder does.
+        split: train or test, where the data set has splits.
+
+    Raises:
+        ValueError: where there is no such data.
+    """
+    known = choices("data")
+    if name not in known:
+        if not name or not Path(name).expanduser().is_dir():
+            raise ValueError(
+                f"data={name} does not exist{nearest(name, known)}; choose one of {', '.join(known)}, or type a folder"
+            )
+        return folder(name, size or 32, channels or 3)
+
+    from omegaconf import OmegaConf
+
+    register_resolvers()
+    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    if "path" in data:
+        raise ValueError(f"data={name} stands for your own data, not for its folder; type data=DIR, a folder of images")
+    for key, value in {"size": size, "channels": channels, "split": split}.items():
+        if key in data and value is not None:
+            data[key] = value
+    dataset: ImageDataset = build(OmegaConf.create({"data": data}).data.source)
+    return dataset.resized(size, channels)  # where the source does not take both
