@@ -35,7 +35,7 @@ def digits(size: int | None = None, channels: int | None = None, split: str = "t
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28x28 grey.
 
-    Read from root/mnist.npz or torchvision's root/MNIST/; downloaded to the latter where both are missing.
+    Read from root/mnist.npz or torchvision's root/MNIST/; downloaded where both are missing.
     """
     return _load("mnist", "MNIST", "MNIST", DIGITS, root, split).resized(size, channels)
 
@@ -45,7 +45,7 @@ def fashion_mnist(
 ) -> ImageDataset:
     """Load Fashion-MNIST: 60,000 photographs of clothes to train on and 10,000 to test on, 28x28 grey.
 
-    Read from root/fashion_mnist.npz or torchvision's root/FashionMNIST/; downloaded to the latter where both are missing.
+    Read from root/fashion_mnist.npz or torchvision's root/FashionMNIST/; downloaded where both are missing.
     """
     return _load("fashion_mnist", "FashionMNIST", "FashionMNIST", FASHION, root, split).resized(size, channels)
 
@@ -53,7 +53,7 @@ def fashion_mnist(
 def cifar10(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load CIFAR-10: 50,000 photographs of 10 classes to train on and 10,000 to test on, 32x32 colour.
 
-    Read from root/cifar10.npz or torchvision's root/cifar-10-batches-py/; downloaded to the latter where both are missing.
+    Read from root/cifar10.npz or torchvision's root/cifar-10-batches-py/; downloaded where both are missing.
     """
     return _load("cifar10", "CIFAR10", "cifar-10-batches-py", CIFAR10, root, split).resized(size, channels)
 
