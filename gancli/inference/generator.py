@@ -89,7 +89,7 @@ class Generator:
         return torch.cat([images for images, _ in self.blocks(n, seed, classes)])
 
     def interpolate(self, n: int, frames: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
-        """Return images (n * frames, C, H, W) from each of images 0 to n - 1 of a seed to the next, and back to the first.
+        """Return images (n * frames, C, H, W) from each of the images 0 to n - 1 of a seed to the next, and back again.
 
         Args:
             frames: images from each to the next, the first included and the last not. Classes are interpolated too.
