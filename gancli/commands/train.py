@@ -33,7 +33,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
         with deterministic(cfg.deterministic), lock:
             run = TrainingRun(cfg, folder, overrides, quiet=bool(job))
-            run.warnings += [lock.remark] if isinstance(lock, RunLock) and lock.remark else []
+            run.warnings += [lock.warning] if isinstance(lock, RunLock) and lock.warning else []
             score = run.train()
     except BaseException as error:
         failure = _with_advice(error, run)

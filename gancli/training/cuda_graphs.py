@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from gancli.runtime import ranks
+from gancli.runtime.text import one_line
 
 T = TypeVar("T")
 WARM_UP = 3  # steps of a phase before it is captured: libraries initialise, optimizers allocate their state
@@ -76,7 +77,7 @@ class CudaGraphs:
                     seed()
                     return self(phase, run, seed)
                 except RuntimeError as error:  # such as an operation that waits for the host; nothing was computed
-                    self.failure = str(error).strip().splitlines()[0]
+                    self.failure = one_line(error, 200)
                     seed()
         self.eager_steps[phase] += 1
         with self.side_stream():

@@ -10,10 +10,10 @@ from torch import nn
 
 from gancli.data.dataset import ImageDataset
 from gancli.evaluation import scores
-from gancli.evaluation.generative import Comparison, Samples
+from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
-from gancli.metrics.feature_extractors import for_images
+from gancli.metrics.feature_extractors import default_extractor
 from gancli.training.preview import sources_of
 
 SEED = 0  # of generated and real images: the same for every run, whatever its own seed
@@ -71,14 +71,14 @@ class Evaluation:
 
     def _prepare_comparison(self, real: EvaluationSet, metrics: Sequence[str], device: torch.device) -> None:
         """Choose the deciding metric and compute the features of the real images."""
-        self.metric = next(iter(metrics or [scores.called("fd", for_images(self.data.channels))]))
+        self.metric = next(iter(metrics or [scores.score_name("fd", default_extractor(self.data.channels))]))
         if self.metric in scores.NETWORKS:
-            self.metric = scores.called("fd", self.metric)
+            self.metric = scores.score_name("fd", self.metric)
         self.comparison = Comparison(real, metrics or [self.metric], device, seed=SEED)
-        network, distance = scores.MEANINGS[self.metric]
-        features = next(extractor.dim for extractor in self.comparison.networks if extractor.name == network)
+        network, distance = scores.SCORES[self.metric]
+        features = next(extractor.dim for extractor in self.comparison.extractors if extractor.name == network)
         if distance == "fd" and min(self.n, real.count) <= features:
-            replacement = scores.called("kd", network)
+            replacement = scores.score_name("kd", network)
             self.warning = (
                 f"{self.metric} needs more images than its {features:,} features, but there are {real.count:,}; "
                 f"{replacement} takes its place"
@@ -89,13 +89,13 @@ class Evaluation:
 
     def _describe_protocol(self, G: nn.Module) -> None:
         assert self.comparison
-        self.names = [scores.called(m, net) for net, metrics in self.comparison.wanted.items() for m in metrics]
+        self.names = [scores.score_name(m, net) for net, metrics in self.comparison.metrics_of.items() for m in metrics]
         self.names += [] if self.metric in self.names else [self.metric]
         named = {key: value for key, value in self.real.protocol.items() if key != "n"}
         self.protocol = {"averaged": True, **named, **self.comparison.protocol(self._samples(G))}
 
-    def _samples(self, G: nn.Module) -> Samples:
-        return Samples(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
+    def _samples(self, G: nn.Module) -> GeneratedImages:
+        return GeneratedImages(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
 
     def __call__(self, G: nn.Module) -> dict[str, float]:
         """Return the scores of G, the average in eval mode, by name; `metric` is among them, if only as nan."""

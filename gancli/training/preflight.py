@@ -1,7 +1,6 @@
 """Before a long run, everything that it will do, once and at full size: what cannot work fails in the first seconds."""
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.hardware import is_out_of_memory, peak_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
@@ -119,17 +118,6 @@ def phases(trainer: Trainer) -> dict[float, float]:
         start = first.setdefault(phase, progress)
         fractions[start] = fractions.get(start, 0.0) + 1 / POINTS
     return fractions
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the largest number of bytes in use so far on the GPU, else by this process; 0 where it is unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_bytes(n: float) -> str:

@@ -135,7 +135,7 @@ def test_rollback_goes_on_from_the_last_good_checkpoint_at_half_the_rate(at, tmp
     assert content["optimizers"]["G"]["param_groups"][0]["lr"] == rate / 2
     assert all(torch.isfinite(v).all() for v in content["ema"].values())
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert re.search("at step .* G/adversarial is not a finite number", log) and "half the rate (1 of 3)" in log
+    assert re.search("at step .* G/adversarial is not a finite number", log) and "half the learning rate (1 of 3)" in log
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if "D/adversarial" in row]
     assert steps == [2, 4, 6]  # what was undone is told once
@@ -193,10 +193,10 @@ def test_the_run_says_that_d_has_won_and_what_it_advises_helps(tmp_path):
 
     plain = run("plain")
     events = told(plain)
-    assert [(kind, finding) for kind, _, finding in events] == [("warning", "d_won")]
-    assert "warning: D has won: for 500 steps" in (plain / "log.txt").read_text()
+    assert [(kind, finding) for kind, _, finding in events] == [("warning", "d_winning")]
+    assert "warning: D is winning: almost no mistakes in the last 500 steps" in (plain / "log.txt").read_text()
     page = (plain / "index.html").read_text()
-    assert "D has won" in page and "model/penalty=r1" in page
+    assert "D is winning" in page and "model/penalty=r1" in page
     assert told(run("remedied", "model/penalty=r1", "model.penalty.weight=10")) == []
     # A resumed run tells what an uninterrupted one does, once.
     run("parts", "trainer.steps=400")
