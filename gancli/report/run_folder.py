@@ -25,7 +25,6 @@ STATUS = {
     "failed": "failed",
     "finished": "finished",
 }
-CHECKPOINTS = ("*.safetensors", "*.pt")  # file names in checkpoints/
 
 # Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
 SOURCES = ("evaluate", "training", "quick")
@@ -131,7 +130,7 @@ class Run:
 
     @property
     def has_checkpoint(self) -> bool:
-        return any(file for pattern in CHECKPOINTS for file in (self.folder / "checkpoints").glob(pattern))
+        return any((self.folder / "checkpoints").glob("[!.]*.safetensors"))
 
     @property
     def last_step(self) -> float | None:
@@ -173,7 +172,7 @@ class Run:
         """The newest score of each protocol. A score of gan evaluate replaces one that the training wrote."""
         found: dict[str, Score] = {}
         for line in self.evaluations:
-            metrics, protocol = line.get("figures"), line.get("protocol")
+            metrics, protocol = line.get("metrics"), line.get("protocol")
             if isinstance(metrics, dict) and isinstance(protocol, dict):
                 values = {one_line(k): _finite(v) for k, v in metrics.items() if v is None or is_number(v)}
                 score = Score(protocol, values, _finite(line.get("step")), "evaluate")

@@ -58,7 +58,7 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     for model in ("cgan_mlp", "mlp", "vae_mlp"):
         assert cli.main(["train", *TINY, f"model={model}", f"run.dir={folder / model}", "trainer.steps=2"]) == 0
-    return {model: folder / model / "checkpoints" / "last.pt" for model in ("cgan_mlp", "mlp", "vae_mlp")}
+    return {model: folder / model / "checkpoints" / "last.safetensors" for model in ("cgan_mlp", "mlp", "vae_mlp")}
 
 
 @pytest.fixture
@@ -240,4 +240,4 @@ def test_a_model_that_takes_no_noise_is_refused(gan, pictures):
     assert gan("train", "model=sr_compact", "data=synthetic", "data.size=16", *small, "run.dir=r")[0] == 0
     for words in (["project", f"{pictures}/0.png"], ["edit", f"{pictures}/0.png"], ["edit"]):
         code, out, error = gan(*words, "ckpt=r")
-        assert code == 1 and not out and "makes images of images and none of noise" in error
+        assert code == 1 and not out and "does not sample from noise" in error
