@@ -126,3 +126,18 @@ def soft_images(n: int = 8, channels: int = 3, side: int = 24) -> torch.Tensor:
     clouds = torch.randn(n, channels, 6, 6, generator=generator)
     clouds = torch.nn.functional.interpolate(clouds, (side, side), mode="bicubic")
     return to_float(to_uint8(0.4 * clouds + 0.1 * torch.randn(n, channels, side, side, generator=generator)))
+
+
+def npz_arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
+    """Return arrays of a data set in one npz file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    x = {f"x_{split}": rng.integers(0, 256, (n, h, h, c), dtype=np.uint8) for split in ("train", "test")}
+    return {**x, "y_train": labels, "y_test": labels[::-1].copy()}
+
+
+def npz_archive(path: Path, **changed: object) -> Path:
+    """Write an npz of `npz_arrays` with some replaced, or left out where None."""
+    content = {key: value for key, value in {**npz_arrays(), **changed}.items() if value is not None}
+    np.savez(path, **content)  # type: ignore[arg-type]
+    return path
