@@ -64,7 +64,7 @@ class BaselineLoop(TimedLoop):
         self.images = self.batch * objective.n_critic
 
     def steps(self) -> Generator[None, None, None]:
-        """Run steps; closing also ends the loader's workers, which would fill their queue during another loop's turn."""
+        """Run steps; closing ends the loader's workers, which would fill their queue during another loop's turn."""
         updates = 0
         while True:
             for x, condition in DataLoader(self.data, self.batch, shuffle=True, num_workers=2, drop_last=True):

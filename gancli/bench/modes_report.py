@@ -148,8 +148,8 @@ class ModesReport:
             f"- Seeds {', '.join(map(str, p['seeds']))}; a ± is the standard deviation over them (n - 1).",
             f"- A mode counts if a sample is classified as it (stacked) or lies within 3 sigma = {3 * SIGMA:g} of its "
             f"centre (ring, grid); it has 1/{FAIR} of its fair share from samples / modes / {FAIR} of them on.",
-            "- Reverse KL is KL(generated || data) of the modes' frequencies in nats; those of the data are uniform. In "
-            "the plane it covers the samples within 3 sigma. Real data show what a perfect generator would have.",
+            "- Reverse KL is KL(generated || data) of the modes' frequencies in nats; those of the data are uniform. "
+            "In the plane it covers the samples within 3 sigma. Real data show what a perfect generator would have.",
             "- In the plane, points spread evenly over the square find every mode, evenly. Only the fraction within 3 "
             "sigma, 7.1 % on the grid then, and the fair shares tell them from the data.",
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
