@@ -1,6 +1,5 @@
 """Test images of every mode, networks to run on them, and tiny checkpoints."""
 
-import json
 import struct
 import zlib
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, write_generator
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
 from gancli.cli import main as cli
@@ -50,7 +48,7 @@ class Checkpoints(dict[str, Path]):
     def __missing__(self, name: str) -> Path:
         run = self.folder / name
         assert cli.main(["train", *TINY, f"run.dir={run}", "trainer.steps=2", *RUNS[name]]) == 0
-        self[name] = next((run / "checkpoints").glob("last.*"))
+        self[name] = run / "checkpoints" / "last.safetensors"
         return self[name]
 
 
@@ -74,7 +72,7 @@ def save_compact(network: Compact, path: Path) -> None:
     """Save a network of `compact` as the bundled ones are."""
     config = {"_target_": "gancli.networks.sr.Compact", "channels": 3, "width": 8, "depth": 2, "scale": network.scale}
     state = {name: x.half() for name, x in network.state_dict().items()}
-    save_file(state, path, {"network": json.dumps(config)})
+    write_generator(path, config, state)
 
 
 def scene(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:

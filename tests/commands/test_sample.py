@@ -72,7 +72,7 @@ def test_without_out_no_file_is_replaced(checkpoints, gan):
 def test_a_checkpoint_alone_in_a_folder_of_any_name_is_enough(checkpoints, gan):
     folder = Path("a (b)=c, {d} ~ 猫")
     folder.mkdir()
-    ckpt = shutil.copy(checkpoints["dcgan"], folder / f"my ckpt{checkpoints['dcgan'].suffix}")
+    ckpt = shutil.copy(checkpoints["dcgan"], folder / "my ckpt.safetensors")
     for n, words in enumerate(([f"ckpt={ckpt}"], [str(ckpt)])):
         code, out, error = gan("sample", *words, "n=1", f"out={folder}/{n} (x), ü.png")
         assert code == 0 and Path(out.strip()).is_file(), error

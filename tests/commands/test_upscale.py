@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import write_generator
 from PIL import Image
 from safetensors.torch import save_file
 from scenes import compact, difference, here, save_compact, scene
@@ -70,7 +71,7 @@ def test_an_untrusted_model_runs_no_code(gan):
     torch.save({"params": Bomb()}, "model.pth")
     Path("other.safetensors").write_bytes(b"nothing")
     save_file({"x": torch.zeros(2)}, "unknown.safetensors")
-    save_file({"x": torch.zeros(2)}, "call.safetensors", {"network": '{"_target_": "os.getcwd"}'})
+    write_generator(Path("call.safetensors"), {"_target_": "os.getcwd"}, {"x": torch.zeros(2)})
     for name in ("model.pth", "other.safetensors", "unknown.safetensors", "call.safetensors", "absent.pth"):
         code, out, error = gan("upscale", "a.png", f"ckpt={name}")
         assert code == 1 and ("os.getcwd" if name == "call.safetensors" else name) in error
@@ -78,7 +79,7 @@ def test_an_untrusted_model_runs_no_code(gan):
     assert not Path("touched").exists()
 
 
-@pytest.mark.parametrize("ckpt", ["latest", "absent"])
+@pytest.mark.parametrize("ckpt", ["latest", "absent.safetensors"])
 def test_checkpoints_are_found_as_by_other_commands(gan, ckpt):
     scene(5, 5).save("a.png")
     code, _, error = gan("upscale", "a.png", f"ckpt={ckpt}")
