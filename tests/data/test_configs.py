@@ -13,7 +13,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def load(name: str):
-    return OmegaConf.create({"data": OmegaConf.load(CONFIGS / f"{name}.yaml"), "model": {"batch_size": 128}})
+    return OmegaConf.create({"data": OmegaConf.load(CONFIGS / f"{name}.yaml"), "model": {"default_batch_size": 128}})
 
 
 def test_all_are_there():

@@ -312,7 +312,7 @@ def test_sources_are_resized_and_keep_their_channels():
 @pytest.mark.parametrize("name", ["pairs", "unpaired"])
 def test_the_configs_read_folders(name, sides, tmp_path):
     cfg = OmegaConf.create(
-        {"data": OmegaConf.load(ROOT / "configs" / "data" / f"{name}.yaml"), "model": {"batch_size": 1}}
+        {"data": OmegaConf.load(ROOT / "configs" / "data" / f"{name}.yaml"), "model": {"default_batch_size": 1}}
     )
     assert cfg.data.name == name and header(f"data/{name}")
     meanings = {key.name: key.meaning for key in keys(f"data/{name}")}

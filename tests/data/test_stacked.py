@@ -68,7 +68,7 @@ def test_sentences(root, settings, sentence):
 
 def test_the_config_makes_it_and_no_network_sees_a_class(root):
     file = OmegaConf.load(CONFIGS / "data" / "stacked_mnist.yaml")
-    cfg = OmegaConf.create({"data": file, "model": {"batch_size": 16}})
+    cfg = OmegaConf.create({"data": file, "model": {"default_batch_size": 16}})
     assert (cfg.data.n, cfg.data.size, cfg.data.channels, cfg.data.classes) == (128_000, 28, 3, 0)
     cfg.data.update(root=root, n=40)
     x, c = BatchLoader(build(cfg.data.source), 16, cfg.data.classes, False, 0, torch.device("cpu"))(0)

@@ -152,7 +152,7 @@ def test_what_a_game_measures_is_of_its_data_and_no_loss(make_run: MakeRun) -> N
     measured = {
         "diversity": 0.9,
         "sliced_wasserstein": 0.1,
-        "augmented": 0.3,
+        "augment_p": 0.3,
         "evaluate_seconds": 2.0,
         "gradient_norm(G)": 1.0,
     }
