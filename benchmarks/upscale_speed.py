@@ -1,10 +1,10 @@
-"""Seconds and peak memory of `gan upscale` beside a plain forward of the same network on the whole picture.
+"""Seconds and peak memory of `gan upscale`, and of one forward of the same network over the whole image.
 
     python benchmarks/upscale_speed.py [--repeats 3] [photo.jpg]
 
-Pictures of 1280x720 and of 12 megapixels (4000x3000) are cut from photo.jpg, enlarged to them by bicubic if need be;
-without one they are noise of several sizes laid over each other. Every measurement is a process of its own, from its
-start to the written PNG; "network" is the time within it that the network alone takes. Alone on the machine, please.
+Images of 1280x720 and 4000x3000 are cropped from photo.jpg, resized by bicubic where necessary; without one they are
+noise of several scales. Every measurement is a separate process, from its start to the written PNG; "network" is the
+time that the network takes within it. Run it on an idle machine.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-# What people write: read, one forward over all of it, write.
-PLAIN = """
+# Read, one forward over the whole image, write.
+SINGLE_FORWARD = """
 import json, sys, time
 import numpy as np, torch
 from PIL import Image
-from gancli.inference.upscaler import bundled
-network = bundled("faithful", 4).eval()
+from gancli.inference.upscaler import bundled_network
+network = bundled_network("faithful", 4).eval()
 x = torch.from_numpy(np.array(Image.open(sys.argv[1]).convert("RGB"))).permute(2, 0, 1)[None] / 127.5 - 1
 began = time.perf_counter()
 with torch.no_grad():
@@ -36,24 +36,24 @@ array = ((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[0].permute(1, 2, 
 Image.fromarray(array).save(sys.argv[2], compress_level=4)
 print(json.dumps(seconds))
 """
-OURS = """
+TILED = """
 import json, sys, time
 from gancli.cli import main as cli
 from gancli.inference.upscaler import Upscaler
-spent, tiles = [], Upscaler._tile
-def timed(self, *words):
+seconds, run_tile = [], Upscaler._run_tile
+def timed(self, *args):
     began = time.perf_counter()
-    y = tiles(self, *words)
-    spent.append(time.perf_counter() - began)
+    y = run_tile(self, *args)
+    seconds.append(time.perf_counter() - began)
     return y
-Upscaler._tile = timed
+Upscaler._run_tile = timed
 code = cli.main(["upscale", sys.argv[1], f"out={sys.argv[2]}"])
-print(json.dumps(sum(spent)))
+print(json.dumps(sum(seconds)))
 sys.exit(code)
 """
 
 
-def picture(width: int, height: int, photo: str) -> Image.Image:
+def test_image(width: int, height: int, photo: str) -> Image.Image:
     if photo:
         return ImageOps.fit(Image.open(photo).convert("RGB"), (width, height), Image.Resampling.BICUBIC)
     rng, layers = np.random.default_rng(0), np.zeros((height, width, 3))
@@ -64,39 +64,39 @@ def picture(width: int, height: int, photo: str) -> Image.Image:
 
 
 def measure(code: str, source: Path, target: Path) -> tuple[float, float, float]:
-    """Seconds in all, seconds of the network, and peak memory in GB of one process."""
+    """Return total seconds, seconds of the network and peak memory in GB of one process."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", code, str(source), str(target)], stdout=subprocess.PIPE)
     assert process.stdout
-    said = process.stdout.read().decode().splitlines()
+    lines = process.stdout.read().decode().splitlines()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the process failed with {status}")
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return time.perf_counter() - began, json.loads(said[-1]), kilobytes * 1024 / 1e9
+    return time.perf_counter() - began, json.loads(lines[-1]), kilobytes * 1024 / 1e9
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photo", nargs="?", default="")
     parser.add_argument("--repeats", type=int, default=3)
-    words = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for width, height in ((1280, 720), (4000, 3000)):
             source = Path(folder) / f"{width}.png"
-            picture(width, height, words.photo).save(source)
-            made = {}
-            for name, code in (("plain forward", PLAIN), ("gan upscale", OURS)):
+            test_image(width, height, options.photo).save(source)
+            results = {}
+            for name, code in (("single forward", SINGLE_FORWARD), ("gan upscale", TILED)):
                 target = Path(folder) / f"{name.replace(' ', '-')}.png"
                 try:
                     runs = []
-                    for _ in range(words.repeats):
+                    for _ in range(options.repeats):
                         target.unlink(missing_ok=True)
                         runs.append(measure(code, source, target))
                 except SystemExit as error:
                     print(f"{width}x{height}  {name:<14} {error}", flush=True)
                     continue
-                made[name] = np.asarray(Image.open(target)) if width < 2000 else None
+                results[name] = np.asarray(Image.open(target)) if width < 2000 else None
                 seconds, network, memory = (statistics.median(column) for column in zip(*runs))
                 spread = f"{min(r[0] for r in runs):.1f} to {max(r[0] for r in runs):.1f}"
                 print(
@@ -104,9 +104,9 @@ def main() -> None:
                     f"peak {memory:.2f} GB",
                     flush=True,
                 )
-            if len(made) == 2 and all(a is not None for a in made.values()):
-                ours, plain = (a.astype(int) for a in (made["gan upscale"], made["plain forward"]))
-                print(f"{width}x{height}  largest difference {abs(ours - plain).max()} grey levels")
+            if len(results) == 2 and all(a is not None for a in results.values()):
+                tiled, single = (a.astype(int) for a in (results["gan upscale"], results["single forward"]))
+                print(f"{width}x{height}  largest difference {abs(tiled - single).max()} grey levels")
 
 
 if __name__ == "__main__":

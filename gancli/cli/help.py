@@ -19,7 +19,7 @@ def commands() -> list[str]:
 def overview() -> str:
     """Return the text of `gan --help`."""
     lines = ["gan: train generative image models from YAML configs and use them", ""]
-    lines += [f"  gan {c:<11} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
+    lines += [f"  gan {c:<12} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
     examples = """
     Begin here:
       gan train                                   digits with a DCGAN: no download, about a minute

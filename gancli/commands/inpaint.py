@@ -1,21 +1,21 @@
-"""gan inpaint: what a mask says repainted in pictures, file by file; every other pixel is what it was."""
+"""gan inpaint: images repainted where a mask is white; every other pixel keeps its exact value."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from gancli.config import nearest
 from gancli.data.image_files import EXTENSIONS
-from gancli.data.image_modes import plain
-from gancli.inference import batch as files
-from gancli.inference.inpainter import central, load_inpainter
+from gancli.data.image_modes import standardize
+from gancli.inference.batch import Batch, Item
+from gancli.inference.image_io import explain, names_file, open_image
+from gancli.inference.inpainter import centre_mask, load_inpainter
 from gancli.runtime.device import choose_device
 
 CENTRE = "centre"
-LOSSLESS = 100  # the quality of webp that loses nothing
-MaskOf = Callable[[files.Job, Image.Image], Image.Image]
+LOSSLESS = 100  # quality of webp
+ADVICE = "type mask=FILE (white is repainted), mask=DIR (with masks named as the images), or mask=centre to try it"
 
 
 def main(
@@ -30,70 +30,61 @@ def main(
     ema: bool,
     device: str,
 ) -> None:
-    """Repaint every picture that is named; prints the paths written. ValueError at the end where one failed."""
-    kind = files.form(out, format)
-    if kind == "jpg":
-        lossless = "out=x.png" if files.names_file(out) else "format=png"
-        raise ValueError(f"jpg changes all pixels, and those that are not masked are to stay; type {lossless}")
-    mask_of = masks(mask)
-    where = choose_device(device)
+    """Repaint every image that is named and print the paths written."""
+    batch = Batch("inpaint", inputs, out, "_inpainted", overwrite, skip, format, LOSSLESS)
+    if batch.format == "jpg":
+        lossless = "out=x.png" if names_file(out) else "format=png"
+        raise ValueError(f"jpg changes every pixel, also those outside the mask; type {lossless}")
+    masks = Masks(mask)
+    if batch.items:
+        inpainter = load_inpainter(ckpt, ema, choose_device(device), tile)
 
-    def begin() -> files.Make:
-        inpainter = load_inpainter(ckpt, ema, where, tile)
+        def inpaint(image: Image.Image, item: Item) -> Image.Image:
+            if batch.format == "webp" and image.mode == "I;16":
+                raise ValueError("has 16 bits and webp holds 8; type format=png")
+            return inpainter(image, masks.find(item, image.size), batch.progress)
 
-        def inpaint(job: files.Job, progress: files.Progress) -> None:
-            picture = files.read(job.source, 1, kind)
-            if kind == "webp" and picture.mode == "I;16":
-                raise ValueError("has 16 bits, of which webp holds 8; type format=png")
-            result = inpainter(picture, mask_of(job, picture), progress)
-            files.save(result, job.target, kind, LOSSLESS)
-
-        return inpaint
-
-    files.run("inpaint", "repainted", inputs, out, "_inpainted", kind, overwrite, skip, begin)
+        batch.run(inpaint)
+    batch.finish()
 
 
-def masks(mask: str) -> MaskOf:
-    """What gives the mask of every picture: the middle, one file for all, or those of a folder by name."""
-    what = "type mask=FILE (white is repainted), mask=DIR (one named as each picture), or mask=centre to try it out"
-    if not mask:
-        raise ValueError(f"no mask was given; {what}")
-    if mask == CENTRE:
-        return lambda job, picture: central(picture.size)
-    path = Path(mask).expanduser()
-    if path.is_dir():
-        return in_folder(path)
-    if not path.exists():
-        raise ValueError(f"there is no mask {mask}{nearest(mask, [CENTRE])}; {what}")
-    one = opened(path)
-    return lambda job, picture: one
+class Masks:
+    """The mask of every image: its centre, one file for all, or from a folder the file with the image's name."""
+
+    def __init__(self, mask: str):
+        self.path = Path(mask).expanduser()
+        self.files: dict[Path, list[Path]] = {}  # by folder, listed once
+        self.shared: Image.Image | None = None
+        self.centre = mask == CENTRE
+        if not mask:
+            raise ValueError(f"no mask was given; {ADVICE}")
+        if not self.centre and not self.path.exists():
+            raise ValueError(f"there is no mask {mask}{nearest(mask, [CENTRE])}; {ADVICE}")
+        if not self.centre and not self.path.is_dir():
+            self.shared = read_mask_file(self.path)
+
+    def find(self, item: Item, size: tuple[int, int]) -> Image.Image:
+        if self.centre:
+            return centre_mask(size)
+        return self.shared or read_mask_file(self.find_file(item))
+
+    def find_file(self, item: Item) -> Path:
+        """Return the mask in the image's subfolder of the masks, with its name but for the extension."""
+        folder, stem = self.path / item.subfolder, item.source.stem
+        if folder not in self.files:
+            self.files[folder] = sorted(folder.iterdir()) if folder.is_dir() else []
+        same_stem = [p for p in self.files[folder] if p.stem == stem and p.suffix.lower() in EXTENSIONS]
+        matches = [p for p in same_stem if p.name == item.source.name] or same_stem
+        if not matches:
+            raise ValueError(f"has no mask: there is no image {stem}.* in {folder}")
+        if len(matches) > 1:
+            raise ValueError(f"has several masks: {', '.join(str(path) for path in matches)}; leave one")
+        return matches[0]
 
 
-def in_folder(root: Path) -> MaskOf:
-    """The mask that lies in a folder as the picture does in its own, and is called so but for the suffix."""
-
-    @functools.cache
-    def listed(folder: Path) -> list[Path]:
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [path for path in found if path.suffix.lower() in EXTENSIONS]
-
-    def mask_of(job: files.Job, picture: Image.Image) -> Image.Image:
-        stem, folder = job.source.stem, root / job.below
-        there = [path for path in listed(folder) if path.stem == stem]
-        exact = [path for path in there if path.name == job.source.name] or there
-        if not exact:
-            raise ValueError(f"has no mask: there is no picture {stem}.* in {folder}")
-        if len(exact) > 1:
-            raise ValueError(f"has several masks: {', '.join(str(path) for path in exact)}; leave one")
-        return opened(exact[0])
-
-    return mask_of
-
-
-def opened(path: Path) -> Image.Image:
-    """A mask's picture."""
+def read_mask_file(path: Path) -> Image.Image:
     try:
-        with files.opened(path) as file:
-            return plain(file)
+        with open_image(path) as file:
+            return standardize(file)
     except Exception as error:  # a damaged file can fail in any way inside Pillow
-        raise ValueError(f"its mask {path} cannot be used: {files.explained(error)}") from error
+        raise ValueError(f"mask {path} cannot be used: {explain(error)}") from error

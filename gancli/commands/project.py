@@ -1,4 +1,4 @@
-"""gan project: for every picture the code of which a generator makes what is nearest to it."""
+"""gan project: for every image the latent whose generated image is nearest to it."""
 
 import sys
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import torch
 from tqdm import tqdm
 
 from gancli import images
-from gancli.commands.info import shown
-from gancli.inference import batch as files
 from gancli.inference import latents
+from gancli.inference.batch import Batch, say
+from gancli.inference.generator import Generator
 from gancli.inference.generator import load as load_generator
 from gancli.metrics.psnr_ssim import psnr
 from gancli.runtime.device import choose_device
-from gancli.runtime.text import printable
+from gancli.runtime.text import one_line, printable
 
 
 def main(
@@ -29,29 +29,31 @@ def main(
     ema: bool,
     device: str,
 ) -> None:
-    """Search every picture that is named; prints the paths written. ValueError at the end where one failed."""
-    if files.form(out, "", 95) != "png":
-        raise ValueError(f"out={out} is no form that is written; type out=x.png or out=DIR/")
-    where = choose_device(device)
-
-    def begin() -> files.Make:
-        G = load_generator(ckpt, ema, where)
+    """Search the latent of every image that is named and print the paths written."""
+    batch = Batch("project", inputs, out, "_projected", overwrite, skip)
+    if batch.format != "png":
+        raise ValueError(f"out={out} is not a known format; type out=x.png or out=DIR/")
+    if batch.items:
+        G = load_generator(ckpt, ema, choose_device(device))
         G.check_noise()
+        for item in batch:
+            with batch.attempt(item):
+                latent = item.target.with_suffix(".npz")
+                if latent.exists() and not overwrite:
+                    raise ValueError(f"{latent} exists already; type overwrite=true, or another out=")
+                x = latents.read_image(item.source, G, fit)
+                z, c = latents.project(G, x, classes, steps, seed)
+                y = G.generate(z, c).cpu()
+                images.write(images.grid(torch.cat([x, y]), 2), item.target)
+                tqdm.write(printable(str(latents.write_latent(latent, z, c))), file=sys.stdout)
+                say(printable(str(item.source)), one_line(describe(G, x, y, c)))
+    batch.finish()
 
-        def find(job: files.Job, progress: files.Progress) -> None:
-            code = job.target.with_suffix(".npz")
-            if code.exists() and not overwrite:
-                raise ValueError(f"{code} is there already; type overwrite=true, or another out=")
-            x = latents.picture(job.source, G, fit)
-            z, c = latents.project(G, x, classes, steps, seed)
-            found = G.generate(z, c).cpu()
-            images.write(images.grid(torch.cat([x, found]), 2), job.target)
-            tqdm.write(printable(str(latents.save(code, z, c))))
-            error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, found))).item()
-            name = dict(enumerate(G.class_names)).get(k := int(c.argmax()), k) if G.classes else ""
-            said = f"PSNR {error:.1f} dB{', class ' * bool(G.classes)}{name}"
-            tqdm.write(f"{printable(str(job.source))}: {shown(said)}", file=sys.stderr)
 
-        return find
-
-    files.run("project", "projected", inputs, out, "_projected", "png", overwrite, skip, begin)
+def describe(G: Generator, x: torch.Tensor, y: torch.Tensor, c: torch.Tensor) -> str:
+    """Return how near the image y comes to x, (1, C, size, size), and its class if there are classes."""
+    error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, y))).item()
+    if not G.classes:
+        return f"PSNR {error:.1f} dB"
+    label = int(c.argmax())
+    return f"PSNR {error:.1f} dB, class {dict(enumerate(G.class_names)).get(label, label)}"

@@ -1,13 +1,13 @@
-"""gan reconstruct: pictures encoded and decoded by an autoencoder, file by file, and how near they come."""
+"""gan reconstruct: images encoded and decoded by an autoencoder, and how near the result comes."""
 
 import math
 from collections.abc import Sequence
 
 from PIL import Image
 
-from gancli.data.image_modes import array_of, to_tensor
+from gancli.data.image_modes import array_to_tensor, image_to_array, warn
 from gancli.images import with_channels
-from gancli.inference import batch as files
+from gancli.inference.batch import Batch, Item, say
 from gancli.inference.reconstructor import load_reconstructor
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import printable
@@ -25,32 +25,30 @@ def main(
     ema: bool,
     device: str,
 ) -> None:
-    """Reconstruct every picture that is named; prints the paths written. ValueError at the end where one failed."""
-    kind = files.form(out, format, quality)
-    where = choose_device(device)
+    """Reconstruct every image that is named and print the paths written."""
+    batch = Batch("reconstruct", inputs, out, "_reconstructed", overwrite, skip, format, quality)
+    if batch.items:
+        reconstructor = load_reconstructor(ckpt, classes, ema, choose_device(device))
+        size = reconstructor.multiple
 
-    def begin() -> files.Make:
-        reconstructor = load_reconstructor(ckpt, classes, ema, where)
+        def reconstruct(image: Image.Image, item: Item) -> Image.Image:
+            if min(image.size) < size:
+                warn(f"is smaller than the model's {size}x{size} pixels and was padded by reflection")
+            result = reconstructor(image, batch.progress)
+            say(printable(str(item.source)), f"PSNR {psnr(image, result):.2f} dB")
+            return result
 
-        def reconstruct(job: files.Job, progress: files.Progress) -> None:
-            picture = files.read(job.source, 1, kind)
-            if min(picture.size) < (size := reconstructor.multiple):
-                files.warn(f"is smaller than the {size} x {size} pixels that were learned, and was reflected up to it")
-            result = reconstructor(picture, progress)
-            files.save(files.reduced(result, kind), job.target, kind, quality)
-            files.say(printable(str(job.source)), f"PSNR {psnr(picture, result):.2f} dB")
-
-        return reconstruct
-
-    files.run("reconstruct", "reconstructed", inputs, out, "_reconstructed", kind, overwrite, skip, begin)
+        batch.run(reconstruct)
+    batch.finish()
 
 
-def psnr(picture: Image.Image, result: Image.Image) -> float:
-    """10 log10(range^2 / mean squared difference) in dB, in the result's colours and where it is not wholly clear."""
+def psnr(image: Image.Image, result: Image.Image) -> float:
+    """Return 10 log10(range^2 / MSE) in dB, in the result's channels, over pixels that are not fully transparent."""
     channels = 3 if result.mode.startswith("RGB") else 1
-    made, real = (array_of(image) for image in (result, picture))
-    seen = made[..., -1] > 0 if result.mode.endswith("A") else made[..., 0] >= 0
-    colours = (array[..., : 3 if array.shape[2] > 2 else 1] for array in (made, real))
-    a, b = (with_channels(to_tensor(array), channels) for array in colours)
-    error = float((a - b).square().mean(1)[0].numpy()[seen].mean(dtype="float64")) if seen.any() else 0.0
-    return 10 * math.log10(2**2 / error) if error else math.inf
+    y, x = (image_to_array(each) for each in (result, image))
+    visible = y[..., -1] > 0 if result.mode.endswith("A") else y[..., 0] >= 0
+    colours = (array[..., : 3 if array.shape[2] > 2 else 1] for array in (y, x))
+    a, b = (with_channels(array_to_tensor(array), channels) for array in colours)
+    error = (a - b).square().mean(1)[0].numpy()[visible]
+    mean = float(error.mean(dtype="float64")) if error.size else 0.0
+    return 10 * math.log10(2**2 / mean) if mean else math.inf

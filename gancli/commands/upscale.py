@@ -1,8 +1,9 @@
-"""gan upscale: pictures enlarged, file by file; one that is bad is named and the others are made."""
+"""gan upscale: images enlarged 2, 3 or 4 times by a super-resolution network."""
 
 from collections.abc import Sequence
 
-from gancli.inference import batch as files
+from gancli.inference.batch import Batch
+from gancli.inference.image_io import reduce_to_format
 from gancli.inference.upscaler import load_upscaler
 from gancli.runtime.device import choose_device
 
@@ -20,21 +21,10 @@ def main(
     tile: int,
     device: str,
 ) -> None:
-    """Enlarge every picture that is named; prints the paths written. ValueError at the end where one failed."""
-    kind = files.form(out, format, quality)
-    where = choose_device(device)
-
-    def begin() -> files.Make:
-        upscaler = load_upscaler(ckpt, style, scale, where, tile)
-
-        def enlarge(job: files.Job, progress: files.Progress) -> None:
-            # What the format cannot hold goes before it is enlarged, as that takes less.
-            picture = files.reduced(files.read(job.source, scale, kind), kind)
-            try:
-                files.save(upscaler(picture, progress), job.target, kind, quality)
-            except MemoryError:
-                raise ValueError("memory ran out; enlarge less with scale=2, or close other programs") from None
-
-        return enlarge
-
-    files.run("upscale", "enlarged", inputs, out, f"_x{scale}", kind, overwrite, skip, begin)
+    """Enlarge every image that is named and print the paths written."""
+    batch = Batch("upscale", inputs, out, f"_x{scale}", overwrite, skip, format, quality, scale)
+    if batch.items:
+        upscaler = load_upscaler(ckpt, style, scale, choose_device(device), tile)
+        # Reduced before it is enlarged, which takes less time and memory.
+        batch.run(lambda image, item: upscaler(reduce_to_format(image, batch.format), batch.progress))
+    batch.finish()

@@ -1,6 +1,9 @@
-"""Holes in pictures of any size filled by a network; what is not masked is what it was."""
+"""Inpainting networks applied to images of any mode and size: pixels outside the mask keep their exact values.
 
-from collections.abc import Callable
+inpainter = load_inpainter("outputs/my-run")
+result = inpainter(Image.open("photo.jpg"), Image.open("mask.png"))    # white is repainted
+"""
+
 from pathlib import Path
 
 import numpy as np
@@ -9,76 +12,101 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gancli import images
-from gancli.data.image_modes import array_of, bled, inherit, is_grey, note, plain, to_pixels, to_tensor
-from gancli.inference import purpose as kinds
-from gancli.inference.tiling import Tiler, padded
+from gancli.data.image_modes import (
+    array_to_tensor,
+    copy_metadata,
+    fill_transparent,
+    image_to_array,
+    is_grey,
+    standardize,
+    tensor_to_array,
+    warn,
+)
+from gancli.images import with_channels
+from gancli.inference import generator
+from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.inference.translator import check_channels
 from gancli.transforms.masks import centre
 
 
 class Inpainter(Tiler):
-    """A network that fills holes put to use: a call for a PIL picture and a mask."""
+    """An inpainting network that is called with a PIL image and a mask."""
 
     def __init__(self, network: nn.Module, tile: int = 0):
         super().__init__(network, tile)
-        self.colours = self.source_channels - 1  # the last channel is the mask
-        check_channels(self.colours, self.channels)
+        self.image_channels = self.source_channels - 1  # the last channel is the mask
+        check_channels(self.image_channels, self.channels)
 
-    def __call__(
-        self, picture: Image.Image, mask: Image.Image, progress: Callable[[int], object] = lambda pixels: None
-    ) -> Image.Image:
-        """A picture of any mode to an upright "L", "LA", "RGB", "RGBA" or "I;16" that differs in the holes alone.
+    def __call__(self, image: Image.Image, mask: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
+        """Repaint an image of any mode where the mask is white.
 
-        mask: a picture of the same size, white in the holes: 50 % or more, and not clear. Otherwise as a Translator's.
+        An `ImageWarning` says what is lost.
+
+        Args:
+            mask: image of the same size; white is 50 % or more and not transparent.
+            progress: called after each tile with its number of pixels.
+
+        Returns:
+            An upright "L", "LA", "RGB", "RGBA" or "I;16" image of the same size, with ICC profile, EXIF and dpi of
+            the input in its `info`.
+
+        Raises:
+            ValueError: image or mask cannot be used.
         """
-        picture = plain(picture)
-        hole = holes(mask, picture.size)
-        if self.channels == 1 and not is_grey(picture):
-            note("is in colour, and what was painted into it is grey")
-        result = array_of(picture)
-        n = 3 if picture.mode.startswith("RGB") else 1
-        seen = result[..., :n].copy()
-        if picture.mode.endswith("A"):  # what lies in a hole is not to be seen in the clear parts either
-            seen = bled(seen, np.where(hole[..., 0], 0, result[..., n]))
-        seen, missing = padded(seen, self.multiple), padded(hole, self.multiple)
+        image = standardize(image)
+        hole = read_mask(mask, image.size)
+        if self.channels == 1 and not is_grey(image):
+            warn("was repainted in grey, as the network makes grey images")
+        result = image_to_array(image)
+        n = 3 if image.mode.startswith("RGB") else 1
+        visible = result[..., :n].copy()
+        if image.mode.endswith("A"):  # what the mask hides must not spread into transparent parts
+            visible = fill_transparent(visible, np.where(hole[..., 0], 0, result[..., n]))
+        visible, padded_hole = pad_to_multiple(visible, self.multiple), pad_to_multiple(hole, self.multiple)
 
         def read(left: int, top: int, right: int, bottom: int) -> Tensor:
-            gap = torch.from_numpy(missing[top:bottom, left:right]).permute(2, 0, 1)[None].float()
-            x = images.with_channels(to_tensor(seen[top:bottom, left:right]), self.colours)
-            return torch.cat([x * (1 - gap), gap], 1)
+            m = torch.from_numpy(padded_hole[top:bottom, left:right]).permute(2, 0, 1)[None].float()
+            x = with_channels(array_to_tensor(visible[top:bottom, left:right]), self.image_channels)
+            return torch.cat([x * (1 - m), m], 1)
 
-        # Only what lies around the holes is computed.
-        box = Image.fromarray(hole[..., 0]).getbbox()
-        for (left, top, right, bottom), y in self.tiles(read, picture.width, picture.height, box):
-            here = hole[top:bottom, left:right, 0]
-            result[top:bottom, left:right, :n][here] = to_pixels(images.with_channels(y, n), picture.mode)[here]
+        box = Image.fromarray(hole[..., 0]).getbbox()  # only the surroundings of the hole are computed
+        for (left, top, right, bottom), y in self.tiles(read, image.width, image.height, box):
+            inside = hole[top:bottom, left:right, 0]
+            result[top:bottom, left:right, :n][inside] = tensor_to_array(with_channels(y, n), image.mode)[inside]
             progress((right - left) * (bottom - top))
-        return inherit(images.to_pil(result), picture)
+        return copy_metadata(image, images.to_pil(result))
 
 
-def holes(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Where a mask for a picture of this size is white, bool (H, W, 1). ValueError where it masks nothing, or all."""
-    mask = plain(mask)
+def read_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Return where a mask is white, bool (H, W, 1). ValueError for another size, no white at all, or white only."""
+    mask = standardize(mask)
+    width, height = size
     if mask.size != size:
-        (w, h), (across, down) = mask.size, size
-        raise ValueError(f"is {across} x {down} pixels, but its mask {w} x {h}; make the mask as large as the picture")
-    values = array_of(mask)
+        raise ValueError(
+            f"is {width}x{height}, but its mask is {mask.width}x{mask.height}; make the mask as large as the image"
+        )
+    values = image_to_array(mask)
     half = np.iinfo(values.dtype).max // 2 + 1
     if mask.mode.endswith("A"):
-        values = np.where(values[..., -1:] >= half, values[..., :-1], 0)  # clear is black
+        values = np.where(values[..., -1:] >= half, values[..., :-1], 0)  # transparent counts as black
     hole = values.mean(2, keepdims=True) >= half
     if not hole.any():
-        raise ValueError("its mask masks nothing, as it has no white; make white what is to be repainted")
+        raise ValueError("mask has no white pixels; paint white what is to be repainted")
     if hole.all():
-        raise ValueError("its mask masks everything, and of nothing nothing can be made; make black what is to stay")
+        raise ValueError(f"mask covers the whole image ({width}x{height}); leave some pixels black")
     return hole
 
 
-def central(size: tuple[int, int]) -> Image.Image:
-    """A mask whose hole is the middle half of each side."""
+def centre_mask(size: tuple[int, int]) -> Image.Image:
+    """Return a mask of the middle half of each side."""
     return Image.fromarray(centre(torch.zeros(1, 1, *size[::-1]))[0, 0].numpy()).convert("L")
 
 
 def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | str = "cpu", tile: int = 0) -> Inpainter:
-    """An inpainter with the network of a checkpoint."""
-    return Inpainter(kinds.load(ckpt, "inpaint", ema, device).network, tile)
+    """Load an inpainter from a checkpoint file, a run folder or "latest".
+
+    Args:
+        ema: use the averaged weights.
+        tile: edge of a tile in pixels; 0 chooses it by the free memory.
+    """
+    return Inpainter(generator.load(ckpt, ema, device, "inpaint").network, tile)

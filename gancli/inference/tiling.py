@@ -1,8 +1,8 @@
-"""A network from pictures to pictures put to use on those of any size: tile by tile, within the memory there is.
+"""Image-to-image networks on images of any size: tile by tile, within the memory that is free.
 
-Such a network G(z, c) has z of width zero and pictures as c, float (N, source_channels, H, W) in [-1, 1], and gives
-(N, channels, scale * H, scale * W). H and W are multiples of its `multiple`. Its `halo` is the radius of its receptive
-field in pixels of c: a tile on the grid of `multiple` that is computed with so many pixels around it equals the whole.
+Such a network G(z, c) has z of width zero. c is float (N, source_channels, H, W) in [-1, 1], H and W multiples of
+`multiple`; the result is (N, channels, scale * H, scale * W). `halo` is the radius of its receptive field in pixels
+of c. A tile on the grid of `multiple`, computed with `halo` pixels of context, equals the same part of the whole.
 """
 
 import functools
@@ -19,37 +19,46 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gancli import images
-from gancli.data.image_modes import array_of, bled, enlarged_alpha, inherit, to_pixels, to_tensor
-from gancli.runtime.hardware import free_memory
+from gancli.data.image_modes import (
+    array_to_tensor,
+    copy_metadata,
+    fill_transparent,
+    image_to_array,
+    resize_alpha,
+    tensor_to_array,
+)
+from gancli.runtime.checks import check_number
+from gancli.runtime.hardware import free_memory, is_out_of_memory
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom not included
-Read = Callable[[int, int, int, int], Tensor]  # such a part of a picture, (N, C, bottom - top, right - left) in [-1, 1]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are excluded
+ReadBox = Callable[[int, int, int, int], Tensor]  # such a box of c, (N, C, bottom - top, right - left) in [-1, 1]
+Progress = Callable[[int], object]  # called with the number of pixels that are done
 
-FLOOR = 32  # the smallest edge of a tile that is tried when memory runs out
-# A tile's activations at most. Larger tiles are no faster on a CPU; on a GPU these fill it.
-MOST_BYTES = {"cpu": 0.4e9, "cuda": 4e9, "mps": 1e9}
-LARGEST_CELL = 1024  # `multiple` at most: a small file must not ask for a picture of gigabytes
-SAFETY = 2.0  # of the bytes measured: convolutions need room of their own, which no tensor shows
+SMALLEST_TILE = 32  # edge in pixels below which running out of memory is an error
+# Largest memory of a tile's activations. Larger tiles are no faster on a CPU; on a GPU these fill it.
+TILE_BYTES = {"cpu": 0.4e9, "cuda": 4e9, "mps": 1e9}
+LARGEST_MULTIPLE = 1024  # a small file must not ask for an image of gigabytes
+MEMORY_FACTOR = 2.0  # on the measured bytes: convolutions use workspace that no tensor shows
 
 
 class Tiler:
-    """What the commands for pictures share: `tiles` of a picture, and `draw`, which makes a PIL picture of them.
+    """Base of the commands' models: runs a network over the tiles of an image.
 
-    tile: the edge of a tile in pixels of c; 0 chooses it from the memory there is.
+    Args:
+        tile: edge of a tile in pixels of c; 0 chooses it by the free memory.
     """
 
     def __init__(self, network: nn.Module, tile: int = 0):
-        if tile < 0:
-            raise ValueError(f"tile is the edge of a tile in pixels, but tile={tile}; type tile=256, or leave it out")
+        check_number("tile", tile, 0, example=256)
         self.network = network.eval().requires_grad_(False)
         self.tile = tile
         self.channels, self.halo = int(network.channels), int(network.halo)  # type: ignore[arg-type]
         self.source_channels = int(getattr(network, "source_channels", self.channels))
         self.scale, self.multiple = int(getattr(network, "scale", 1)), int(getattr(network, "multiple", 1))
-        if self.multiple > LARGEST_CELL:
+        if self.multiple > LARGEST_MULTIPLE:
             raise ValueError(
-                f"the network takes pictures in squares of {self.multiple} pixels, and only up to {LARGEST_CELL} are "
-                f"taken; type another ckpt="
+                f"the network needs sides that are multiples of {self.multiple} pixels, at most {LARGEST_MULTIPLE} "
+                f"is supported; type another ckpt="
             )
 
     @property
@@ -57,79 +66,80 @@ class Tiler:
         return next(self.network.parameters(), torch.empty(0)).device
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the network makes of pictures x (N, C, H, W) in [-1, 1]: (N, C, scale * H, scale * W)."""
+        """Run the network on images x (N, C, H, W) in [-1, 1]; returns (N, C, scale * H, scale * W)."""
         return self.network(x.new_zeros(len(x), 0), x)
 
-    def draw(self, picture: Image.Image, mode: str, progress: Callable[[int], object]) -> Image.Image:
-        """What the network makes of a picture as `plain` gives it, as "L", "RGB" or "I;16", with alpha if it has it.
-
-        `progress` is told of each tile how many pixels of `picture` it has.
-        """
-        s, pixels = self.scale, array_of(picture)
-        alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    def apply(self, image: Image.Image, mode: str, progress: Progress) -> Image.Image:
+        """Run the network on a standardized image; returns "L", "RGB" or "I;16", with alpha where `image` has it."""
+        s, pixels = self.scale, image_to_array(image)
+        alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
         if alpha:
-            pixels = bled(pixels[..., :-1], pixels[..., -1])
-        pixels = padded(pixels, self.multiple)
-        # Each tile goes straight into the result: of 200 megapixels there is memory for one copy, not for three.
-        result = Image.new(mode, (s * picture.width, s * picture.height))
+            pixels = fill_transparent(pixels[..., :-1], pixels[..., -1])
+        pixels = pad_to_multiple(pixels, self.multiple)
+        # Each tile is pasted at once: 200 megapixels fit in memory once, not three times.
+        result = Image.new(mode, (s * image.width, s * image.height))
         for (left, top, right, bottom), y in self.tiles(
-            lambda l, t, r, b: to_tensor(pixels[t:b, l:r]), picture.width, picture.height
+            lambda l, t, r, b: array_to_tensor(pixels[t:b, l:r]), image.width, image.height
         ):
-            result.paste(images.to_pil(to_pixels(y, mode)), (s * left, s * top))
+            result.paste(images.to_pil(tensor_to_array(y, mode)), (s * left, s * top))
             progress((right - left) * (bottom - top))
         if alpha:
-            result.putalpha(enlarged_alpha(alpha, result.size))
-        return inherit(result, picture)
+            result.putalpha(resize_alpha(alpha, result.size))
+        return copy_metadata(image, result)
 
-    def edge(self, width: int, height: int) -> int:
-        """The edge of a tile for a picture of this size."""
-        if self.halo >= max(width, height):  # a tile would need all of the picture around it
+    def tile_edge(self, width: int, height: int) -> int:
+        """Return the edge of a tile for an image of this size."""
+        if self.halo >= max(width, height):  # every tile needs the whole image
             return max(width, height)
         if self.tile:
             return self.tile
-        # A tile shorter than some four times its margin would mostly compute margin.
-        most = max(MOST_BYTES.get(self.device.type, 1e9), self.bytes_per_pixel * (6 * self.halo) ** 2)
+        # A tile shorter than about four halos would mostly compute halo.
+        most = max(TILE_BYTES.get(self.device.type, 1e9), self.bytes_per_pixel * (6 * self.halo) ** 2)
         most = min(most, free_memory(self.device) / 2)
-        return max(FLOOR, int(math.sqrt(most / self.bytes_per_pixel)) - 2 * self.halo)
+        return max(SMALLEST_TILE, int(math.sqrt(most / self.bytes_per_pixel)) - 2 * self.halo)
 
     @functools.cached_property
     def bytes_per_pixel(self) -> float:
-        """What the network holds at most at a time for each pixel of c, measured on a small picture, with a margin.
+        """Peak memory per pixel of c, measured on a small image and multiplied by MEMORY_FACTOR.
 
-        Infinite where there is not even memory for that; the smallest tiles are then tried.
+        Infinite where even that runs out of memory; the smallest tiles are then tried.
         """
         side = -(-64 // self.multiple) * self.multiple
         try:
             x = torch.zeros(1, self.source_channels, side, side, device=self.device)
-            with LiveBytes() as live, torch.no_grad():
+            with PeakMemory() as memory, torch.no_grad():
                 self.network(x.new_zeros(1, 0), x)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return math.inf
-        return SAFETY * live.most / side**2
+        return MEMORY_FACTOR * memory.peak / side**2
 
-    def tiles(self, read: Read, width: int, height: int, box: Box | None = None) -> Iterator[tuple[Box, Tensor]]:
-        """Every tile's box of the picture and what is made of it, (N, C, ...) in [-1, 1] on the CPU.
+    def tiles(self, read: ReadBox, width: int, height: int, box: Box | None = None) -> Iterator[tuple[Box, Tensor]]:
+        """Yield the box of every tile and its result, (N, C, ...) in [-1, 1] on the CPU.
 
-        read: of the picture as `padded` gives it. box: of the tiles that are wanted. Where memory runs out the tile is
-        halved and made anew, and those after it are as small.
+        Where memory runs out the tile is halved and tried again, and later tiles keep the smaller size.
+
+        Args:
+            read: reads a box of the image, padded to multiples.
+            width, height: size of the image in pixels, without padding.
+            box: part of the image to compute; all of it unless given.
         """
         m, s = self.multiple, self.scale
-        across, down = -(-width // m), -(-height // m)
-        self._check_memory(across * m, down * m)
-        edge = max(1, self.edge(across * m, down * m) // m)
+        columns, rows = -(-width // m), -(-height // m)
+        self._check_memory(columns * m, rows * m)
+        edge = max(1, self.tile_edge(columns * m, rows * m) // m)
         left, top, right, bottom = box or (0, 0, width, height)
-        waiting: list[Box] = [(left // m, top // m, -(-right // m), -(-bottom // m))]  # counted in cells of the grid
-        while waiting:
-            cells = waiting.pop()
+        stack: list[Box] = [(left // m, top // m, -(-right // m), -(-bottom // m))]  # in cells of m pixels
+        while stack:
+            cells = stack.pop()
             longest = max(cells[2] - cells[0], cells[3] - cells[1])
             if longest > edge:
-                waiting += reversed(parts(cells, edge))
+                stack += reversed(split_box(cells, edge))
                 continue
             left, top, right, bottom = (m * side for side in cells)
             try:
-                y = self._tile(read, (left, top, right, bottom), across * m, down * m)
+                y = self._run_tile(read, (left, top, right, bottom), columns * m, rows * m)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -137,48 +147,48 @@ class Tiler:
                 right, bottom = min(right, width), min(bottom, height)
                 yield (left, top, right, bottom), y[..., : s * (bottom - top), : s * (right - left)]
                 continue
-            # Only here is the error gone, and with it what the network still held.
+            # Outside the except block, where the error no longer holds the network's tensors.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             edge = longest // 2
-            if edge * m < FLOOR or self.halo >= max(width, height):
+            if edge * m < SMALLEST_TILE or self.halo >= max(width, height):
                 raise ValueError(
-                    f"memory ran out on a tile of {longest * m} pixels, and smaller ones are not tried; "
+                    f"memory ran out on a tile of {longest * m} pixels, and smaller ones are not possible; "
                     f"close other programs, or type device=cpu"
                 )
-            waiting.append(cells)
+            stack.append(cells)
 
     def _check_memory(self, width: int, height: int) -> None:
-        """ValueError where not even the smallest tile can be held; some systems end a program that tries."""
-        w, h = (min(side, max(FLOOR, self.multiple) + 2 * self.halo) for side in (width, height))
+        """Raise ValueError where even the smallest tile does not fit: some systems kill a program that tries."""
+        w, h = (min(side, max(SMALLEST_TILE, self.multiple) + 2 * self.halo) for side in (width, height))
         needed, free = self.bytes_per_pixel * w * h, free_memory(self.device)
         if free < needed < math.inf:
             raise ValueError(
-                f"is {width:,} x {height:,} pixels, of which the network takes {w:,} x {h:,} at once; about "
-                f"{needed / 1e9:.1f} GB of memory are needed and {free / 1e9:.1f} are free; make the picture smaller"
+                f"is {width:,} x {height:,} pixels, and the network takes {w:,} x {h:,} at once: it needs about "
+                f"{needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free; make the image smaller"
             )
 
     @torch.no_grad()
-    def _tile(self, read: Read, box: Box, width: int, height: int) -> Tensor:
-        """One tile, computed with `halo` pixels around it, but for those beyond the picture's border."""
+    def _run_tile(self, read: ReadBox, box: Box, width: int, height: int) -> Tensor:
+        """Compute one tile with `halo` pixels of context, as far as the image has them."""
         (left, top, right, bottom), s = box, self.scale
-        margin = -(-self.halo // self.multiple) * self.multiple
-        l, t = max(0, left - margin), max(0, top - margin)
-        x = read(l, t, min(width, right + margin), min(height, bottom + margin)).contiguous().to(self.device)
+        halo = -(-self.halo // self.multiple) * self.multiple
+        l, t = max(0, left - halo), max(0, top - halo)
+        x = read(l, t, min(width, right + halo), min(height, bottom + halo)).contiguous().to(self.device)
         y = self.forward(x)[..., s * (top - t) : s * (bottom - t), s * (left - l) : s * (right - l)]
         if not y.isfinite().all():
-            raise ValueError("the network gave values that are no numbers, so nothing is written; type another ckpt=")
+            raise ValueError("the network's output is not finite (NaN or infinity); type another ckpt=")
         return y.clamp(-1, 1).cpu()
 
 
-def padded(pixels: np.ndarray, multiple: int) -> np.ndarray:
-    """Pixels (H, W, C) reflected at the right and at the bottom up to multiples; a single row or column is repeated."""
+def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
+    """Pad pixels (H, W, C) by reflection at the right and bottom; a single row or column is repeated."""
     down, across = (-side % multiple for side in pixels.shape[:2])
     return np.pad(pixels, ((0, down), (0, across), (0, 0)), mode="reflect") if down or across else pixels
 
 
-def parts(box: Box, edge: int) -> list[Box]:
-    """The box in rows and columns of boxes as equal as can be, none longer than `edge`."""
+def split_box(box: Box, edge: int) -> list[Box]:
+    """Split a box into rows and columns of nearly equal boxes, no side longer than `edge`."""
     left, top, right, bottom = box
 
     def cuts(start: int, end: int) -> list[tuple[int, int]]:
@@ -189,29 +199,21 @@ def parts(box: Box, edge: int) -> list[Box]:
     return [(l, t, r, b) for t, b in cuts(top, bottom) for l, r in cuts(left, right)]
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """On the CPU, and on a Mac's GPU, torch says so with a plain RuntimeError."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "DefaultCPUAllocator" in said or "out of memory" in said
-    )
-
-
-class LiveBytes(TorchFunctionMode):
-    """Within it, `most` is the largest sum of bytes of the tensors that were alive at a time."""
+class PeakMemory(TorchFunctionMode):
+    """Context in which `peak` is the largest sum of bytes of the tensors that live at the same time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[weakref.ref[Tensor]] = []
-        self.most = 0
+        self.tensors: list[weakref.ref[Tensor]] = []
+        self.peak = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = func(*args, **(kwargs or {}))
-        several = given if isinstance(given, tuple | list) else [given]
-        self.made += [weakref.ref(x) for x in several if isinstance(x, Tensor)]
-        alive = [x for ref in self.made if (x := ref()) is not None]
+        output = func(*args, **(kwargs or {}))
+        several = output if isinstance(output, tuple | list) else [output]
+        self.tensors += [weakref.ref(x) for x in several if isinstance(x, Tensor)]
+        alive = [x for ref in self.tensors if (x := ref()) is not None]
         storages = [x.untyped_storage() for x in alive]
-        self.made = [weakref.ref(x) for x in alive]
-        # By address: a view shares the storage of what it is a view of.
-        self.most = max(self.most, sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
-        return given
+        self.tensors = [weakref.ref(x) for x in alive]
+        # By address: a view shares the storage of its base.
+        self.peak = max(self.peak, sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
+        return output

@@ -1,74 +1,80 @@
-"""Pictures made of pictures of the same size, by networks that learned it from pairs or from two sets.
+"""Networks trained on paired or unpaired images, applied to images of any mode and size.
 
-translator = load_translator("outputs/my-run")                   # pix2pix, CycleGAN
-translated = translator(Image.open("photo.jpg"))      # at its own size: padded where need be, never squashed
-inpainter = load_inpainter("outputs/my-run")
-repainted = inpainter(Image.open("photo.jpg"), mask)  # what is not masked is what it was
+translator = load_translator("outputs/my-run")    # pix2pix, CycleGAN
+result = translator(Image.open("photo.jpg"))      # same size; padded where necessary, never squashed
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gancli.config import nearest
-from gancli.data.image_modes import is_grey, note, plain
+from gancli.data.image_modes import is_grey, standardize, warn
 from gancli.images import with_channels
-from gancli.inference import purpose as kinds
-from gancli.inference.tiling import Tiler
+from gancli.inference import generator
+from gancli.inference.tiling import Progress, Tiler
+from gancli.runtime.checks import check_choice
 
 DIRECTIONS = ("there", "back")
 
 
 class Translator(Tiler):
-    """A network from pictures to pictures of the same size put to use: a call for a PIL picture."""
+    """An image-to-image network that is called with a PIL image."""
 
     def __init__(self, network: nn.Module, tile: int = 0):
         super().__init__(network, tile)
         check_channels(self.source_channels, self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Colour is made grey where the network takes grey, and grey colour where it takes colour."""
+        """Run the network, converting between grey and colour where it takes the other one."""
         return super().forward(with_channels(x, self.source_channels))
 
-    def __call__(self, picture: Image.Image, progress: Callable[[int], object] = lambda pixels: None) -> Image.Image:
-        """A picture of any mode to an upright "RGB", "L" or, of 16-bit grey, "I;16", with alpha where it has it.
+    def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
+        """Translate an image of any mode to an upright "RGB", "L" or "I;16" (from 16-bit grey), with its alpha if any.
 
-        Its ICC profile, EXIF and dpi are in the result's `info`. A `Note` is warned of what was lost. `progress` is
-        told of each tile how many pixels of `picture` it has. ValueError where the picture cannot be translated.
+        An `ImageWarning` says what is lost.
+
+        Args:
+            progress: called after each tile with its number of pixels.
+
+        Returns:
+            An image of the same size, with ICC profile, EXIF and dpi of the input in its `info`.
+
+        Raises:
+            ValueError: the image cannot be translated.
         """
-        picture = plain(picture)
-        grey = not picture.mode.startswith("RGB")
-        mode = "RGB" if self.channels == 3 else "I;16" if picture.mode == "I;16" else "L"
-        if self.source_channels == 1 and not is_grey(picture):
-            note("is in colour, of which the network saw the grey alone")
-        if picture.mode == "I;16" and mode == "RGB":
-            note("has 16 bits, and its result is in colour, which has 8")
-        if grey == (mode == "RGB") and picture.info.pop("icc_profile", None):
-            note(f"its ICC profile is of {'grey' if grey else 'colour'}, which its result is not, and was left out")
-        return self.draw(picture, mode, progress)
+        image = standardize(image)
+        grey = not image.mode.startswith("RGB")
+        mode = "RGB" if self.channels == 3 else "I;16" if image.mode == "I;16" else "L"
+        if self.source_channels == 1 and not is_grey(image):
+            warn("colours were converted to grey, as the network takes grey images")
+        if image.mode == "I;16" and mode == "RGB":
+            warn("16 bits were reduced to 8, as the result is in colour")
+        if grey == (mode == "RGB") and image.info.pop("icc_profile", None):
+            warn(f"its ICC profile for {'grey' if grey else 'colour'} does not fit the result and was dropped")
+        return self.apply(image, mode, progress)
 
 
 def check_channels(*channels: int) -> None:
-    """ValueError where a network's images are no pictures."""
+    """Raise ValueError for a number of channels that no image file holds."""
     for n in channels:
         if n not in (1, 3):
-            raise ValueError(f"the network's images have {n} channels, and pictures have 1 or 3; type another ckpt=")
+            raise ValueError(f"the network's images have {n} channels, not 1 or 3; type another ckpt=")
 
 
 def load_translator(
-    ckpt: str | Path,
-    direction: str = "there",
-    ema: bool = True,
-    device: torch.device | str = "cpu",
-    tile: int = 0,
+    ckpt: str | Path, direction: str = "there", ema: bool = True, device: torch.device | str = "cpu", tile: int = 0
 ) -> Translator:
-    """A translator with the network of a checkpoint. direction: of CycleGAN's two, "there" or "back"."""
-    if direction not in DIRECTIONS:
-        raise ValueError(f"there is no direction {direction!r}{nearest(direction, DIRECTIONS)}; there are: there, back")
-    network = kinds.load(ckpt, "translate", ema, device).network
+    """Load a translator from a checkpoint file, a run folder or "latest".
+
+    Args:
+        direction: of CycleGAN, "there" or "back".
+        ema: use the averaged weights.
+        tile: edge of a tile in pixels; 0 chooses it by the free memory.
+    """
+    check_choice("direction", direction, DIRECTIONS)
+    network = generator.load(ckpt, ema, device, "translate").network
     if direction == "back" and not hasattr(network, "back"):
         raise ValueError(f"{ckpt} translates in one direction only; leave direction= out, or train model=cyclegan")
     return Translator(getattr(network, direction, network), tile)

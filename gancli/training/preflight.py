@@ -1,14 +1,13 @@
 """Before a long run, all that it will do, once and at full size: what cannot work fails in the first seconds."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gancli.checkpoint.format import mapped
-from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.hardware import is_out_of_memory, peak_memory
+from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
 ROUNDS, MINUTES = 200, 1.0  # a run of as many or more is a long one
@@ -50,7 +49,7 @@ def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], i
     Afterwards the trainer is as it was, to the last bit. ValueError where memory does not suffice, with what would fit.
     """
     begun, device = time.perf_counter(), trainer.device
-    state = mapped(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
+    state = map_tensors(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
     window = trainer.state_dict()["window"]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         images, seconds = try_rounds(trainer)
@@ -134,14 +133,3 @@ def try_round(trainer: Trainer, progress: float) -> tuple[int, float]:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - begun)
     return trainer.images - before, min(seconds)
-
-
-def peak_memory(device: torch.device) -> int:
-    """The largest number of bytes in use so far: of the GPU, else of this process; 0 where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

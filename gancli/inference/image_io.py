@@ -1,0 +1,144 @@
+"""Images in and out of the file commands: any format that Pillow reads to PNG, JPEG, WebP or TIFF."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from gancli import images
+from gancli.data.image_modes import standardize, warn
+from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.hardware import free_memory
+from gancli.runtime.text import one_line
+
+# Format: its suffixes, the first of which results get.
+FORMATS = {"png": (".png",), "jpg": (".jpg", ".jpeg"), "webp": (".webp",), "tiff": (".tif", ".tiff")}
+LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383}
+# Pillow holds a pixel of the result in 4 bytes and its alpha in one more; that of WebP is measured.
+BYTES_PER_PIXEL = {"webp": 34}
+TILE_MEMORY = 0.8e9  # bytes for the activations of a tile and for torch itself
+# On photographs level 4 takes half the time of zlib's default 6 for files 2 to 3 % larger.
+PNG_LEVEL = 4
+
+
+def output_format(out: str, format: str = "", quality: int = 100) -> str:
+    """Return the key of FORMATS that out=FILE and format= ask for; "png" unless they say another."""
+    check_number("quality", quality, 1, 100, example=95)
+    chosen = {"jpeg": "jpg", "tif": "tiff"}.get(format.lower(), format.lower())
+    if chosen:
+        check_choice("format", chosen, FORMATS)
+    if not names_file(out):
+        return chosen or "png"
+    suffix = Path(out).suffix.lower()
+    named = next((name for name, suffixes in FORMATS.items() if suffix in suffixes), "")
+    if not named:
+        raise ValueError(f"out={out} is not a known format; type out=x.png, x.jpg, x.webp, x.tiff, or out=DIR/")
+    if chosen and chosen != named:
+        raise ValueError(f"out={out} contradicts format={format}; leave format= out")
+    return named
+
+
+def names_file(out: str) -> bool:
+    """Return whether out= names a file and not a folder."""
+    return bool(Path(out).suffix) and not out.endswith(("/", "\\")) and not Path(out).expanduser().is_dir()
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def open_image(path: Path) -> ImageFile.ImageFile:
+    """Open an image without decoding it; ValueError says why it cannot be read, without the path."""
+    if not path.is_file():  # a broken link, or a pipe that would block for ever
+        raise ValueError("is not a file that can be opened")
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"has more than the {most:,} pixels that Pillow opens; cut it into parts first") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError("is an empty file" if not path.stat().st_size else "is not an image Pillow can read") from None
+
+
+def read_image(path: Path, scale: int, format: str) -> Image.Image:
+    """Read a standardized image; ValueError where a result `scale` times as large cannot be held."""
+    with open_image(path) as file:
+        check_size(file, scale, format)
+        if getattr(file, "is_animated", False) and file.format != "MPO":  # MPO: a photo with its preview
+            warn("has several frames; only the first was used")
+        # The raw mode that Pillow decodes. It has no mode for 16 bits in several channels and keeps the upper 8.
+        if ";16" in "".join(str(tile[3]) for tile in file.tile) and not file.mode.startswith("I"):
+            warn("has 16 bits per channel and was read with 8; 16 are supported for grey images only")
+        return standardize(file)
+
+
+def check_size(image: Image.Image, scale: int, format: str) -> None:
+    """Raise ValueError where the result exceeds what the format or the memory holds."""
+    w, h = scale * image.width, scale * image.height
+    becomes, smaller = ("becomes", "type a smaller scale=, or cut it") if scale > 1 else ("is", "cut it")
+    if max(w, h) > LONGEST_SIDE.get(format, sys.maxsize):
+        raise ValueError(
+            f"{becomes} {w:,} x {h:,} pixels, and {format} holds at most {LONGEST_SIDE[format]:,} a side; "
+            f"type format=png"
+        )
+    # 60 bytes per input pixel: Pillow's copies, the array, and floats of the colours where it is transparent.
+    needed = w * h * BYTES_PER_PIXEL.get(format, 5) + image.width * image.height * 60 + TILE_MEMORY
+    if needed > (free := free_memory()):
+        raise ValueError(
+            f"{becomes} {w:,} x {h:,} pixels, which needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} "
+            f"are free; {smaller} into parts first"
+        )
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def reduce_to_format(image: Image.Image, format: str) -> Image.Image:
+    """Return a standardized image as the format can hold it: JPEG has no alpha, JPEG and WebP have no 16 bits."""
+    if format == "jpg" and image.mode in ("LA", "RGBA"):
+        warn("transparency was replaced by white, as jpg has none; type format=png to keep it")
+        white = Image.new("RGBA", image.size, "white")
+        reduced = Image.alpha_composite(white, image.convert("RGBA")).convert(image.mode.removesuffix("A"))
+    elif format in ("jpg", "webp") and image.mode == "I;16":
+        warn(f"16 bits were reduced to 8, as {format} has no more; type format=png to keep them")
+        reduced = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    else:
+        return image
+    reduced.info = image.info
+    return reduced
+
+
+def write_image(image: Image.Image, path: Path, format: str, quality: int) -> None:
+    """Write an image atomically with the metadata in its `info`.
+
+    Args:
+        quality: of jpg and webp, 1 to 100; webp of 100 is lossless.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "png": {"format": "PNG", "compress_level": PNG_LEVEL},
+        "jpg": {"format": "JPEG", "quality": quality},
+        "webp": {"format": "WEBP", "quality": quality, "lossless": quality == 100, "exact": quality == 100},
+        "tiff": {"format": "TIFF"},  # uncompressed: Pillow cannot write EXIF into compressed files
+    }
+    metadata = {key: image.info[key] for key in ("exif", "icc_profile", "dpi") if key in image.info}
+    try:
+        images.write(image, path, **options[format], **metadata)
+    except (OSError, MemoryError):
+        raise
+    except Exception:
+        if not metadata:
+            raise
+        # Bad metadata, such as too long for jpg, must not cost the image.
+        warn(f"EXIF, ICC profile or dpi cannot be written to {format} and were dropped")
+        image.info = {}
+        images.write(image, path, **options[format])
+
+
+def explain(error: Exception) -> str:
+    """Return what went wrong with one image, in one line."""
+    if isinstance(error, MemoryError):
+        return "memory ran out; close other programs, cut the image into parts, or type a smaller scale="
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return one_line(error)

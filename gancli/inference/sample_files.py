@@ -1,0 +1,74 @@
+"""Generated images in files: a grid, arrays, an animation, or a folder with an image a file."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gancli import images
+from gancli.inference.generator import Generator
+from gancli.runtime.files import write_atomically
+
+FRAME_MS = 60  # of an animation
+LARGEST_GRID = 10_000  # images
+
+
+def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
+    """Return where n images go and in which of WRITERS' forms.
+
+    Args:
+        default: file name without `out`; -2, -3, ... is appended where it exists.
+    """
+    path = Path(out).expanduser() if out else unused(Path(default))
+    is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
+    form = "folder" if is_folder else path.suffix.lower()
+    if form not in WRITERS:
+        raise ValueError(f"out={out} is not a known format; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
+    if form == ".png" and n > LARGEST_GRID:
+        raise ValueError(f"a grid holds at most {LARGEST_GRID:,} images, but {n:,} were asked for; type out=x.npz")
+    return path, form
+
+
+def unused(path: Path) -> Path:
+    """Return `path`, or the first of its name with -2, -3, ... that does not exist."""
+    candidates = (path.with_stem(f"{path.stem}-{i}") if i > 1 else path for i in range(1, 100_000))
+    return next(c for c in candidates if not c.exists())
+
+
+def write_grid(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    images.write(images.grid(x, columns), path)
+
+
+def write_arrays(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    """Write `images` uint8 (N, H, W, C), or `points` float32 (N, 2), and if conditional `labels` int64 (N,)."""
+    arrays: dict[str, Any] = {"images": images.to_array(x)}
+    if images.is_points(x):
+        arrays = {"points": x.flatten(1).cpu().numpy()}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    write_atomically(path, lambda partial: np.savez_compressed(partial, **arrays))
+
+
+def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    first, *others = [images.grid(image[None], 1) for image in x]
+    options: dict[str, Any] = {"save_all": True, "append_images": others, "duration": FRAME_MS, "loop": 0}
+    write_atomically(path, lambda partial: first.save(partial, **options))
+
+
+def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
+    """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
+    for i, array in enumerate(images.to_array(x)):
+        folder = path if labels is None else path / class_folder(G, int(labels[i]))
+        images.write(images.to_pil(array), folder / f"{i:06d}.png")
+
+
+# x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.
+WRITERS = {".png": write_grid, ".npz": write_arrays, ".gif": write_frames, "folder": write_folder}
+
+
+def class_folder(G: Generator, label: int) -> str:
+    """Return a class as a folder name. Names come from an untrusted file: only plain letters are used."""
+    name = G.class_names[label] if label < len(G.class_names) else str(label)
+    return re.sub(r"[^\w-]+", "_", str(name))[:80] or str(label)
