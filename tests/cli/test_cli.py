@@ -244,14 +244,14 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
 def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
     from gancli.training import run as train
 
-    real = train.Run.train
+    real = train.TrainingRun.train
 
     def exits_once(self):
         if self.config["seed"] == 0:
             sys.exit(3)
         return real(self)
 
-    monkeypatch.setattr(train.Run, "train", exits_once)
+    monkeypatch.setattr(train.TrainingRun, "train", exits_once)
     code, _, error = gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")
     assert code == 1 and "sys.exit(3)" in error
     assert (tmp_path / "s" / "1" / "checkpoints" / "last.safetensors").exists()

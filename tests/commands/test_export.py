@@ -58,7 +58,7 @@ def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     run, file = start(tmp_path / "run", model), tmp_path / "made" / "g.onnx"
     for _ in range(2):
-        run.trainer.round(0.0)  # batch norm has seen something
+        run.trainer.train_step(0.0)  # batch norm has seen something
     run.save()
     capsys.readouterr()
     export.main(str(tmp_path / "run"), str(file), half=False, blend="", blend_weight=0.5, ema=False)
