@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
 from gancli.networks.dcgan import crop, doublings
-from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
+from gancli.networks.layers import LabelEmbedding, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 
 
 def blur(x: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from gancli.networks.dcgan import crop, doublings
-from gancli.networks.layers import check_choice, minibatch_layer, spectral
+from gancli.networks.layers import minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -7,8 +7,9 @@ https://arxiv.org/abs/1611.07004, section 6.1.2.
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import ReflectionPad, check_choice, init_normal, spectral
+from gancli.networks.layers import ReflectionPad, init_normal, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 from gancli.networks.unet import WHOLE_IMAGE, need_sources, norm_layer, padded
 
 

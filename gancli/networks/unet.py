@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gancli.networks.layers import Dropout, check_choice, init_normal
+from gancli.networks.layers import Dropout, init_normal
+from gancli.runtime.checks import check_choice, check_number
 
 WHOLE_IMAGE = 1 << 30  # halo of a network that needs the whole image: its tiles never equal the whole
 NORMS = ("batch", "instance", "none")
