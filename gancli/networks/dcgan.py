@@ -71,8 +71,8 @@ class Discriminator(nn.Module):
     https://arxiv.org/abs/1802.05957); "none". minibatch: "none", "discrimination" or "std", before the last layer.
 
     A class becomes `embedding` constant planes that are concatenated to the image and to the features of every layer.
-    With planes at the image alone, fewer samples had the class that was asked for. With one learned value per pixel, the
-    samples of a class became alike (docs/results/conditioning.md).
+    With planes at the image alone, fewer samples had the class that was asked for. With one learned value per pixel,
+    the samples of a class became alike (docs/results/conditioning.md).
     """
 
     def __init__(

@@ -110,7 +110,7 @@ class NoMinibatch(nn.Module):
 
 
 class MinibatchDiscrimination(NoMinibatch):
-    """Appends `kernels` features: the closeness of each sample to the others of its batch, high after a mode collapse.
+    """Appends `kernels` features: the closeness of a sample to the others of its batch, high after a mode collapse.
 
     Features f (N, F) or (N, F, H, W), flattened to `features`, are projected to M = f T, (N, kernels, dims). New
     feature b of sample i is the sum over the other samples j of exp(-|M_ib - M_jb|_1). Salimans et al. 2016, section
@@ -124,8 +124,8 @@ class MinibatchDiscrimination(NoMinibatch):
 
     def forward(self, f: Tensor) -> Tensor:
         m = self.project(f.flatten(1)).unflatten(1, (-1, self.dims)).permute(2, 1, 0)  # dims, kernels, N
-        # Not torch.cdist, which cannot be differentiated twice, as penalties do. One of dims at a time, (kernels, N, N):
-        # all at once leave a CPU's caches and are several times slower.
+        # Not torch.cdist, which cannot be differentiated twice, as penalties do. One of `dims` at a time,
+        # (kernels, N, N): all at once leave a CPU's caches and are several times slower.
         distance = sum((row[:, :, None] - row[:, None]).abs() for row in m)
         return append_features(
             f, torch.exp(-distance).sum(2).T - 1
