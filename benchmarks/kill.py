@@ -28,7 +28,7 @@ from gancli.cli import main as cli
 from gancli.config import flatten
 from gancli.runtime.files import PARTIAL
 from gancli.training import checkpoint_manager as manager
-from gancli.training import run  # noqa: F401  imported once, for all forked processes
+from gancli.training import run as _imported_once  # noqa: F401  for all forked processes
 
 DIFFERENT = ("seconds", "config", "versions")  # of two equal runs: clocks, and the folder's name
 WORDS = [

@@ -1,4 +1,4 @@
-"""Asked to stop, a run finishes its step and saves: alone, in a sweep and in its workers. Asked twice, it exits at once."""
+"""A run that is asked to stop finishes its step and saves: alone, in a sweep and in its workers."""
 
 import json
 import os
