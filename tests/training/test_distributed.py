@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, assert_same, start
+from helpers import ROOT, TINY, assert_same, start
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
@@ -50,8 +50,15 @@ def trained(folder: Path, name: str) -> dict:
 
 def environment(rank: int, port: int) -> dict[str, str]:
     """Return the variables that torchrun sets for one of two processes."""
-    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in variables.items()}}
+    variables: dict = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    variables |= {"OMP_NUM_THREADS": 1, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
 
 def free_port() -> int:
