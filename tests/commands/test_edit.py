@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from scenes import difference, scene
@@ -99,31 +98,3 @@ def test_only_a_name_is_taken_from_an_untrusted_checkpoint(checkpoints, gan):
     checkpoint.write(Path("bad.safetensors"), content)
     code, out, error = gan("edit", "ckpt=bad.safetensors", "classes=[0,1]")
     assert code == 1 and not out and "training data is not here; type data=mnist" in error
-
-
-@pytest.mark.parametrize(
-    ("model", "words", "code", "message"),
-    [
-        ("dcgan", ["a.png", "b.png"], 2, "takes one image, but 2 were given; type gan edit a.png"),
-        ("dcgan", ["a.png"], 1, "a.png: is not a file that can be opened"),
-        ("dcgan", ["classes=[1,2]"], 1, "no encoder to find them with; leave classes= out"),
-        ("dcgan", ["classes=[1]"], 1, "unconditional"),
-        ("cgan", ["classes=[1,2,3]"], 1, "but 3 were given; type classes=[3,8]"),
-        ("cgan", ["classes=[circel,cross]"], 1, "did you mean circle?"),
-        ("cgan", ["classes=[0,1]", "plane=true"], 1, "leave one out"),
-        ("aegan", ["classes=[circel,cross]"], 1, "did you mean circle?"),
-        ("aegan", ["classes=[0,1]", "data=digist"], 1, "did you mean digits?"),
-        ("aegan", ["classes=[0,1]", "data=."], 1, "no images"),
-        ("dcgan", ["steps=1"], 1, "steps=1 is out of range, it must be 2 or more; type steps=9"),
-        ("dcgan", ["directions=0"], 1, "directions=0 is out of range"),
-        ("dcgan", ["image=-1"], 1, "type image=0"),
-        ("dcgan", ["steps=9999"], 1, "a grid holds at most 10,000 images"),
-        ("dcgan", ["amount=far"], 2, "amount is a number"),
-        ("dcgan", ["out=x.bmp"], 1, "type out=grid.png"),
-        ("dcgan", ["amont=2"], 2, "did you mean amount?"),
-    ],
-)
-def test_bad_input_gets_one_sentence(checkpoints, gan, tmp_path, model, words, code, message):
-    result, out, error = gan("edit", *words, f"ckpt={checkpoints[model]}")
-    assert result == code and message in error and len(error.strip().splitlines()) == 1, error
-    assert not out and not any(tmp_path.iterdir()), "nothing is written"

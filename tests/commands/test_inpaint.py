@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import difference, here, holed, png, save_scenes, scene
+from scenes import difference, holed, save_scenes, scene
 
 import gancli
 from gancli.data.image_modes import image_to_array, standardize, tensor_to_array
@@ -94,41 +94,3 @@ def test_16_bits_are_not_reduced_silently(gan, checkpoints):
     scene(9, 9, "I;16").save("deep.png")
     code, _, error = gan("inpaint", "deep.png", f"ckpt={checkpoints['inpainting_grey']}", "mask=centre", "format=webp")
     assert code == 1 and "has 16 bits and webp holds 8; type format=png" in error
-
-
-def save_masks() -> None:
-    Path("masks").mkdir()
-    Image.new("L", (5, 5)).save("masks/black.png")
-    Image.new("L", (5, 5), 255).save("masks/white.png")
-    Image.new("L", (6, 5), 255).save("masks/wide.png")
-    Path("masks/empty.png").touch()
-    Path("masks/text.png").write_text("a text")
-    Path("masks/bomb.png").write_bytes(png(2**15, 2**15, bits=8, colour=0))
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        ([], 1, "no mask was given; type mask=FILE"),
-        (["mask=absent.png"], 1, "there is no mask absent.png; type mask=FILE"),
-        (["mask=center"], 1, "did you mean centre?"),
-        (["mask=masks/black.png"], 1, "mask has no white pixels"),
-        (["mask=masks/white.png"], 1, "mask covers the whole image (5x5); leave some pixels black"),
-        (["mask=masks/wide.png"], 1, "is 5x5, but its mask is 6x5"),
-        (["mask=masks/empty.png"], 1, "mask masks/empty.png cannot be used: is an empty file"),
-        (["mask=masks/text.png"], 1, "is not an image"),
-        (["mask=masks/bomb.png"], 1, "cannot be used"),
-        (["mask=masks"], 1, "has no mask: there is no image a.* in masks"),
-        (["mask=centre", "out=b.jpg"], 1, "jpg changes every pixel, also those outside the mask; type out=x.png"),
-        (["mask=centre", "format=jpg"], 1, "type format=png"),
-        (["mask=centre", "quality=90"], 2, "no key 'quality'"),
-        (["mask=centre", "tile=-3"], 1, "tile=256"),
-        (["mask=centre", "msk=x"], 2, "no key 'msk'"),
-    ],
-)
-def test_bad_input_gets_one_sentence(gan, checkpoints, words, code, message):
-    scene(5, 5).save("a.png")
-    save_masks()
-    result, out, error = gan("inpaint", "a.png", f"ckpt={checkpoints['inpainting']}", *words)
-    assert result == code and message in error and len(error.strip().splitlines()) == 1, error
-    assert not out and here() == ["a.png", "masks"]

@@ -41,25 +41,3 @@ def test_an_existing_latent_is_not_replaced_unless_told(gan, checkpoints):
     code, _, error = gan(*words)
     assert code == 1 and "0_projected.npz exists already; type overwrite=true" in error
     assert gan(*words, "overwrite=true")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["out=x.jpg"], "type out=x.png or out=DIR/"),
-        (["steps=-1"], "steps=-1 is out of range, it must be 0 or more; type steps=500"),
-        (["classes=[9]"], "class 9 is outside 0 to 3"),
-        (["fit=corp"], "did you mean crop?"),
-    ],
-)
-def test_bad_input_gets_one_sentence(gan, checkpoints, words, message):
-    before = sorted(Path("in").iterdir())
-    code, out, error = gan("project", "in/0.png", f"ckpt={checkpoints['cgan']}", *words)
-    assert code == 1 and message in error and len(error.strip().splitlines()) == 1
-    assert not out and sorted(Path("in").iterdir()) == before
-
-
-@pytest.mark.parametrize("words", [["project", "in/0.png"], ["edit", "in/0.png"], ["edit"], ["sample"]])
-def test_a_model_without_noise_is_refused(gan, checkpoints, words):
-    code, out, error = gan(*words, f"ckpt={checkpoints['sr_compact']}")
-    assert code == 1 and not out and "does not sample from noise" in error

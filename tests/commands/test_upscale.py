@@ -86,19 +86,3 @@ def test_checkpoints_are_found_as_by_other_commands(gan, ckpt):
     with pytest.raises(ValueError) as expected:
         checkpoint.read(checkpoint.find(ckpt))
     assert code == 1 and str(expected.value) in error
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["scale=8"], 1, "run gan upscale again on its result"),
-        (["scale=1"], 1, "not one of 2, 3, 4"),
-        (["style=sharpp"], 1, "did you mean sharp?"),
-        (["styl=sharp"], 2, "did you mean style?"),
-    ],
-)
-def test_bad_input_gets_one_sentence(gan, words, code, message):
-    scene(5, 5).save("a.png")
-    result, out, error = gan("upscale", "a.png", *words)
-    assert result == code and message in error and len(error.strip().splitlines()) == 1
-    assert not out and here() == ["a.png"]
