@@ -80,5 +80,5 @@ def current() -> StopRequest | None:
 
 
 def of_worker() -> StopRequest:
-    """Return the request that a launcher's worker process is in, entering one that lasts for its life if there is none."""
+    """Return the request of a launcher's worker process; one that is entered here lasts until it ends."""
     return current() or StopRequest().__enter__()
