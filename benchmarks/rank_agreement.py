@@ -1,18 +1,18 @@
-"""Does the Fréchet distance by our network of digits rank models as a judge does that shares nothing with it?
+"""Agreement of fd_mnist, the Fréchet distance by a bundled network, with an independent classifier's ranking of models.
 
     python benchmarks/rank_agreement.py CHECKPOINT_OR_RUN ...
     python benchmarks/rank_agreement.py outputs/*/checkpoints/step-*.safetensors --n 10000 --json ranks.json
 
-Needs MNIST under $GAN_DATA (or --root). Of each checkpoint n images, of seed 0 and the averaged weights, are measured:
+Needs MNIST under $GAN_DATA (or --root). For n images of each checkpoint, of seed 0 and the averaged weights:
 
-fd_mnist    their Fréchet distance to the 10,000 test digits by the features of the bundled network
-kl          KL(classes of these images || classes of the test digits), in nats, as the classifier of tests/judge.py
-            finds them, which is trained here, in about a minute
-coverage    the share of the test digits that are the nearest one, by their pixels, of some image
-confidence  the classifier's, on average
+fd_mnist    Fréchet distance to the 10,000 test digits by the features of the bundled network
+kl          KL(classes of the images || classes of the test digits) in nats, by the classifier of tests/classifier.py,
+            which is trained first, in about a minute
+coverage    fraction of test digits that are the nearest neighbour of some image in pixel space
+confidence  mean confidence of the classifier
 
-and then Spearman's rank correlation of fd_mnist with kl, with coverage negated, and with the mean of the ranks of both.
-In the table, but not in the correlation: as many training digits as images, and a hundred of these again and again.
+Then Spearman's rank correlation of fd_mnist with kl, with negated coverage, and with the mean of both ranks. In the
+table, but not in the correlation: as many training digits as images, and copies of a hundred of these.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -38,12 +38,12 @@ from gancli.metrics.fid import Moments, frechet
 from gancli.runtime.hardware import describe
 from gancli.runtime.text import without_nan
 
-JUDGE = Path(__file__).resolve().parent.parent / "tests" / "judge.py"
+CLASSIFIER = Path(__file__).resolve().parent.parent / "tests" / "classifier.py"
 COLUMNS = ("fd_mnist", "kl", "coverage", "confidence")
-FEW = 100  # digits of the set that is copies
+COPIED = 100  # digits in the set of copies
 
 
-def opened(script: Path) -> ModuleType:
+def import_script(script: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -52,43 +52,43 @@ def opened(script: Path) -> ModuleType:
 
 
 class Measure:
-    """What is measured of images beside real ones, `real` (N, 1, 28, 28)."""
+    """COLUMNS of images against real ones, uint8 (N, 1, 28, 28)."""
 
-    def __init__(self, see: FeatureExtractor, judge: ModuleType, classifier: torch.nn.Module, real: Tensor):
-        self.see, self.predict = see, lambda x: judge.predict(classifier, x)
+    def __init__(self, extractor: FeatureExtractor, predict: Callable[[Tensor], Tensor], real: Tensor):
+        self.extractor, self.predict = extractor, predict
         self.real, self.moments = to_float(real).flatten(1), Moments()
-        self.moments.add(see(real)[0])
+        self.moments.add(extractor(real)[0])
         self.classes = self.predict(to_float(real)).argmax(1).bincount(minlength=10)
 
     def __call__(self, blocks: Iterable[Tensor]) -> dict[str, float]:
-        """COLUMNS of images that come in blocks (N, 1, 28, 28); all see them as they would be stored, in 8 bits."""
+        """Return COLUMNS of images in blocks (N, 1, 28, 28), rounded to 8 bits as in a file."""
         moments, nearest, probabilities = Moments(), torch.zeros(len(self.real), dtype=torch.bool), []
         for block in blocks:
             images = to_uint8(block)
             x = to_float(images)
-            moments.add(self.see(images)[0])
+            moments.add(self.extractor(images)[0])
             nearest[torch.cdist(x.flatten(1), self.real).argmin(1)] = True
             probabilities.append(self.predict(x))
-        sure, found = torch.cat(probabilities).max(1)
-        p, q = (count.double() / count.sum() for count in (found.bincount(minlength=10), self.classes))
+        confidence, predicted = torch.cat(probabilities).max(1)
+        p, q = (count.double() / count.sum() for count in (predicted.bincount(minlength=10), self.classes))
         kl = (p.xlogy(p) - p.xlogy(q)).sum()
-        values = (frechet(moments, self.moments), kl, nearest.double().mean(), sure.double().mean())
+        values = (frechet(moments, self.moments), kl, nearest.double().mean(), confidence.double().mean())
         return {name: float(value) for name, value in zip(COLUMNS, values)}
 
 
 def ranks(values: Iterable[float]) -> Tensor:
-    """1 for the smallest, and so on; those that are equal have the mean of their ranks."""
+    """Return ranks from 1 for the smallest; equal values have the mean of their ranks."""
     x = torch.tensor(list(values), dtype=torch.float64)
     return (x[:, None] > x).sum(1) + ((x[:, None] == x).sum(1).double() + 1) / 2
 
 
 def spearman(a: Iterable[float], b: Iterable[float]) -> float:
-    """The correlation of the ranks, -1 to 1; nan where one side is all the same."""
+    """Return the correlation of the ranks, -1 to 1; nan if one side is constant."""
     return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
 
 
 def agreement(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Spearman's correlation of fd_mnist with what else tells a worse model; less is better, of all of them."""
+    """Return Spearman's correlation of fd_mnist with other measures for which lower is better."""
     fd, kl = ([row[name] for row in rows] for name in ("fd_mnist", "kl"))
     missed = [-row["coverage"] for row in rows]
     both = (ranks(kl) + ranks(missed)) / 2
@@ -103,25 +103,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", metavar="CHECKPOINT_OR_RUN")
     parser.add_argument("--n", type=int, default=10_000, help="images of each")
-    parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file, too")
+    parser.add_argument("--json", type=Path, default=None, help="also write the results to this file")
     parser.add_argument("--root", default=os.environ.get("GAN_DATA", "~/.cache/gan/data"))
     options = parser.parse_args()
     try:
-        generators = {path: gancli.load(path) for path in options.paths}  # before the minute that the judge takes
+        generators = {path: gancli.load(path) for path in options.paths}  # before the minute of training the classifier
     except ValueError as error:
         parser.error(str(error))
     for path, G in generators.items():
         if (G.channels, G.size) != (1, 28) or not G.z_dim:
-            parser.error(f"{path} makes no digits such as MNIST's, of 28x28 pixels in grey and of noise")
+            parser.error(f"{path} does not generate grey images of 28x28 pixels from noise")
 
-    judge = opened(JUDGE)
+    module = import_script(CLASSIFIER)
     train, test = (mnist(options.root, split=split) for split in ("train", "test"))
-    referee = judge.train_judge(options.root)
-    see = bundled_extractor("mnist")
-    measure = Measure(see, judge, referee.network, test.images)
-    print(
-        f"{see.protocol(1, 28)}; the judge knows {referee.accuracy:.2%} of the test digits; {options.n:,} images each"
-    )
+    classifier = module.train_classifier(options.root)
+    extractor = bundled_extractor("mnist")
+    measure = Measure(extractor, lambda x: module.predict(classifier.network, x), test.images)
+    right = f"the classifier is right on {classifier.accuracy:.2%} of the test digits"
+    print(f"{extractor.protocol(1, 28)}; {right}; {options.n:,} images each")
 
     width = max(map(len, [*options.paths, "training digits"]))
     print(" " * width + "".join(f"{name:>12}" for name in COLUMNS))
@@ -132,10 +131,10 @@ def main() -> None:
         return values
 
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.n]
-    again = chosen[torch.arange(options.n) % FEW]
+    again = chosen[torch.arange(options.n) % COPIED]
     anchors = {
-        name: row(name, train.images[entries].split(BLOCK))
-        for name, entries in (("training digits", chosen), (f"{FEW} of them", again))
+        name: row(name, train.images[indices].split(BLOCK))
+        for name, indices in (("training digits", chosen), (f"{COPIED} of them", again))
     }
     rows = {path: row(path, (x for x, _ in G.blocks(options.n, seed=0))) for path, G in generators.items()}
     rho = agreement(list(rows.values())) if len(rows) > 1 else {}
@@ -144,11 +143,11 @@ def main() -> None:
     if options.json:
         content = {
             "n": options.n,
-            "judge": referee.accuracy,
+            "classifier_accuracy": classifier.accuracy,
             "anchors": anchors,
             "checkpoints": rows,
             "rho": rho,
-            "protocol": see.protocol(1, 28),
+            "protocol": extractor.protocol(1, 28),
             "command": shlex.join(["python", *sys.argv]),
             "machine": describe(torch.device("cpu")),
             "versions": versions(),

@@ -1,11 +1,11 @@
-"""Train the networks that our own scores are by, and write their weights, which come along with gancli.
+"""Train the feature networks of our own scores, and write the weights that gancli bundles.
 
     python benchmarks/train_features.py mnist --precision bf16  # 5 epochs, 3.5 minutes of one core
     python benchmarks/train_features.py cifar --precision bf16  # 40 epochs, about 45 minutes of two cores
 
-Needs MNIST or CIFAR-10 under $GAN_DATA (or --root). The accuracy on the test images is told after every epoch, and
-chooses nothing: the weights are those of the last. The file holds 16-bit numbers, and the accuracy at the end is
-theirs. Same machine, same threads, same weights, unless --minutes ends the training.
+Needs MNIST or CIFAR-10 under $GAN_DATA (or --root). The test accuracy is printed after every epoch but selects
+nothing: the weights are the last ones. They are stored in 16 bits, and the final accuracy is that of the stored
+weights. The same machine and threads give the same weights, unless --minutes ends the training.
 """
 
 import argparse
@@ -38,19 +38,19 @@ from gancli.training.schedules import Budget
 from gancli.transforms.augment import warp
 
 BATCH, DECAY, MOMENTUM = 128, 5e-4, 0.9
-PEAK = 0.15  # the share of the training after which the rate is highest
+PEAK = 0.15  # fraction of the training after which the learning rate peaks
 
 
 class Recipe(NamedTuple):
-    """A network and what it is trained on. turn: degrees, shift: pixels, both at most and either way."""
+    """A network and its training; `rotation` in degrees and `shift` in pixels are limits in either direction."""
 
     data: Callable[..., ImageDataset]
     channels: int
     size: int
     width: int
     epochs: int
-    rate: float
-    turn: float
+    lr: float
+    rotation: float
     shift: int
     flip: bool
 
@@ -61,9 +61,9 @@ RECIPES = {
 }
 
 
-def moved(x: Tensor, turn: float, shift: int, generator: torch.Generator) -> Tensor:
-    """Each image of x (N, C, H, H) turned about its centre and moved by whole pixels; what comes in is mirrored."""
-    angle = math.radians(turn) * (2 * torch.rand(len(x), generator=generator) - 1)
+def jitter(x: Tensor, rotation: float, shift: int, generator: torch.Generator) -> Tensor:
+    """Rotate images x (N, C, H, H) about their centres and shift them by whole pixels; borders are reflected."""
+    angle = math.radians(rotation) * (2 * torch.rand(len(x), generator=generator) - 1)
     across, down = torch.randint(-shift, shift + 1, (2, len(x)), generator=generator)
     cos, sin = angle.cos(), angle.sin()
     return warp(x, torch.stack([cos, -sin, across, sin, cos, down], 1).unflatten(1, (2, 3)))
@@ -77,18 +77,20 @@ def train(
     budget: Budget,
     options: argparse.Namespace,
 ) -> tuple[int, float]:
-    """Cross-entropy by SGD with Nesterov's momentum, its rate straight up and straight down; gives rounds and minutes.
+    """Minimise cross-entropy by SGD with Nesterov momentum and a triangular learning rate; return steps and minutes.
 
     Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
     """
     batches = BatchLoader(data, BATCH, 10, recipe.flip, options.seed, torch.device("cpu"))
-    optimizer = torch.optim.SGD(network.parameters(), recipe.rate, MOMENTUM, weight_decay=DECAY, nesterov=True)
+    optimizer = torch.optim.SGD(network.parameters(), recipe.lr, MOMENTUM, weight_decay=DECAY, nesterov=True)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16")
     step, minutes, epoch, total, began = 0, 0.0, len(data) // BATCH, torch.zeros(()), time.perf_counter()
     while (progress := budget.progress(step, 0, 60 * minutes)) < 1:
-        optimizer.param_groups[0]["lr"] = recipe.rate * min(progress / PEAK, (1 - progress) / (1 - PEAK))
+        optimizer.param_groups[0]["lr"] = recipe.lr * min(progress / PEAK, (1 - progress) / (1 - PEAK))
         x, c = batches(step)
-        x = moved(x, recipe.turn, recipe.shift, torch.Generator().manual_seed(derive_seed(options.seed, "moved", step)))
+        x = jitter(
+            x, recipe.rotation, recipe.shift, torch.Generator().manual_seed(derive_seed(options.seed, "moved", step))
+        )
         with autocast:
             logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = cross_entropy(logits.float(), c)
@@ -98,25 +100,27 @@ def train(
         step, total, minutes = step + 1, total + loss.detach(), (time.perf_counter() - began) / 60
         if step % epoch == 0:
             with autocast:
-                told = f"loss {total / epoch:.4f}, {accuracy(network, test):.2%} of the test images"
-            print(f"epoch {step // epoch}, {minutes:.1f} minutes: {told}", file=sys.stderr, flush=True)
+                line = f"loss {total / epoch:.4f}, {accuracy(network, test):.2%} of the test images"
+            print(f"epoch {step // epoch}, {minutes:.1f} minutes: {line}", file=sys.stderr, flush=True)
             total = torch.zeros(())
     return step, minutes
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, test: ImageDataset) -> float:
-    """The share of images whose class is found; the network is in training mode before and after."""
+    """Return the fraction of images that are classified correctly; the network is in training mode before and after."""
     network.eval()
-    found = torch.cat([network(to_float(part)).argmax(1) for part in test.images.split(features.CHUNK)])
+    predicted = torch.cat([network(to_float(part)).argmax(1) for part in test.images.split(features.CHUNK)])
     network.train()
-    return float((found == test.labels).double().mean())
+    return float((predicted == test.labels).double().mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--minutes", type=float, default=None, help="end the training then, its rates scaled to it")
+    parser.add_argument(
+        "--minutes", type=float, default=None, help="end the training then, with the schedule scaled to it"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions in training")
     parser.add_argument("--out", type=Path, default=features.WEIGHTS, help="folder of features-NAME.safetensors")
     parser.add_argument("--root", default=os.environ.get("GAN_DATA", "~/.cache/gan/data"))
@@ -135,11 +139,11 @@ def main() -> None:
     network = rebuild(config).to(memory_format=torch.channels_last)
     budget = Budget(steps=recipe.epochs * (len(data) // BATCH), minutes=options.minutes)
     step, minutes = train(network, recipe, data, test, budget, options)
-    found = accuracy(network.half().float(), test)
+    final = accuracy(network.half().float(), test)
     metadata = {
         "network": json.dumps(config),
-        "trained": f"{step} rounds of {BATCH} images of {options.name}, {minutes:.1f} minutes, {options.precision}",
-        "accuracy": f"{found:.4f}",
+        "trained": f"{step} steps of {BATCH} images of {options.name}, {minutes:.1f} minutes, {options.precision}",
+        "accuracy": f"{final:.4f}",
         "command": shlex.join(["python", *sys.argv]),
         "machine": describe(torch.device("cpu")),
         "versions": json.dumps(versions()),
@@ -147,7 +151,7 @@ def main() -> None:
     path = options.out / f"features-{options.name}.safetensors"
     data = save({key: x.contiguous() for key, x in network.half().state_dict().items()}, metadata)
     write_atomically(path, lambda partial: partial.write_bytes(data))
-    print(f"{path}: {path.stat().st_size:,} bytes, {found:.2%} of the test images, {minutes:.1f} minutes")
+    print(f"{path}: {path.stat().st_size:,} bytes, {final:.2%} of the test images, {minutes:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What scores see: the same features of an image however it comes, and a protocol that says how it came."""
+"""Feature extractors: preprocessing and its protocol, the bundled networks, Inception, and their training."""
 
 import hashlib
 import importlib.util
@@ -36,7 +36,7 @@ def some(n: int, channels: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 def written(path: Path, channels: int, size: int, width: int, seed: int = 0) -> Path:
-    """A network of random weights in a file such as those that ship."""
+    """Write a network of random weights as the bundled ones are stored."""
     torch.manual_seed(seed)
     config = {"_target_": "gancli.networks.classifier.Classifier", "channels": channels, "size": size, "width": width}
     network = Classifier(channels, size, width).half()
@@ -46,7 +46,6 @@ def written(path: Path, channels: int, size: int, width: int, seed: int = 0) -> 
 
 @pytest.fixture
 def random(tmp_path, monkeypatch):
-    """Both networks, with random weights."""
     for name, (channels, size, dim) in SHAPES.items():
         written(tmp_path / f"features-{name}.safetensors", channels, size, dim // 4)
     monkeypatch.setattr(features, "WEIGHTS", tmp_path)
@@ -57,7 +56,7 @@ def random(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", list(SHAPES))
-def test_the_networks_and_what_they_cost(name):
+def test_the_bundled_architectures_are_small(name):
     channels, size, dim = SHAPES[name]
     network = Classifier(channels, size, dim // 4)
     x = to_float(some(2, channels, size))
@@ -74,12 +73,12 @@ def test_any_size_from_4_on():
         assert network(torch.zeros(1, 3, h, w)).shape == (1, 7)
 
 
-# --- what is seen -------------------------------------------------------------------------------------------------
+# --- preprocessing -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", list(SHAPES))
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (3, 50), (1, 8)])
-def test_shapes_and_chunks(random, monkeypatch, name, channels, size):
+def test_features_do_not_depend_on_chunks(random, monkeypatch, name, channels, size):
     see = features.bundled_extractor(name)
     images = some(7, channels, size)
     found, logits = see(images)
@@ -114,7 +113,7 @@ def test_grey_is_luma_and_colour_is_repetition(random):
 
 @pytest.mark.parametrize("name", list(SHAPES))
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 64), (1, 100)])
-def test_sizes_are_changed_as_those_of_data_sets(random, name, channels, size):
+def test_images_are_resized_as_data_sets_are(random, name, channels, size):
     see, images = features.bundled_extractor(name), some(3, channels, size)
     own = ImageDataset(images, torch.zeros(3, dtype=torch.int64)).resized(see.size, see.channels).images
     assert torch.equal(see.preprocess(images), own) and own.shape == (3, see.channels, see.size, see.size)
@@ -132,7 +131,7 @@ def test_sizes_are_changed_as_those_of_data_sets(random, name, channels, size):
         ("cifar", 1, 28, "8 bits, 28 to 32 pixels by antialiased bicubic, grey in all three channels"),
     ],
 )
-def test_the_protocol_says_which_network_and_what_was_done(random, name, channels, size, steps):
+def test_the_protocol_names_network_and_preprocessing(random, name, channels, size, steps):
     see = features.bundled_extractor(name)
     digest = hashlib.sha256((random / f"features-{name}.safetensors").read_bytes()).hexdigest()
     assert see.name == name and see.hash == digest[:12]
@@ -147,12 +146,12 @@ def test_other_weights_are_another_protocol(random):
 
 
 @pytest.mark.parametrize("shape", [(5, 2, 1, 1), (5, 4, 8, 8), (5, 3, 8, 9)])
-def test_what_is_no_square_picture_is_refused(random, shape):
-    with pytest.raises(ValueError, match="square pictures in grey or colour"):
+def test_other_images_are_refused(random, shape):
+    with pytest.raises(ValueError, match="square images in grey or colour"):
         features.bundled_extractor("cifar")(torch.zeros(shape))
 
 
-def test_a_training_around_it_changes_nothing(random):
+def test_training_options_do_not_change_features(random):
     see, images = features.bundled_extractor("cifar"), some(4, 3, 32)
     alone, cudnn = see(images), torch.backends.cudnn
     before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -172,7 +171,7 @@ def test_a_training_around_it_changes_nothing(random):
 # --- which network ------------------------------------------------------------------------------------------------
 
 
-def test_the_network_that_suits(random):
+def test_the_default_network(random):
     assert features.default_extractor(1) == "mnist" and features.default_extractor(3) == "cifar"
     with pytest.raises(ValueError, match="grey or colour"):
         features.default_extractor(2)
@@ -188,13 +187,13 @@ def test_missing_and_damaged_weights(tmp_path, monkeypatch):
     whole = written(file, 1, 28, 16).read_bytes()
     for content in (b"", whole[:-9], b"nothing"):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match="is damaged, or no network of features"):
+        with pytest.raises(ValueError, match="is damaged, or holds no feature network"):
             features.bundled_extractor("mnist")
     save_file({"x": torch.zeros(2)}, file)
-    with pytest.raises(ValueError, match="is damaged, or no network of features"):
+    with pytest.raises(ValueError, match="is damaged, or holds no feature network"):
         features.bundled_extractor("mnist")
-    other = next(Path(features.__file__).parent.glob("weights/sr_compact*"))
-    with pytest.raises(ValueError, match="no network of features: it holds a Compact"):
+    other = next(file for file in FILES["mnist"].parent.iterdir() if file.name.startswith("sr_compact"))
+    with pytest.raises(ValueError, match="holds no feature network"):
         features.classifier_extractor(other, "mnist")
 
 
@@ -239,12 +238,12 @@ def test_inception_of_a_file_or_of_torchs_own_folder(package, tmp_path, monkeypa
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(ValueError, match=r"could not be downloaded \(no network\); put the file that https"):
+    with pytest.raises(ValueError, match=r"could not be downloaded \(no network\); put https"):
         features.inception_extractor()
     mine = tmp_path / "mine.pth"
-    with pytest.raises(ValueError, match=r"no weights of Inception in .*mine.pth"):
+    with pytest.raises(ValueError, match=r"no Inception weights in .*mine.pth"):
         features.inception_extractor(mine)
-    mine.write_bytes(b"a stranger's")
+    mine.write_bytes(b"unknown")
     with pytest.raises(ValueError, match="was not opened: its SHA-256 begins with"):
         features.inception_extractor(mine)
     package.write_bytes(b"weights")
@@ -253,8 +252,8 @@ def test_inception_of_a_file_or_of_torchs_own_folder(package, tmp_path, monkeypa
         assert see.forward.content == b"weights" and (see.name, see.hash) == ("inception", features.INCEPTION[:12])
         found, logits = see(some(70, 1, 20))
         assert found.shape == (70, 2048) and logits.shape == (70, 1008) and found.dtype == torch.float32
-        told = "8 bits, 20 to 299 pixels by TensorFlow 1's bilinear, grey in all three channels"
-        assert see.protocol(1, 20) == f"inception {features.INCEPTION[:12]}, 2,048 features; {told}"
+        steps = "8 bits, 20 to 299 pixels by TensorFlow 1's bilinear, grey in all three channels"
+        assert see.protocol(1, 20) == f"inception {features.INCEPTION[:12]}, 2,048 features; {steps}"
 
 
 def test_inception_is_downloaded_once_and_checked(package, monkeypatch):
@@ -281,7 +280,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_the_committed_command_at_tiny_size(tmp_path, monkeypatch, capsys):
+def test_the_training_command_at_tiny_size(tmp_path, monkeypatch, capsys):
     x, y = some(256, 1, 28)[:, 0].numpy(), np.arange(256) % 10
     np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     train = script()
@@ -300,27 +299,27 @@ def test_the_committed_command_at_tiny_size(tmp_path, monkeypatch, capsys):
     with safe_open(tmp_path / "a" / "features-mnist.safetensors", framework="pt") as file:
         told = file.metadata()
         assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16, torch.int64}  # noqa: SIM118
-    assert told["trained"].startswith("4 rounds of 128 images of mnist") and "--root" in told["command"]
+    assert told["trained"].startswith("4 steps of 128 images of mnist") and "--root" in told["command"]
     right = (first(some(256, 1, 28))[1].argmax(1).numpy() == y).mean()
     assert float(told["accuracy"]) == pytest.approx(right, abs=1e-4)
     assert json.loads(told["versions"]) == checkpoint.versions() and told["machine"]
 
 
-def test_images_are_moved_and_turned_but_stay_whole():
+def test_training_images_are_shifted_and_rotated():
     train, x = script(), to_float(some(64, 3, 32))
     generator = torch.Generator().manual_seed(0)
-    assert torch.equal(train.moved(x, 0.0, 0, generator), x)
-    moved = train.moved(x, 0.0, 4, generator)
+    assert torch.equal(train.jitter(x, 0.0, 0, generator), x)
+    moved = train.jitter(x, 0.0, 4, generator)
     inner = x[:, :, 8:24, 8:24]
     shifts = [(i, j) for i in range(4, 13) for j in range(4, 13)]
     which = [[torch.equal(m[:, i : i + 16, j : j + 16], o) for i, j in shifts] for m, o in zip(moved, inner)]
     assert all(sum(row) == 1 for row in which), "by whole pixels, up to 4, one way each"
     assert len({row.index(True) for row in which}) > 30
     even = torch.full((4, 1, 28, 28), 0.25)
-    torch.testing.assert_close(train.moved(even, 12.0, 2, generator), even)
+    torch.testing.assert_close(train.jitter(even, 12.0, 2, generator), even)
 
 
-# --- what ships ---------------------------------------------------------------------------------------------------
+# --- bundled ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
