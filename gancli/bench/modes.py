@@ -26,8 +26,8 @@ from gancli.data.builtin import stacked_mnist
 from gancli.data.synthetic import SIGMA, centres, mode_counts, synthetic
 from gancli.inference.generator import load as load_generator
 from gancli.metrics.mode_coverage import DigitClassifier, coverage, stacked_modes, train_digit_classifier
-from gancli.report.run_page import write_text
 from gancli.runtime.device import choose_device
+from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
 from gancli.training.run import Run, leave_traces
 

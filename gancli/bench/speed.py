@@ -27,8 +27,8 @@ from gancli.bench.timing import Cell, Failed, Products, Trained, Way
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, build, choices, compose, keys
 from gancli.data.dataset import ImageDataset
-from gancli.report.run_page import write_text
 from gancli.runtime.device import choose_device
+from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
 from gancli.training.run import size
 

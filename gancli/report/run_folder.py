@@ -1,11 +1,11 @@
-"""A run folder as a value: what it was asked to do, what was measured of it and how, how it ended.
+"""A run folder as a value: config, metric rows, events, samples, scores and how the run ended.
 
-Reading forgives: a run that failed early has hardly any file, and one that was killed has half a last line.
+Reading never fails: a run that failed early has hardly any file, and a run that was killed has half a last line.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,63 +14,77 @@ from typing import Any
 import numpy as np
 import yaml
 
-# What every metric row carries beside the losses and the watched values.
-BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")
-STATUS_OF = {
+from gancli.runtime.text import one_line
+
+BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
+NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about quality
+STATUS = {
     "started": "running",
     "resumed": "running",
     "stopped": "stopped",
     "failed": "failed",
     "finished": "finished",
 }
-# What a protocol holds that changes no number's meaning: which program wrote it and when, which weights of the run were
-# measured and where they lay, why a figure is missing.
-INCIDENTAL = ("versions", "command", "time", "weights", "step", "untold")
-HEADING = ("data", "split", "made", "real")  # what a reader looks for first
-# Settings of data that do not change the images that a objective's own measures look at.
-UNSEEN = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "classes")
-# What is asked of a model that is given images: the PSNR of one task is no PSNR of another.
-ASKED = ("task", "scale", "degrade", "between")
-HEADLINES = ("sliced_wasserstein", "elbo", "psnr")  # of a objective's own figures, those to rank by, in this order
-WATCHED = ("augment_p",)  # named like a measure, but it tells what a training did and not how well
-MEASURERS = (
-    "evaluate",
-    "training",
-    "objective",
-)  # gan evaluate; the same within a training; a objective, at every grid
+CHECKPOINTS = ("*.safetensors", "*.pt")  # file names in checkpoints/
+
+# Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
+SOURCES = ("evaluate", "training", "quick")
+# Entries of a protocol that do not change what its numbers mean.
+NOT_PROTOCOL = ("versions", "command", "time", "weights", "step", "skipped")
+HEADING_KEYS = ("data", "split", "generated", "real")  # entries of a protocol that a reader looks for first
+QUICK_ORDER = ("sliced_wasserstein", "elbo", "psnr")  # quick metrics to rank by, in this order
+# Settings of data that do not change the real images of quick metrics.
+TRAINING_DATA_KEYS = ("name", "source", "root", "cache", "strict", "batch_size", "flip", "classes")
+TASK_KEYS = ("task", "scale", "degrade", "between")  # settings of a model without which its PSNR means nothing
 
 
 @dataclass(frozen=True)
 class Score:
-    """Figures that were measured in one way, None where one could not be told.
+    """Metrics that were measured by one protocol.
 
-    protocol: that way, as who measured wrote it. step: of the weights. by: one of MEASURERS.
+    Args:
+        protocol: as the evaluation wrote it.
+        metrics: None for a metric that could not be computed.
+        step: training step of the weights.
+        source: one of SOURCES.
     """
 
     protocol: dict[str, Any]
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     step: float | None
-    by: str
+    source: str
 
     @property
     def key(self) -> str:
-        """Alike where figures compare, and only there."""
-        return repr(sorted((str(key), repr(value)) for key, value in self.protocol.items() if key not in INCIDENTAL))
+        """Text that is equal for scores that compare, and only for these."""
+        return repr(sorted((str(key), repr(value)) for key, value in self.protocol.items() if key not in NOT_PROTOCOL))
 
     @property
-    def told(self) -> tuple[str, str]:
-        """The protocol for a person: `mnist · split test · made 10,000`, and all the rest of it."""
-        first = [_told(key, self.protocol.get(key)) for key in HEADING]
-        rest = [_told(key, value) for key, value in self.protocol.items() if key not in (*HEADING, *INCIDENTAL)]
-        heading, details = (one_line(" · ".join(part for part in parts if part)) for parts in (first, rest))
-        return heading, details
+    def heading(self) -> str:
+        """The protocol's main entries for a person: `mnist · split test · generated 10,000`."""
+        return self._describe([key for key in HEADING_KEYS if key in self.protocol])
+
+    @property
+    def details(self) -> str:
+        """The protocol's other entries for a person."""
+        return self._describe([key for key in self.protocol if key not in (*HEADING_KEYS, *NOT_PROTOCOL)])
+
+    def _describe(self, keys: list[str]) -> str:
+        entries = (describe_entry(key, self.protocol[key]) for key in keys)
+        return one_line(" · ".join(entry for entry in entries if entry))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its folder, its resolved config, metric rows and events in the order of steps, its grids over time.
+    """One run.
 
-    evaluations: the lines of scores.jsonl, which gan evaluate writes.
+    Args:
+        folder: run folder.
+        config: resolved config.
+        rows: metric rows in the order of steps.
+        events: lines of metrics.jsonl that have an `event`.
+        samples: grids with their steps, oldest first.
+        evaluations: lines of scores.jsonl, which gan evaluate writes.
     """
 
     folder: Path
@@ -86,53 +100,54 @@ class Run:
 
     @property
     def ending(self) -> dict[str, Any]:
-        """The last event that changed the status; empty when none was written."""
-        return next((e for e in reversed(self.events) if e["event"] in STATUS_OF), {})
+        """The last event that changed the status; empty when there is none."""
+        return next((event for event in reversed(self.events) if event["event"] in STATUS), {})
 
     @property
     def status(self) -> str:
         """One of finished, stopped, failed, running."""
-        return STATUS_OF[self.ending.get("event", "started")]
+        return STATUS[self.ending.get("event", "started")]
 
     @property
     def message(self) -> str:
-        """Why it stopped or failed, in the run's own sentence; empty otherwise."""
+        """Why the run stopped or failed; empty otherwise."""
         return str(self.ending.get("message") or "") if self.status in ("stopped", "failed") else ""
 
     @property
     def started(self) -> dict[str, Any]:
         """The last event that says how the run was called: command, overrides, machine, versions, parameters."""
-        # A job that failed before it began has told at least what was typed.
-        kinds = ("started", "resumed", "failed")
-        calls = [e for e in self.events if e["event"] in kinds and ("command" in e or "overrides" in e)]
+        names = ("started", "resumed", "failed")
+        calls = [e for e in self.events if e["event"] in names and ("command" in e or "overrides" in e)]
+        # A job that failed before its start has logged its overrides only.
         calls = [e for e in calls if e["event"] != "failed"] or calls
         return calls[-1] if calls else {}
 
     @property
     def overrides(self) -> dict[str, str]:
-        """What was typed: `["model=dcgan", "+x=1"]` as `{"model": "dcgan", "x": "1"}`."""
+        """The typed overrides: `["model=dcgan", "+x=1"]` as `{"model": "dcgan", "x": "1"}`."""
         given = self.started.get("overrides")
         pairs = (str(o).lstrip("+~").partition("=") for o in (given if isinstance(given, list) else []))
         return {key: value for key, _, value in pairs}
 
     @property
-    def last(self) -> dict[str, Any]:
-        """The last metric row; empty before the first."""
-        return self.rows[-1] if self.rows else {}
+    def has_checkpoint(self) -> bool:
+        return any(file for pattern in CHECKPOINTS for file in (self.folder / "checkpoints").glob(pattern))
+
+    @property
+    def last_step(self) -> float | None:
+        """The step that the run reached, None when no file says so."""
+        steps = (self.ending.get("step"), self.latest("step"))
+        return max((step for step in steps if step is not None and is_number(step)), default=None)
 
     @cached_property
     def keys(self) -> list[str]:
         """Every numeric key of the metric rows, in the order of appearance."""
-        seen: dict[str, None] = {}
-        for row in self.rows:
-            for key, value in row.items():
-                # null is how some writers say NaN, so it counts as a number that went wrong.
-                if key not in seen and (value is None or is_number(value)):
-                    seen[key] = None
-        return list(seen)
+        # Some writers write null for NaN, so null counts as a number.
+        numeric = (key for row in self.rows for key, value in row.items() if value is None or is_number(value))
+        return list(dict.fromkeys(numeric))
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of a key. Rows without the key are left out; null, NaN and Infinity are NaN."""
+        """Return steps and values of a key. Rows without it are left out; null and infinite values are NaN."""
         pairs = [(row["step"], row[key]) for row in self.rows if key in row]
         pairs = [(step, value) for step, value in pairs if value is None or is_number(value)]
         steps = np.array([step for step, _ in pairs], float)
@@ -141,92 +156,87 @@ class Run:
         return steps, values
 
     def latest(self, key: str, until: float = np.inf) -> float | None:
-        """The last finite value of a key, up to a step: a metric taken every 1,000 steps is not in the last row."""
+        """Return the last finite value of a key up to step `until`: the last row need not hold every metric."""
         steps, values = self.series(key)
         values = values[np.isfinite(values) & (steps <= until)]
         return float(values[-1]) if values.size else None
 
-    @cached_property
-    def scores(self) -> list[Score]:
-        """What was measured of it, one Score a protocol: the last, and that of gan evaluate where there are others."""
-        found: dict[str, Score] = {}
-        for entry in self.evaluations:
-            figures, protocol = entry.get("figures"), entry.get("protocol")
-            if isinstance(figures, dict) and isinstance(protocol, dict):
-                values = {one_line(k): _finite(v) for k, v in figures.items() if v is None or is_number(v)}
-                score = Score(protocol, values, _finite(entry.get("step")), "evaluate")
-                found[score.key] = score
-        told = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("figures"), list)]
-        told = [e for e in told if isinstance(e.get("protocol"), dict)]
-        own = [self._last([str(name) for name in e["figures"]], e["protocol"], "training") for e in told[-1:]]
-        for score in [*own, *self._by_game({str(name) for e in told for name in e["figures"]})]:
-            found.setdefault(score.key, score)
-        return [score for score in found.values() if any(value is not None for value in score.figures.values())]
-
-    @property
-    def conditions(self) -> dict[str, Any]:
-        """The protocol of what the objective measures at every grid: the data, and what is asked of the model."""
-        data, model = self.config.get("data"), self.config.get("model")
-        settings = {k: v for k, v in data.items() if k not in UNSEEN} if isinstance(data, dict) else {}
-        asked = {k: v for k, v in model.items() if k in ASKED} if isinstance(model, dict) else {}
-        return {"data": self.choice("data"), **settings, **asked, "measured": "while training"}
-
-    def _by_game(self, others: set[str]) -> list[Score]:
-        """The figures of grids: what rows hold beside losses, D's opinions, norms, bookkeeping and `others`."""
-        aside = {*BOOKKEEPING, *WATCHED, *others}
-        keys = [key for key in self.keys if key not in aside and not {"/", "("} & set(key)]
-        keys = sorted(keys, key=lambda key: _place(key, HEADLINES))
-        # How near samples are to images is the same question to any model; a bound depends on what is likely by it.
-        model = self.config.get("model")
-        model = model if isinstance(model, dict) else {}
-        likely = {"likelihood": model.get("likelihood"), "classes": "told" if model.get("classes") else "none"}
-        return [
-            self._last([key for key in keys if key != "elbo"], self.conditions, "objective"),
-            self._last([key for key in keys if key == "elbo"], self.conditions | likely, "objective"),
-        ]
-
-    def _last(self, keys: list[str], protocol: dict[str, Any], by: str) -> Score:
-        """The last finite values: of the weights at the end, not of the luckiest."""
-        steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
-        return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), by)
-
     def choice(self, group: str) -> str:
-        """What was chosen in a config group, e.g. `dcgan` for model; empty when nothing says so."""
+        """Return the choice in a config group, such as `dcgan` for model; empty when nothing says so."""
         node = self.config.get(group)
         if isinstance(node, dict):
-            target = str(node.get("_target_") or "").rpartition(".")[2]
-            return str(node.get("name") or self.overrides.get(group) or target)
+            return str(node.get("name") or self.overrides.get(group) or class_name(node))
         return str(node or self.overrides.get(group, ""))
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The newest score of each protocol. A score of gan evaluate replaces one that the training wrote."""
+        found: dict[str, Score] = {}
+        for line in self.evaluations:
+            metrics, protocol = line.get("figures"), line.get("protocol")
+            if isinstance(metrics, dict) and isinstance(protocol, dict):
+                values = {one_line(k): _finite(v) for k, v in metrics.items() if v is None or is_number(v)}
+                score = Score(protocol, values, _finite(line.get("step")), "evaluate")
+                found[score.key] = score
+        for score in (*self._training_scores(), *self._quick_scores()):
+            found.setdefault(score.key, score)
+        return [score for score in found.values() if any(value is not None for value in score.metrics.values())]
+
+    @property
+    def quick_protocol(self) -> dict[str, Any]:
+        """The protocol of the quick metrics: the data, and the task of the model."""
+        data, model = _group(self.config, "data"), _group(self.config, "model")
+        settings = {key: value for key, value in data.items() if key not in TRAINING_DATA_KEYS}
+        task = {key: value for key, value in model.items() if key in TASK_KEYS}
+        return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
+
+    def _protocol_events(self) -> list[dict[str, Any]]:
+        events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("figures"), list)]
+        return [e for e in events if isinstance(e.get("protocol"), dict)]
+
+    def _training_scores(self) -> list[Score]:
+        """Return the scores of evaluations during training: the last protocol holds for all of them."""
+        last = self._protocol_events()[-1:]
+        return [self._last_values([str(name) for name in e["figures"]], e["protocol"], "training") for e in last]
+
+    def _quick_scores(self) -> list[Score]:
+        """Return the quick metrics: everything in rows but losses, D outputs, norms, bookkeeping and evaluations."""
+        evaluated = {str(name) for event in self._protocol_events() for name in event["figures"]}
+        other = {*BOOKKEEPING, *NOT_METRICS, *evaluated}
+        keys = [key for key in self.keys if key not in other and not {"/", "("} & set(key)]
+        keys.sort(key=lambda key: QUICK_ORDER.index(key) if key in QUICK_ORDER else len(QUICK_ORDER))
+        # Samples of any model compare. A bound on the likelihood compares between equal likelihoods only.
+        model = _group(self.config, "model")
+        likelihood = {"likelihood": model.get("likelihood"), "classes": "given" if model.get("classes") else "none"}
+        return [
+            self._last_values([key for key in keys if key != "elbo"], self.quick_protocol, "quick"),
+            self._last_values([key for key in keys if key == "elbo"], self.quick_protocol | likelihood, "quick"),
+        ]
+
+    def _last_values(self, keys: list[str], protocol: dict[str, Any], source: str) -> Score:
+        """Return the last finite values, not the best ones: the score of the weights at the end."""
+        steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
+        return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
 
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def one_line(text: str) -> str:
-    """Text of others without line breaks and without what a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def class_name(node: dict[Any, Any]) -> str:
+    """Return the class that a config node builds, without its module; empty when it builds none."""
+    return str(node.get("_target_") or "").rpartition(".")[2]
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if is_number(value) and np.isfinite(value) else None
-
-
-def _place(key: str, order: Sequence[str]) -> int:
-    """A sort key that puts those of `order` first."""
-    return order.index(key) if key in order else len(order)
-
-
-def _told(key: Any, value: Any) -> str:
-    """An entry of a protocol for a person; empty where nothing is known."""
+def describe_entry(key: Any, value: Any) -> str:
+    """Return an entry of a protocol for a person, empty for an empty value."""
     name = str(key).replace("_", " ")
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
         return name if value else f"not {name}"
     if isinstance(value, dict):
-        target = str(value.get("_target_") or "").rpartition(".")[2]
-        inner = [target, *(_told(k, v) for k, v in value.items() if k != "_target_")]
+        inner = [class_name(value), *(describe_entry(k, v) for k, v in value.items() if k != "_target_")]
         value = ", ".join(part for part in inner if part)
     elif isinstance(value, list):
         value = ", ".join(str(v) for v in value)
@@ -236,44 +246,43 @@ def _told(key: Any, value: Any) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """What a run folder holds; whatever is missing is empty."""
+    """Read a run folder. Everything that is missing is empty."""
     rows: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
-    for entry in _lines(folder / "metrics.jsonl"):
-        step = entry.get("step")
+    for line in _json_lines(folder / "metrics.jsonl"):
+        step = line.get("step")
         has_step = step is not None and is_number(step) and np.isfinite(step)
-        if has_step and entry.get("event") in (None, "resumed"):
-            # A resumed run repeats the steps since its checkpoint: the second telling replaces the first.
+        if has_step and line.get("event") in (None, "resumed"):
+            # A resumed run repeats the steps since its checkpoint: the new rows replace the old ones.
             while rows and rows[-1]["step"] > step:
                 rows.pop()
-        if isinstance(entry.get("event"), str):
-            events.append(entry)
+        if isinstance(line.get("event"), str):
+            events.append(line)
         elif has_step:
-            rows.append(entry)
-    config = _config(folder / "config.yaml")
+            rows.append(line)
+    config = _read_config(folder / "config.yaml")
     if config is None:
         config = {}
         events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
-    return Run(folder, config, rows, events, _samples(folder / "samples"), list(_lines(folder / "scores.jsonl")))
+    return Run(folder, config, rows, events, _samples(folder / "samples"), list(_json_lines(folder / "scores.jsonl")))
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The run folders at or under a path: a run itself, a sweep, or a folder of both; jobs in natural order."""
+    """Return the run folders at or under a run, a sweep or a folder of both; job 10 comes after job 9."""
     if not path.is_dir():
-        what = "is a file" if path.is_file() else "does not exist"
-        raise ValueError(f"{str(path)!r} {what}; give a run folder or a sweep folder, such as outputs/<run>")
-    # Three levels reach outputs/sweeps/<sweep>/<job>.
-    found = list(_walk(path, depth=3))
+        problem = "is a file" if path.is_file() else "does not exist"
+        raise ValueError(f"{str(path)!r} {problem}; give a run folder or a sweep folder, such as outputs/<run>")
+    found = list(_walk(path, depth=3))  # outputs/sweeps/<sweep>/<job>
     if not found:
         raise ValueError(
             f"there is no run in {str(path)!r} (a run folder holds config.yaml or metrics.jsonl); "
             f"give a run folder or a sweep folder, such as outputs/<run>"
         )
-    return sorted(found, key=lambda p: [natural(part) for part in p.relative_to(path).parts])
+    return sorted(found, key=lambda folder: [natural_key(part) for part in folder.relative_to(path).parts])
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts job 10 after job 9."""
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts job 10 after job 9."""
     parts = re.split(r"([0-9]+)", text)
     return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts) if part]
 
@@ -283,26 +292,26 @@ def _walk(path: Path, depth: int) -> Iterator[Path]:
         yield path
     elif depth:
         for child in path.iterdir():
-            # Hydra keeps a config.yaml in .hydra; a link such as `latest` would count a run twice.
+            # Hydra has a config.yaml in .hydra; a link such as `latest` would count a run twice.
             if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
                 yield from _walk(child, depth - 1)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                entry = json.loads(line)
-            except ValueError:  # a line cut off by a kill
+                value = json.loads(line)
+            except ValueError:  # the last line of a run that was killed while it wrote
                 continue
-            if isinstance(entry, dict):
-                yield entry
+            if isinstance(value, dict):
+                yield value
 
 
-def _config(path: Path) -> dict[str, Any] | None:
-    """The config; empty when there is no file, None when it is not YAML."""
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """Return the config: empty when there is no file, None when it is not YAML."""
     if not path.is_file():
         return {}
     try:
@@ -313,8 +322,17 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def _samples(folder: Path) -> list[tuple[int, Path]]:
-    """Grids by step; history.png is a strip of them and no grid itself."""
+    """Return the grids by step. history.png is not one of them."""
     if not folder.is_dir():
         return []
-    named = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
-    return sorted((int(match[1]), path) for match, path in named if match)
+    matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
+    node = config.get(name)
+    return node if isinstance(node, dict) else {}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if is_number(value) and np.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Text for people and for JSON: one line, tables, plurals, and numbers that JSON can hold."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -35,16 +35,17 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
-    """Return rows of cells as aligned columns: the first row is the header, the first column is left-aligned.
+def table(rows: Sequence[Sequence[str]], markdown: bool = False, left: Collection[int] = (0,)) -> str:
+    """Return rows of cells as aligned columns. The first row is the header.
 
     Args:
         markdown: with pipes and a rule below the header.
+        left: indices of the columns that are left-aligned; the others are right-aligned.
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [[c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
+    lines = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
     if not markdown:
         return "\n".join("  ".join(line).rstrip() for line in lines)
-    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i in left else ":") for i, w in enumerate(widths)) + "|"
     piped = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([piped[0], rule, *piped[1:]])

@@ -3,23 +3,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_fixtures import MakeRun, evaluated, metric_row, protocol
+from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
-from gancli.report.run_folder import Score, find_runs, read_run
-
-FINISHED = {"event": "finished", "step": 200, "minutes": 0.2}
+from gancli.report.run_folder import Run, Score, find_runs, read_run
 
 
-def test_a_finished_run(make_run: MakeRun) -> None:
-    folder = make_run(ending=FINISHED)
+def read(folder: Path, **values: object) -> Run:
+    return read_run(write_run(folder, **values))  # type: ignore[arg-type]
+
+
+def test_a_finished_run(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ending=FINISHED)
     (folder / "samples" / "history.png").touch()
     run = read_run(folder)
-    assert (run.name, run.status, run.message) == ("run", "finished", "")
-    assert run.last["step"] == 200
+    assert (run.name, run.status, run.message, run.last_step) == ("run", "finished", "", 200)
     assert [step for step, _ in run.samples] == [0, 100, 200]
-    assert run.overrides == {"model": "dcgan", "data": "mnist"}
-    assert run.choice("model") == "dcgan"
-    assert run.keys[:2] == ["step", "kimg"]
+    assert run.overrides == {"model": "dcgan", "data": "mnist"} and run.choice("model") == "dcgan"
+    assert run.keys[:2] == ["step", "kimg"] and run.has_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -32,176 +32,137 @@ def test_a_finished_run(make_run: MakeRun) -> None:
         ({"event": "warning", "message": "slow"}, "running", ""),
     ],
 )
-def test_status(make_run: MakeRun, ending: dict | None, status: str, message: str) -> None:
-    run = read_run(make_run(ending=ending))
+def test_the_status_is_that_of_the_last_event(tmp_path: Path, ending: dict, status: str, message: str) -> None:
+    run = read(tmp_path / "run", ending=ending)
     assert (run.status, run.message) == (status, message)
 
 
-def test_missing_files(tmp_path: Path) -> None:
+def test_files_that_are_missing_torn_or_invalid(tmp_path: Path) -> None:
     run = read_run(tmp_path)
-    assert (run.config, run.rows, run.events, run.samples, run.last, run.status) == ({}, [], [], [], {}, "running")
-
-
-def test_lines_that_are_not_rows_are_passed_over(make_run: MakeRun) -> None:
-    run = read_run(make_run(tail='[1]\n"x"\n{"G/adversarial": 1}\n{"step": null}\n\n{"step": 250, "G/adv'))
-    assert run.last["step"] == 200
-
-
-def test_values_that_are_not_finite_are_nan_and_absent_ones_are_left_out(make_run: MakeRun) -> None:
-    rows = [metric_row(50, fid=None), metric_row(100), metric_row(150, fid=float("inf")), metric_row(200, fid=3)]
-    run = read_run(make_run(rows=[*rows, metric_row(250, fid=float("nan"), note="text", flag=True)]))
-    steps, values = run.series("fid")
-    np.testing.assert_array_equal(steps, [50, 150, 200, 250])
-    np.testing.assert_array_equal(values, [np.nan, np.nan, 3, np.nan])
-    assert run.latest("fid") == 3
-    assert "note" not in run.keys and "flag" not in run.keys
-
-
-def test_what_a_resumed_run_repeats_replaces_what_it_told_before(make_run: MakeRun) -> None:
-    again = [{"event": "resumed", "step": 100}, metric_row(150, fid=1), metric_row(200, fid=2)]
-    run = read_run(make_run(tail="".join(json.dumps(line) + "\n" for line in again)))
-    assert [row["step"] for row in run.rows] == [50, 100, 150, 200]
-    assert run.latest("fid") == 2
-
-
-def test_the_call_of_a_resumed_run_is_the_last(make_run: MakeRun) -> None:
-    resumed = {
-        "event": "resumed",
-        "step": 200,
-        "command": "gan train trainer.steps=9",
-        "overrides": ["trainer.steps=9"],
-    }
-    assert read_run(make_run(ending=resumed)).overrides == {"trainer.steps": "9"}
-
-
-def test_a_config_that_is_not_yaml_is_a_warning(make_run: MakeRun) -> None:
-    folder = make_run()
+    assert (run.config, run.rows, run.events, run.samples, run.status) == ({}, [], [], [], "running")
+    assert run.last_step is None and not run.has_checkpoint and run.scores == []
+    folder = write_run(tmp_path / "run", tail='[1]\n"x"\n{"G/adversarial": 1}\n{"step": null}\n\n{"step": 250, "G/adv')
     (folder / "config.yaml").write_text("a: [")
     run = read_run(folder)
-    assert run.config == {} and run.status == "running"
+    assert run.last_step == 200 and run.config == {} and run.status == "running"
     assert "YAML" in run.events[-1]["message"]
 
 
-def test_the_latest_up_to_a_step(make_run: MakeRun) -> None:
-    run = read_run(make_run(rows=[metric_row(100, fid=2.0), metric_row(200, fid=1.0)]))
-    assert (run.latest("fid"), run.latest("fid", 199), run.latest("fid", 99)) == (1.0, 2.0, None)
+def test_infinite_values_are_nan_and_absent_ones_are_left_out(tmp_path: Path) -> None:
+    rows = [metric_row(50, fid=None), metric_row(100), metric_row(150, fid=float("inf")), metric_row(200, fid=3)]
+    run = read(tmp_path / "run", rows=[*rows, metric_row(250, fid=float("nan"), note="text", flag=True)])
+    steps, values = run.series("fid")
+    np.testing.assert_array_equal(steps, [50, 150, 200, 250])
+    np.testing.assert_array_equal(values, [np.nan, np.nan, 3, np.nan])
+    assert (run.latest("fid"), run.latest("fid", until=199)) == (3, None)
+    assert "note" not in run.keys and "flag" not in run.keys
 
 
-def test_of_what_gan_evaluate_wrote_the_last_line_of_a_protocol_counts(make_run: MakeRun) -> None:
-    folder = evaluated(make_run(), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
-    evaluated(folder, {"fd_mnist": 5.0}, protocol(made=1000), step=100)
-    evaluated(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y.pt"))
+def test_rows_after_a_resume_replace_the_rows_before_it(tmp_path: Path) -> None:
+    resumed = {"event": "resumed", "step": 100, "command": "gan train", "overrides": ["trainer.steps=9"]}
+    again = [resumed, metric_row(150, fid=1), metric_row(200, fid=2)]
+    run = read(tmp_path / "run", tail="".join(json.dumps(line) + "\n" for line in again))
+    assert [row["step"] for row in run.rows] == [50, 100, 150, 200]
+    assert run.latest("fid") == 2 and run.overrides == {"trainer.steps": "9"}
+
+
+# --- scores
+
+
+def test_the_last_score_of_a_protocol_counts(tmp_path: Path) -> None:
+    folder = add_score(write_run(tmp_path / "run"), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
+    add_score(folder, {"fd_mnist": 5.0}, protocol(generated=1000), step=100)
+    add_score(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y"))
     with (folder / "scores.jsonl").open("a") as file:
         file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "proto')  # killed while writing
     first, second = read_run(folder).scores
-    assert (first.figures, first.step, first.by) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
-    assert (second.figures, second.step) == ({"fd_mnist": 5.0}, 100)
+    assert (first.metrics, first.step, first.source) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
+    assert (second.metrics, second.step) == ({"fd_mnist": 5.0}, 100)
 
 
-def test_scores_that_say_nothing_are_no_scores(make_run: MakeRun) -> None:
-    folder = evaluated(make_run(), {"fd_mnist": None, "kd_mnist": float("nan")})
-    evaluated(folder, {"fd_mnist": 1.0}, "a text")
-    evaluated(folder, [1], {})
-    (folder / "scores.jsonl").open("a").write('{"step": 1}\n[2]\n')
+def test_lines_without_a_number_are_no_scores(tmp_path: Path) -> None:
+    folder = add_score(write_run(tmp_path / "run"), {"fd_mnist": None, "kd_mnist": float("nan")})
+    add_score(folder, {"fd_mnist": 1.0}, "a text")
+    add_score(folder, [1], {})
+    with (folder / "scores.jsonl").open("a") as file:
+        file.write('{"step": 1}\n[2]\n')
     assert read_run(folder).scores == []
 
 
-def test_what_changes_no_number_is_no_other_protocol() -> None:
+def test_which_entries_make_another_protocol() -> None:
     def key(**values: object) -> str:
         return Score(protocol(**values), {}, None, "evaluate").key
 
-    assert key() == key(versions={"torch": "3"}, weights="y.pt", step=9, command="x", time="y", untold={"fd": "few"})
-    others = [
-        {"made": 1000},
-        {"split": "train"},
-        {"features": "cifar"},
-        {"averaged": False},
-        {"seed": 1},
-        {"real": None},
-    ]
-    assert len({key(), *(key(**other) for other in others)}) == 1 + len(others)
+    assert key() == key(versions={"torch": "3"}, weights="y", step=9, command="x", time="y", skipped={"fd": "few"})
+    others: list[dict] = [{"generated": 9}, {"split": "train"}, {"features": "cifar"}, {"averaged": False}, {"seed": 1}]
+    assert len({key(), *(key(**other) for other in others), key(real=None)}) == 2 + len(others)
 
 
-def test_a_training_s_own_evaluations_have_the_protocol_it_told_last(make_run: MakeRun) -> None:
-    def told(*figures: str, **values: object) -> dict:
-        return {"event": "protocol", "step": 0, "figures": list(figures), "protocol": protocol(**values)}
+def test_evaluations_during_training_have_the_last_protocol_and_the_last_values(tmp_path: Path) -> None:
+    def event(*metrics: str, **values: object) -> dict:
+        return {"event": "protocol", "step": 0, "figures": list(metrics), "protocol": protocol(**values)}
 
     rows = [
-        told("fd_mnist", "is", made=5),
+        event("fd_mnist", "is", generated=5),
         metric_row(100, fd_mnist=3.0, diversity=0.8) | {"is": 7.0},
-        told("fd_mnist", made=2000),
+        event("fd_mnist", generated=2000),
         {"step": 200, "fd_mnist": 3.5},
         metric_row(300, fd_mnist=float("nan"), diversity=0.9),
     ]
-    own, objective = read_run(make_run(rows=rows)).scores
-    # The weights at the end, though those of step 100 were better.
-    assert (own.figures, own.step, own.by, own.protocol["made"]) == ({"fd_mnist": 3.5}, 200, "training", 2000)
-    # `is` was measured in a way that nothing tells any more.
-    assert (objective.figures, objective.step, objective.by) == ({"diversity": 0.9}, 300, "objective")
+    folder = write_run(tmp_path / "run", rows=rows)
+    own, quick = read_run(folder).scores
+    # The weights at the end, although those of step 100 were better.
+    assert (own.metrics, own.step, own.source, own.protocol["generated"]) == ({"fd_mnist": 3.5}, 200, "training", 2000)
+    # `is` has the protocol of the first event, which no longer holds.
+    assert (quick.metrics, quick.step, quick.source) == ({"diversity": 0.9}, 300, "quick")
+    # gan evaluate replaces the score of the same protocol.
+    first = read_run(add_score(folder, {"fd_mnist": 4.0}, protocol(generated=2000, weights="last"))).scores[0]
+    assert (first.metrics, first.source) == ({"fd_mnist": 4.0}, "evaluate")
 
 
-def test_of_one_protocol_gan_evaluate_has_the_last_word(make_run: MakeRun) -> None:
-    event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(weights="of the training")}
-    folder = make_run(rows=[event, metric_row(100, fd_mnist=3.0)])
-    (score,) = read_run(evaluated(folder, {"fd_mnist": 4.0})).scores
-    assert (score.figures, score.by) == ({"fd_mnist": 4.0}, "evaluate")
+def test_quick_metrics_have_the_data_as_protocol_and_leave_out_losses(tmp_path: Path) -> None:
+    data = {"name": "folder", "path": "cats", "size": 32, "batch_size": 8, "root": "/data", "flip": True}
+    values = {"diversity": 0.9, "sliced_wasserstein": 0.1, "augment_p": 0.3, "evaluate_seconds": 2.0}
+    rows = [metric_row(100, **values, **{"gradient_norm(G)": 1.0})]
+    (score,) = read(tmp_path / "run", rows=rows, config={"model": {"name": "dcgan"}, "data": data}).scores
+    assert list(score.metrics.items()) == [("sliced_wasserstein", 0.1), ("diversity", 0.9)]
+    assert score.protocol == {"data": "folder", "path": "cats", "size": 32, "measured": "while training"}
 
 
-def test_what_a_game_measures_is_of_its_data_and_no_loss(make_run: MakeRun) -> None:
-    data = {"name": "folder", "path": "cats", "size": 32, "channels": 3, "batch_size": 8, "root": "/data", "flip": True}
-    measured = {
-        "diversity": 0.9,
-        "sliced_wasserstein": 0.1,
-        "augmented": 0.3,
-        "evaluate_seconds": 2.0,
-        "gradient_norm(G)": 1.0,
-    }
-    run = read_run(make_run(rows=[metric_row(100, **measured)], config={"model": {"name": "dcgan"}, "data": data}))
-    (score,) = run.scores
-    assert score.figures == {"sliced_wasserstein": 0.1, "diversity": 0.9}
-    assert next(iter(score.figures)) == "sliced_wasserstein"
-    assert score.protocol == {
-        "data": "folder",
-        "path": "cats",
-        "size": 32,
-        "channels": 3,
-        "measured": "while training",
-    }
-
-
-def test_a_bound_is_of_a_likelihood_and_samples_are_not(make_run: MakeRun) -> None:
-    found = []
+def test_a_bound_compares_between_equal_likelihoods_only(tmp_path: Path) -> None:
+    scores = []
     for name in ("Bernoulli", "Gaussian"):
         model = {"name": "vae", "likelihood": {"_target_": f"gancli.networks.likelihood.{name}"}, "classes": 0}
         rows = [metric_row(100, sliced_wasserstein=0.1, elbo=-90.0)]
-        run = read_run(make_run(name, rows=rows, config={"model": model, "data": {"name": "mnist", "size": 28}}))
-        found.append(run.scores)
-    (bernoulli, bernoulli_bound), (gaussian, gaussian_bound) = found
+        config = {"model": model, "data": {"name": "mnist", "size": 28}}
+        scores.append(read(tmp_path / name, rows=rows, config=config).scores)
+    (bernoulli, bernoulli_bound), (gaussian, gaussian_bound) = scores
     assert bernoulli.key == gaussian.key and bernoulli_bound.key != gaussian_bound.key
-    assert bernoulli_bound.figures == {"elbo": -90.0}
-    assert "likelihood Bernoulli · classes none" in bernoulli_bound.told[1]
+    assert bernoulli_bound.metrics == {"elbo": -90.0}
+    assert "likelihood Bernoulli · classes none" in bernoulli_bound.details
 
 
-def test_a_protocol_is_told_in_a_line() -> None:
+def test_a_protocol_as_one_line_of_text() -> None:
     how = protocol(averaged=False, real=None, task={"_target_": "a.Inpaint", "mask": "mixed"}, between=[0, 1], empty="")
-    heading, details = Score(how | {"odd\n\x1b[2J": "\u2028x\ud800"}, {}, None, "objective").told
-    assert heading == "mnist · split test · made 10,000"
-    assert details == (
+    score = Score(how | {"odd\n\x1b[2J": "\u2028x\ud800"}, {}, None, "quick")
+    assert score.heading == "mnist · split test · generated 10,000"
+    assert score.details == (
         "not averaged · seed 0 · features mnist 1a2b3c, 64 features · task Inpaint, mask mixed · between 0, 1 · "
-        "odd [2J x"
+        "odd [2J x\\ud800"
     )
-    assert Score({}, {}, None, "objective").told == ("", "")
 
 
-def test_find_runs(make_run: MakeRun, tmp_path: Path) -> None:
+# --- finding runs
+
+
+def test_find_runs_in_natural_order(tmp_path: Path) -> None:
     for job in ("0", "2", "10"):
-        make_run(f"outputs/sweeps/lr/{job}")
-    single = make_run("outputs/single")
+        write_run(tmp_path / f"outputs/sweeps/lr/{job}")
+    single = write_run(tmp_path / "outputs/single")
     (single / ".hydra").mkdir()
     (single / ".hydra" / "config.yaml").touch()
     assert find_runs(single) == [single]
-    sweep = tmp_path / "outputs" / "sweeps" / "lr"
-    assert [path.name for path in find_runs(sweep)] == ["0", "2", "10"]
+    assert [path.name for path in find_runs(tmp_path / "outputs/sweeps/lr")] == ["0", "2", "10"]
     assert len(find_runs(tmp_path / "outputs")) == 4
 
 

@@ -1,0 +1,116 @@
+"""Charts as plain data: which curves a run has, thinned to what a screen can show. static/charts.js draws them."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gancli.report.formatting import number
+from gancli.report.run_folder import BOOKKEEPING, Run
+
+POINTS = 240  # per curve at most; a longer curve is drawn as median and range of as many buckets
+Line = tuple[str, np.ndarray, np.ndarray]  # name, steps, values
+
+
+def run_charts(run: Run) -> list[dict[str, Any]]:
+    """Return the charts of a run: losses, D outputs, one per metric, gradient norms, throughput, learning rate."""
+    keys = run.keys
+    outputs = [key for key in keys if is_discriminator_output(key)]
+    groups = [("losses", [key for key in keys if "/" in key]), (", ".join(outputs), outputs)]
+    groups += [(key, [key]) for key in metric_keys(run)]
+    groups.append(("gradient norms", [key for key in keys if is_gradient_norm(key)]))
+    groups.append(("images a second", [key for key in keys if key == "images_per_second"]))
+    rate = run.series("lr")[1]
+    if np.unique(rate[np.isfinite(rate)]).size > 1:
+        groups.append(("learning rate", ["lr"]))
+    return [chart(name, [(key, *run.series(key)) for key in group]) for name, group in groups if group]
+
+
+def metric_keys(run: Run) -> list[str]:
+    """Return the keys of quality metrics: all but losses, D outputs, gradient norms and bookkeeping."""
+    return [
+        key
+        for key in run.keys
+        if "/" not in key and key not in BOOKKEEPING and not is_discriminator_output(key) and not is_gradient_norm(key)
+    ]
+
+
+def is_discriminator_output(key: str) -> bool:
+    """Return whether a key is a mean output of D, such as D(real) or D_A(fake)."""
+    return re.fullmatch(r"D\w*\(.+\)", key) is not None
+
+
+def is_gradient_norm(key: str) -> bool:
+    return key.startswith("gradient_norm")
+
+
+def chart(name: str, lines: Sequence[Line]) -> dict[str, Any]:
+    """Return curves that share a scale. D outputs that are probabilities are drawn on [0, 1] (`unit`)."""
+    series = [curve(*line) for line in lines]
+    probabilities = all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
+    unit = probabilities and all(is_discriminator_output(s["name"]) for s in series)
+    return {"name": name, "unit": unit, "series": series, "notes": [note for s in series for note in _notes(s)]}
+
+
+def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+    """Return a curve of at most POINTS points.
+
+    Returns:
+        x, y: mean step and median value of each bucket of rows; None is a gap.
+        low, high: range of each bucket, None when every bucket has one row.
+        window: smallest and largest value to draw.
+        extent: smallest and largest value there is.
+        spikes: whether values lie outside the window.
+        last: last finite value.
+        rows, bad: number of rows, and of those that are not finite.
+    """
+    n = len(values)
+    edges = np.linspace(0, n, min(n, POINTS) + 1).astype(int)
+    buckets = [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def reduce(function: Callable[[np.ndarray], Any]) -> list[float | None]:
+        finite = (values[b][np.isfinite(values[b])] for b in buckets)
+        return [_digits(function(v)) if v.size else None for v in finite]
+
+    good = values[np.isfinite(values)]
+    extent = [_digits(good.min()), _digits(good.max())] if good.size else None
+    window = _window(good) if good.size else None
+    return {
+        "name": name,
+        "x": [round(float(steps[b].mean()), 1) for b in buckets],
+        "y": reduce(np.median),
+        "low": reduce(np.min) if n > POINTS else None,
+        "high": reduce(np.max) if n > POINTS else None,
+        "window": window,
+        "extent": extent,
+        "spikes": window != extent,
+        "last": _digits(good[-1]) if good.size else None,
+        "rows": n,
+        "bad": n - good.size,
+    }
+
+
+def _window(values: np.ndarray) -> list[float]:
+    """Return the range of values to draw: one spike must not flatten a curve."""
+    low, high = float(values.min()), float(values.max())
+    a, b = (float(q) for q in np.quantile(values, [0.005, 0.995]))
+    if values.size >= 50 and b > a and high - low > 4 * (b - a):
+        low, high = max(low, a - (b - a) / 4), min(high, b + (b - a) / 4)
+    return [_digits(low), _digits(high)]
+
+
+def _notes(series: dict[str, Any]) -> list[str]:
+    notes = []
+    if series["bad"]:
+        notes.append(f"{series['name']}: {series['bad']:,} of {series['rows']:,} not finite")
+    if series["spikes"]:
+        low, high = map(number, series["extent"])
+        notes.append(f"{series['name']}: spikes off the chart, values from {low} to {high}")
+    return notes
+
+
+def _digits(value: Any) -> float:
+    """Return five digits of a number: a screen shows no more."""
+    return float(f"{float(value):.5g}")

@@ -1,0 +1,163 @@
+"""The columns of leaderboard tables, with each value for programs and for people."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from gancli.report.formatting import duration, number
+from gancli.report.ranking import RunRow, Settings, Table, mean
+from gancli.report.run_folder import Run, is_number
+
+SHORT = {"step": "steps", "images_per_second": "images/s", "minutes": "time"}
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Args:
+        key: name for programs.
+        values: one per row, None when missing.
+        texts: the values for a person.
+        drop: 0 keeps the column on a narrow terminal; of the others, the highest is left out first.
+    """
+
+    key: str
+    values: list[Any]
+    texts: list[str]
+    drop: int = 0
+
+    @property
+    def numeric(self) -> bool:
+        return any(is_number(value) for value in self.values)
+
+    @property
+    def raw(self) -> list[str]:
+        """The values for programs: all digits, whole numbers without a point, empty when missing."""
+        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in self.values)
+        return ["" if value is None else str(value) for value in whole]
+
+
+def run_columns(table: Table) -> list[Column]:
+    """Return the columns of the table of runs."""
+    rows = table.rows
+    parameters = [_parameters(row.run) for row in rows]
+    return [
+        column("rank", [row.rank for row in rows]),
+        column("job", [row.run.name for row in rows]),
+        *_setting_columns([row.settings for row in rows]),
+        *(column(key, [row.score.metrics.get(key) for row in rows], drop) for key, drop in _metrics(table)),
+        column("status", [row.run.status for row in rows]),
+        *(column(key, [_value_at_score(row, key) for row in rows], drop) for key, drop in _costs(table, "step")),
+        *(column(f"parameters {name}", [p.get(name) for p in parameters], 6) for name in _networks(rows)),
+    ]
+
+
+def seed_columns(table: Table) -> list[Column]:
+    """Return the columns of the table of settings: means over seeds."""
+    rows = table.setting_rows
+    counts = [len(row.rows) for row in rows]
+    count_texts = [str(n) if n == row.seeds else f"{n} of {row.seeds}" for n, row in zip(counts, rows)]
+
+    def average(key: str, drop: int) -> Column:
+        texts = [mean_and_deviation(row.values(key), n) for row, n in zip(rows, counts)]
+        return Column(key, [row.mean(key) for row in rows], texts, drop)
+
+    return [
+        column("rank", [row.rank for row in rows]),
+        *_setting_columns([row.settings for row in rows]),
+        Column("seeds", counts, count_texts),
+        *(average(key, drop) for key, drop in _metrics(table)),
+        *(
+            column(key, [mean(_value_at_score(run, key) for run in row.rows) for row in rows], drop)
+            for key, drop in _costs(table)
+        ),
+        *(
+            column(f"parameters {name}", [mean(_parameters(run.run).get(name) for run in row.rows) for row in rows], 6)
+            for name in _networks(table.rows)
+        ),
+    ]
+
+
+def column(key: str, values: list[Any], drop: int = 0) -> Column:
+    return Column(key, values, [_text(key, value) for value in values], drop)
+
+
+def mean_and_deviation(values: Sequence[float], n: int) -> str:
+    """Return `32.64 ± 0.98`: the deviation with two digits, the mean with as many decimals.
+
+    Args:
+        n: expected number of values; the text says so when there are fewer.
+    """
+    if len(values) < 2:
+        text = number(values[0]) if values else "–"
+    else:
+        average, deviation = statistics.fmean(values), statistics.stdev(values)
+        decimals = max(0, min(8, 1 - math.floor(math.log10(deviation)))) if deviation else 0
+        text = f"{average:,.{decimals}f} ± {deviation:,.{decimals}f}" if deviation else f"{number(average)} ± 0"
+    return text if len(values) in (0, n) else f"{text} (n = {len(values)})"
+
+
+def short_names(keys: Iterable[str]) -> list[str]:
+    """Return headers for a person: `lr` for model.lr when no other key ends so."""
+    keys = list(keys)
+    short = [SHORT.get(key) or (key if "/" in key else key.rpartition(".")[2]) for key in keys]
+    return [name if short.count(name) == 1 else key for name, key in zip(short, keys)]
+
+
+def caption(row: RunRow) -> tuple[str, str]:
+    """Return two lines for an image: which run it is, and its value and settings."""
+    name = f"rank {row.rank} · {row.run.name}" if row.rank else f"{row.run.name} ({row.run.status})"
+    value = f"{row.sort_by} {number(row.value)}" if row.value is not None else ""
+    return name, " · ".join(part for part in (value, settings_text(row)) if part)
+
+
+def settings_text(row: RunRow) -> str:
+    """Return `mlp, seed 0, lr 0.0002`: choices of config groups need no name."""
+    named = zip(short_names(row.settings), row.settings.items())
+    groups = {key for key, value in row.run.config.items() if isinstance(value, dict)}
+    return ", ".join(value if key in groups else f"{name} {value}" for name, (key, value) in named if value)
+
+
+def _setting_columns(rows: Sequence[Settings]) -> list[Column]:
+    """Return a column per setting. One that is equal in all rows of this table is left out early."""
+    columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
+    return [column(key, values, 2 if len(set(values)) == 1 else 0) for key, values in columns.items()]
+
+
+def _metrics(table: Table) -> list[tuple[str, int]]:
+    """Return the metrics, each with its `drop`."""
+    return [(key, 0 if key == table.sort_by else 3) for key in table.metrics]
+
+
+def _costs(table: Table, *first: str) -> list[tuple[str, int]]:
+    """Return the keys that say what a score cost, each with its `drop`."""
+    costs = [*((key, 0) for key in first), ("minutes", 1), ("kimg", 5), ("images_per_second", 4)]
+    return [(key, drop) for key, drop in costs if key not in table.metrics]
+
+
+def _value_at_score(row: RunRow, key: str) -> float | None:
+    """Return a key's value at the step that was measured, or at the end of a run that was not."""
+    step = row.score.step
+    if key == "step":
+        return row.run.last_step if step is None else step
+    return row.run.latest(key, math.inf if step is None else step)
+
+
+def _parameters(run: Run) -> dict[str, Any]:
+    counts = run.started.get("parameters")
+    return counts if isinstance(counts, dict) else {}
+
+
+def _networks(rows: Sequence[RunRow]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in _parameters(row.run)))
+
+
+def _text(key: str, value: Any) -> str:
+    if is_number(value):
+        if key.startswith("parameters "):
+            return f"{value / 1e6:.2f} M"
+        if key == "minutes":
+            return duration(value)
+        return f"{value:,.0f}" if key in ("step", "kimg") else number(value)
+    return "–" if value is None or value == "" else str(value)

@@ -1,0 +1,40 @@
+"""Self-contained HTML from the templates beside this file: styles and scripts are inlined, every value is escaped."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from gancli import __version__
+from gancli.report import formatting
+from gancli.runtime.text import printable
+
+HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the HTML of a template. Text that UTF-8 cannot hold, such as an odd file name, is written as escapes."""
+    return printable(_environment().get_template(template).render(values))
+
+
+@lru_cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters |= {"number": formatting.number, "count": formatting.count}
+    environment.globals |= {"static": _static, "version": __version__, "now": formatting.now}
+    return environment
+
+
+def _static(name: str) -> Markup:
+    """Return one of our own files unescaped, for an element that holds CSS or JavaScript."""
+    return Markup((HERE / "static" / name).read_text(encoding="utf-8"))

@@ -1,0 +1,45 @@
+"""Images as data URIs, small enough to embed many of them in one page."""
+
+import base64
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+LARGEST_PNG = 32_000  # bytes; a larger one is stored as WebP
+
+
+class Thumbnail(NamedTuple):
+    uri: str
+    width: int
+    height: int
+
+
+def thumbnail(path: Path, width: int) -> Thumbnail | None:
+    """Return an image at most `width` pixels wide; None when it cannot be read."""
+    try:
+        return _encode(path, width, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=80)
+def _encode(path: Path, width: int, changed: int) -> Thumbnail:
+    # A run rewrites its page after every grid. With the cache, only the new grid is encoded.
+    stored = path.read_bytes()
+    with Image.open(io.BytesIO(stored)) as opened:
+        size, format_name, image = opened.size, opened.format, opened.convert("RGB")
+    if size[0] > width:
+        size = (width, max(1, round(size[1] * width / size[0])))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    elif format_name == "PNG" and len(stored) <= LARGEST_PNG:
+        return Thumbnail(_data_uri(stored, "png"), *size)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=85, method=3)
+    return Thumbnail(_data_uri(buffer.getvalue(), "webp"), *size)
+
+
+def _data_uri(data: bytes, format_name: str) -> str:
+    return f"data:image/{format_name};base64,{base64.b64encode(data).decode()}"
