@@ -161,9 +161,7 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
         if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
             continue
         if key not in known:
-            everywhere = every_key()
-            parents = {name.rpartition(".")[0] for name in everywhere}
-            if key not in everywhere and key not in parents and not _inside(key, everywhere):
+            if not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key))
         elif (default := plain_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
@@ -172,9 +170,17 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
                 read_value(key, one, default)
 
 
-def _inside(key: str, known: dict[str, Key]) -> bool:
-    """Return whether a key lies in a value that is written on one line, as in `{mlp: 256}`, or in a parent."""
-    return any(key.startswith(f"{name}.") and k.default.startswith(("{", "$", "null")) for name, k in known.items())
+def _may_exist(key: str, known: dict[str, Key], sweep: bool) -> bool:
+    """Return whether a key that is not listed may exist all the same. Hydra, which is slower, knows for certain."""
+
+    def is_parent(names: dict[str, Key]) -> bool:
+        return any(name.startswith(f"{key}.") for name in names)
+
+    everywhere = every_key()
+    if key in everywhere or is_parent(everywhere):
+        return sweep or is_parent(known)  # other jobs of a sweep may have it
+    # Values on one line, as in {mlp: 256}, hold keys that are not listed.
+    return any(key.startswith(f"{k.name}.") and k.default.startswith(("{", "[", "$")) for k in everywhere.values())
 
 
 def unknown_key(key: str) -> str:
