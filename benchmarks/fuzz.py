@@ -199,7 +199,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def retreed(data: bytes, draw: np.random.Generator, others: list[bytes]) -> bytes:
     """A checkpoint that torch wrote and that is whole, of values nobody should trust."""
-    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         Path(file.name).write_bytes(data)
         content = copy.deepcopy(archive.load(Path(file.name)))
     for _ in range(int(draw.integers(1, 4))):
@@ -255,9 +255,9 @@ def checkpoint_case(number: int, seed: int, bases: list[bytes], folder: Path) ->
     ways = [flipped, cut, spliced, headed]
     if data[:2] == b"PK":
         ways += [rezipped, rezipped, repickled, repickled, repickled, retreed, retreed, retreed, retreed]
-    name = "case.pt" if data[:2] == b"PK" else "case.safetensors"
+    name = "case.safetensors" if data[:2] == b"PK" else "case.safetensors"
     (folder / name).write_bytes(ways[int(draw.integers(len(ways)))](data, draw, others))
-    if name != "case.pt":
+    if name != "case.safetensors":
         return [["upscale", "in.png", "out=upscale.png", f"ckpt={name}", "device=cpu"]]
     commands = [["info", f"ckpt={name}"], ["sample", f"ckpt={name}", "n=1", "out=s.png", "device=cpu"]]
     commands.append(["export", f"ckpt={name}", "out=e.safetensors"])
@@ -265,7 +265,7 @@ def checkpoint_case(number: int, seed: int, bases: list[bytes], folder: Path) ->
         commands.append([command, "in.png", f"out={command}.png", f"ckpt={name}", "device=cpu", *more])
     if number % 5 == 0:  # resumed
         (folder / "run" / "checkpoints").mkdir(parents=True)
-        shutil.copy(folder / name, folder / "run" / "checkpoints" / "last.pt")
+        shutil.copy(folder / name, folder / "run" / "checkpoints" / "last.safetensors")
         model = MODELS[number % len(MODELS)]
         commands.append(["train", *TINY, *model, "trainer.steps=2", "run.dir=run"])
     return commands
@@ -281,7 +281,7 @@ def picture_case(number: int, seed: int, bases: list[bytes], folder: Path) -> li
 
 
 OF_PICTURES = ("upscale", "translate", "inpaint", "reconstruct")
-RESULTS = {"case.pt", "case.safetensors", "case", "in.png", "s.png", "e.safetensors", "run"}
+RESULTS = {"case.safetensors", "case", "in.png", "s.png", "e.safetensors", "run"}
 RESULTS |= {f"{command}.png" for command in OF_PICTURES}
 
 
@@ -371,7 +371,7 @@ def checkpoints_to_damage(folder: Path) -> list[bytes]:
                 os._exit(cli.main(["train", *TINY, *model, f"run.dir={run}"]))
         if os.waitpid(child, 0)[1]:
             raise SystemExit(f"a training to begin with failed: {(run / 'log.txt').read_text()}")
-        files.append(run / "checkpoints" / "last.pt")
+        files.append(run / "checkpoints" / "last.safetensors")
     content = checkpoint.read(files[-1])
     made, config = folder / "g.safetensors", content["networks"]["G"]["config"]
     save_file({k: v.contiguous() for k, v in content["ema"].items()}, made, {"network": json.dumps(config)})

@@ -116,11 +116,11 @@ def where(run: Path, before: set[tuple[str, int]]) -> str:
     """What a kill fell into. before: partial files that an earlier kill had left."""
     if partial(run) - before:
         return "in a save, which left a partial file"
-    return "elsewhere" if (run / "checkpoints" / "last.pt").exists() else "before the first save"
+    return "elsewhere" if (run / "checkpoints" / "last.safetensors").exists() else "before the first save"
 
 
 def learned(run: Path) -> dict[str, Any]:
-    content = checkpoint.read(run / "checkpoints" / "last.pt")
+    content = checkpoint.read(run / "checkpoints" / "last.safetensors")
     return {key: value for key, value in content.items() if key not in CLOCKS}
 
 

@@ -1,7 +1,7 @@
 """Does the Fréchet distance by our network of digits rank models as a judge does that shares nothing with it?
 
     python benchmarks/rank_agreement.py CHECKPOINT_OR_RUN ...
-    python benchmarks/rank_agreement.py outputs/*/checkpoints/step-*.pt --n 10000 --json ranks.json
+    python benchmarks/rank_agreement.py outputs/*/checkpoints/step-*.safetensors --n 10000 --json ranks.json
 
 Needs MNIST under $GAN_DATA (or --root). Of each checkpoint n images, of seed 0 and the averaged weights, are measured:
 

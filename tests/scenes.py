@@ -34,7 +34,7 @@ def train(folder: Path, name: str, *words: str) -> Path:
     """The checkpoint of a tiny run of two steps."""
     run = folder / name
     assert cli.main(["train", *TINY, f"run.dir={run}", "trainer.steps=2", *words]) == 0
-    return run / "checkpoints" / "last.pt"
+    return run / "checkpoints" / "last.safetensors"
 
 
 def here() -> list[str]:

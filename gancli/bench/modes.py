@@ -161,7 +161,7 @@ def play(
     run = Run(compose(overrides), folder, overrides, quiet=True)
     if run.trainer.progress < 1:  # otherwise an earlier call has finished it
         run.train()
-    G = load_generator(folder / "checkpoints" / "last.pt", ema=True, device=device)
+    G = load_generator(folder / "checkpoints" / "last.safetensors", ema=True, device=device)
     made = torch.cat([x.cpu() if images.is_points(x) else images.to_uint8(x).cpu() for x, _ in G.blocks(samples, seed)])
     config = run.config
     facts = {

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from gancli.checkpoint.format import sentence
 from gancli.runtime.hardware import free_memory
+from gancli.runtime.text import one_line
 
 # Noise is sampled and images are generated in blocks of this many: image i of a seed is then the same at any n.
 BLOCK = 64
@@ -44,8 +44,13 @@ def rebuild(config: Any) -> nn.Module:
     try:
         return found(**{k: rebuild(v) if isinstance(v, dict) else v for k, v in arguments.items()})
     except Exception as error:  # another version's arguments, or a stranger's, can fail in any way
-        reason = f"{target} cannot be built by this version: {sentence(error)}"
+        reason = f"{target} cannot be built by this version: {one_line(error, 200)}"
         raise ValueError(f"the checkpoint's {reason}") from error
+
+
+def generator_weights(content: dict[str, Any], ema: bool = True) -> dict[str, Tensor]:
+    """Return G's weights of a checkpoint: the averaged ones or the live ones; an exported file has only one set."""
+    return content["ema"] if ema and "ema" in content else content["networks"]["G"]["state"]
 
 
 def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None = None) -> nn.Module:

@@ -17,8 +17,8 @@ from gancli.evaluation import autoencoders, generative, image_to_image, referenc
 from gancli.evaluation.image_folder import Pictures
 from gancli.evaluation.reference import EvaluationSet
 from gancli.evaluation.result import EvaluationResult, storable
+from gancli.inference.generator import command_for
 from gancli.inference.generator import load as load_generator
-from gancli.inference.purpose import command_for
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import printable
@@ -98,7 +98,7 @@ def of_model(asked: Asked, device: torch.device) -> EvaluationResult:
         upscaler = load_upscaler(style=asked.ckpt, scale=asked.scale, device=device)
         return enlarging(asked, upscaler, f"bundled style={asked.ckpt} scale={asked.scale}")
     file = checkpoint.find(asked.ckpt)
-    if file.suffix.lower() in (".safetensors", ".pth"):
+    if file.suffix.lower() == ".pth" or not checkpoint.is_checkpoint(file):
         return enlarging(asked, load_upscaler(file, scale=asked.scale, device=device), str(file))
     content, G = checkpoint.read(file), load_generator(file, asked.ema, device)
     config, kind = content["config"], command_for(G.network)

@@ -1,5 +1,6 @@
 """gan export: a generator for other programs."""
 
+import importlib.util
 import json
 import sys
 import warnings
@@ -7,92 +8,89 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from gancli.checkpoint import format as checkpoint
-from gancli.checkpoint.rebuild import restore
+from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
+from gancli.runtime.checks import check_number
+from gancli.runtime.files import write_atomically
 
-AGREE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
+TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
-def main(ckpt: str, out: str, half: bool, blend: str, share: float, ema: bool) -> None:
-    """Write the generator, and in the file what was trained and how it is called; prints the path."""
+def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
+    """Write the generator of a checkpoint and print the path."""
     path = Path(out).expanduser()
     if path.suffix not in (".safetensors", ".onnx"):
-        raise ValueError(f"out={out} is no form that is written; type out=generator.safetensors or out=generator.onnx")
+        raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
+    check_number("blend_weight", blend_weight, 0, 1, example=0.5)
     if path.suffix == ".onnx":
         if half:
-            raise ValueError("half=true is for out=x.safetensors, whose weights are only kept; leave it out")
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError:
-            raise ValueError(
-                f"out={out} needs what reads and runs such files; type pip install 'gancli[onnx]'"
-            ) from None
+            raise ValueError("half=true is for out=x.safetensors only; leave it out")
+        if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
+            raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
     content = checkpoint.read(checkpoint.find(ckpt))
-    saved = content["networks"]["G"]
-    state = content["ema"] if ema else saved["state"]
-    trained = told(content)
-    if blend:
-        state, trained = blended(content, blend, share, ema)
-    network = restore(saved["config"], state, content["output"])  # it is whole
-    metadata = {
-        "network": json.dumps(saved["config"]),
-        "output": json.dumps(content["output"]),
-        "trained": trained,
-        "versions": json.dumps(content["versions"]),
-    }
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    partial, how = path.with_name(f".{path.name}.partial"), ""
-    try:
-        if path.suffix == ".onnx":
-            model = Called(network, **content["output"])
-            class_names = json.dumps(content["output"]["class_names"])
-            model.write(partial, metadata | {"call": model.call, "class_names": class_names})
-            how = model.example(path)
-        else:
-            tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
-            partial.write_bytes(save(tensors, metadata))  # its own save_file makes a file that others may not read
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    other = checkpoint.read(checkpoint.find(blend)) if blend else None
+    exported = generator_only(content, ema, half, other, blend_weight)
+    network = restore(exported["networks"]["G"]["config"], exported["networks"]["G"]["state"], exported["output"])
+    if path.suffix == ".safetensors":
+        checkpoint.write(path, exported)
+        print(path)
+        return
+    model = OnnxGenerator(network, **exported["output"])
+    facts = {name: json.dumps(exported[name]) for name in ("output", "versions")}
+    facts |= {"trained": exported["trained"], "class_names": json.dumps(exported["output"]["class_names"])}
+    facts |= {"network": json.dumps(exported["networks"]["G"]["config"]), "call": model.call}
+    write_atomically(path, lambda partial: model.write(partial, facts))
     print(path)
-    if how:
-        print(how, file=sys.stderr)
+    print(model.example(path), file=sys.stderr)
 
 
-def told(content: dict[str, Any]) -> str:
-    """What was trained, in one line."""
+def generator_only(
+    content: dict[str, Any], ema: bool, half: bool = False, other: dict[str, Any] | None = None, weight: float = 0.5
+) -> dict[str, Any]:
+    """Return the content of a checkpoint with one set of G's weights and nothing that only training needs.
+
+    Args:
+        half: weights as 16-bit floats.
+        other: checkpoint whose weights are mixed in.
+        weight: of `content` in that mixture, 0 to 1.
+    """
+    state, trained = generator_weights(content, ema), summary(content)
+    if other:
+        state = blended(state, generator_weights(other, ema), weight)
+        trained = f"{weight:g} of {trained}; {1 - weight:g} of {summary(other)}"
+    if half:
+        state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    kept = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
+    config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
+    network = {"config": content["networks"]["G"]["config"], "state": state}
+    return {**kept, "config": config, "networks": {"G": network}, "trained": trained}
+
+
+def summary(content: dict[str, Any]) -> str:
+    """Return in one line what a checkpoint's network was trained on, and for how long."""
     config = content["config"]
-    return (
+    return content.get("trained") or (
         f"{config['model']['name']} on {config['data']['name']}, {content['step']} steps, {content['images']} images, "
         f"{content['seconds'] / 60:.1f} minutes, seed {config['seed']}"
     )
 
 
-def blended(content: dict[str, Any], blend: str, share: float, ema: bool) -> tuple[dict[str, Tensor], str]:
-    """The weights between those of two checkpoints, and what they are.
+def blended(ours: dict[str, Tensor], theirs: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Return the weights between two networks, of which one was fine-tuned from the other.
 
-    Between two networks of which one went on from the other lie networks that do a little of what it has learned: Wang
-    et al. 2018 (ESRGAN), section 3.4, https://arxiv.org/abs/1809.00219.
+    Wang et al. 2018 (ESRGAN), section 3.4, https://arxiv.org/abs/1809.00219.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"a share lies between 0 and 1, but share={share}; type share=0.5")
-    other = checkpoint.read(checkpoint.find(blend))
-    ours, theirs = (c["ema"] if ema else c["networks"]["G"]["state"] for c in (content, other))
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
-        raise ValueError(f"blend={blend} is another network than ckpt's; type a checkpoint that it was begun with")
-    mixed = {k: torch.lerp(theirs[k], v, share) if v.is_floating_point() else v for k, v in ours.items()}
-    return mixed, f"{share:g} of {told(content)}; {1 - share:g} of {told(other)}"
+        raise ValueError("blend= has another network than ckpt=; type a checkpoint that ckpt was fine-tuned from")
+    return {k: torch.lerp(theirs[k], v, weight) if v.is_floating_point() else v for k, v in ours.items()}
 
 
-class Called(nn.Module):
+class OnnxGenerator(nn.Module):
     """A generator as other programs call it: with those of z and c that it looks at, for images in [-1, 1].
 
     A generator without noise begins with a picture c of any size, or any multiple of what it halves.
@@ -184,7 +182,7 @@ class Called(nn.Module):
             given = self.inputs(n, height, width)
             made = session.run(None, {name: t.numpy() for name, t in zip(self.names, given)})[0]
             away = (torch.from_numpy(made) - self(*given)).abs().max().item()
-            if not away <= AGREE:
+            if not away <= TOLERANCE:
                 raise ValueError(
                     f"the ONNX file's images are {away:.2g} away from this generator's, and it was not kept; "
                     f"type out=generator.safetensors"

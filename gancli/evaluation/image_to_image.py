@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancli.checkpoint.format import sentence, versions
+from gancli.checkpoint.format import versions
 from gancli.data.pairs import two_classes
 from gancli.evaluation.reference import EvaluationSet, blocks, drawing
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, averaged, examples, finite
 from gancli.images import to_float
 from gancli.inference.generator import Generator
 from gancli.metrics.task_psnr import task_psnr
-from gancli.runtime.text import printable
+from gancli.runtime.text import one_line, printable
 from gancli.transforms import tasks
 from gancli.transforms.tasks import GivenSources, Task
 
@@ -47,7 +47,7 @@ def task_of(config: Any) -> Task:
     try:
         return found(**settings)
     except (TypeError, ValueError) as error:  # another version's settings, or a stranger's
-        raise ValueError(f"the checkpoint's {name} cannot be made by this version: {sentence(error)}") from error
+        raise ValueError(f"the checkpoint's {name} cannot be made by this version: {one_line(error, 200)}") from error
 
 
 @torch.no_grad()

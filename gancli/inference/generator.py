@@ -1,15 +1,18 @@
 """The generator that ships: a network, what its images are, and images by number."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gancli.checkpoint.format import find, read, sentence
-from gancli.checkpoint.rebuild import BLOCK, restore
+from gancli.checkpoint.format import find, read
+from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.data.classes import class_index, one_hot
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import one_line
 
 Latents = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes) of N images
 
@@ -120,19 +123,61 @@ class Generator:
         return self.generate(z, one_hot(labels, self.classes))
 
 
-def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a checkpoint, ready to sample: `path` is a file, a run folder or "latest".
+# By command: what its networks do, what is typed after the checkpoint, and where another network comes from.
+COMMANDS = {
+    "sample": ("turns noise into images", "", ""),
+    "upscale": ("enlarges images", " scale={scale}", "leave ckpt= out or train model=sr_compact"),
+    "translate": ("translates whole images", "", "train model=pix2pix or model=cyclegan"),
+    "inpaint": ("fills what a mask hides", " mask=centre", "train model=inpainting"),
+    "reconstruct": ("encodes images and decodes them", "", "train model=aegan or model=vae"),
+}
 
-    ema: the averaged weights, which are the better ones; False gives those that were being trained.
+
+def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu", command: str = "") -> Generator:
+    """Return the generator of a checkpoint, ready to sample.
+
+    Args:
+        path: a file, a run folder or "latest".
+        ema: the averaged weights, which are usually better; False gives the live ones.
+        command: the command of COMMANDS that asks.
+
+    Raises:
+        ValueError: the file cannot be read or rebuilt, or its network is for another command.
     """
-    content = read(find(path))
+    file = find(path)
+    content = read(file)
     try:
-        config, output = content["networks"]["G"]["config"], content["output"]
-        state = content["ema"] if ema else content["networks"]["G"]["state"]
-        G = restore(config, state, output)
-        return Generator(G.to(device), output["size"], output["channels"], output["class_names"])
+        output = content["output"]
+        network = restore(content["networks"]["G"]["config"], generator_weights(content, ema), output)
+        generator = Generator(network.to(device), output["size"], output["channels"], output["class_names"])
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of a stranger's file
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {sentence(error)}"
+    except Exception as error:  # an untrusted file can fail in any way
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {one_line(error, 200)}"
         raise ValueError(f"{path} cannot be rebuilt: {reason}") from error
+    if command and command_for(network) != command:
+        raise ValueError(f"{file} is {_another_command(network, content['config']['model'], file, command)}")
+    return generator
+
+
+def command_for(network: nn.Module) -> str:
+    """Return the command that a network is for."""
+    if hasattr(network, "encode"):
+        return "reconstruct"
+    if hasattr(network, "source_channels"):
+        return "inpaint" if getattr(network, "masked", False) else "translate"
+    return "upscale" if hasattr(network, "scale") else "sample"
+
+
+def _another_command(network: nn.Module, model: dict[str, Any], file: Path, command: str) -> str:
+    """Return what a network is and does, and what to type with it and for `command`."""
+    name, task, right = model["name"], model.get("task"), command_for(network)
+    kind = str(task.get("_target_")).rpartition(".")[2].lower() if isinstance(task, dict) else ""
+    name = f"{name} on task={kind}" if kind.isidentifier() else name
+    does, more, _ = COMMANDS[right]
+    ckpt = shlex.quote(f"ckpt={file}")
+    typed = f"gan {right} {'' if right == 'sample' else 'IN '}{ckpt}{more.format(scale=getattr(network, 'scale', 1))}"
+    advice = f"type {typed}, or for gan {command} {COMMANDS[command][2]}"
+    if (right, command) == ("sample", "reconstruct"):
+        advice = f"type gan project IN {ckpt}, which searches z"
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}, which {does}; {advice}"

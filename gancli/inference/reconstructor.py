@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.data.classes import one_hot
-from gancli.inference import purpose
-from gancli.inference.generator import BLOCK, Generator
+from gancli.inference.generator import BLOCK, Generator, load
 from gancli.inference.translator import Translator
 
 
@@ -63,4 +62,4 @@ def load_reconstructor(
         classes: classes that images may be of, by number or name; all if empty.
         ema: use the averaged weights.
     """
-    return Translator(Patches(purpose.load(ckpt, "reconstruct", ema, device), classes))
+    return Translator(Patches(load(ckpt, ema, device, "reconstruct"), classes))

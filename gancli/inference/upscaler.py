@@ -9,7 +9,6 @@ of its receptive field in pixels of c.
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gancli.checkpoint import format as checkpoint
-from gancli.checkpoint.rebuild import restore
+from gancli.checkpoint.format import find, is_checkpoint
 from gancli.data.image_modes import standardize
-from gancli.inference import purpose
+from gancli.inference import generator
 from gancli.inference.tiling import Progress, Tiler
 from gancli.networks.sr import SCALES
 from gancli.networks.unet import WHOLE_IMAGE
@@ -124,11 +122,9 @@ def load_upscaler(
         raise ValueError(f"scale={scale} is not one of 2, 3, 4; for more, run gan upscale again on its result")
     if not str(ckpt):
         return Upscaler(bundled_network(style, scale).to(device), tile)
-    path = checkpoint.find(ckpt)
-    if path.suffix.lower() in (".safetensors", ".pth"):
-        network = read_network(path)
-    else:
-        network = purpose.load(path, "upscale").network
+    path = find(ckpt)
+    foreign = path.suffix.lower() == ".pth" or (path.suffix.lower() == ".safetensors" and not is_checkpoint(path))
+    network = read_spandrel(path) if foreign else generator.load(path, command="upscale").network
     if network.scale != scale:
         typed = f"type scale={network.scale}" if network.scale in SCALES else "gan upscale enlarges 2, 3 or 4 times"
         raise ValueError(f"{path} enlarges {network.scale} times, but scale={scale}; {typed}")
@@ -140,32 +136,15 @@ def bundled_network(style: str, scale: int) -> nn.Module:
     check_choice("style", style, STYLES)
     for available in (scale, 4):
         if (path := WEIGHTS / f"sr_compact-x{available}-{style}.safetensors").is_file():
-            network = read_network(path)
+            network = generator.load(path).network
             return network if available == scale else Downscaled(network, scale)
     raise ValueError(f"style={style} has no weights in this installation; type ckpt=FILE, or another style=")
 
 
-def read_network(path: Path) -> nn.Module:
-    """Return the network of a .safetensors file with our config in its metadata, else of a community model."""
-    if not path.is_file():
-        raise ValueError(f"there is no model {path}; type ckpt=FILE, or leave ckpt= out")
-    if path.suffix.lower() == ".pth":
-        return read_spandrel(path)
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = (file.metadata() or {}).get("network", "")
-            state = {name: file.get_tensor(name).float() for name in file.keys()} if config else {}  # noqa: SIM118
-        if not config:
-            return read_spandrel(path)
-        return restore(json.loads(config), state)
-    except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged, or not a model: {str(error).splitlines()[0]}") from error
-
-
 def read_spandrel(path: Path) -> nn.Module:
     """Return a community model that the `spandrel` package knows. No code in the file is run."""
+    if not path.is_file():
+        raise ValueError(f"there is no model {path}; type ckpt=FILE, or leave ckpt= out")
     try:
         import spandrel
     except ImportError:

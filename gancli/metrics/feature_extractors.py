@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import restore
 from gancli.config import nearest
 from gancli.data.builtin import CIFAR10, DIGITS
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float, to_uint8
 from gancli.networks.classifier import Classifier
+from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BUNDLED = {"mnist": 1, "cifar": 3}  # and the channels each is for
@@ -142,7 +142,7 @@ def opened(path: Path, name: str, device: torch.device | str = "cpu") -> Feature
         if not isinstance(network, Classifier):
             raise ValueError(f"it holds a {type(network).__name__}")
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no network of features: {checkpoint.sentence(error)}") from error
+        raise ValueError(f"{path} is damaged, or no network of features: {one_line(error, 200)}") from error
 
     network.to(device)
 
@@ -196,7 +196,7 @@ def downloaded(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(file), INCEPTION)
         except (OSError, RuntimeError) as error:  # no network, a full disk; another file than was expected
             raise ValueError(
-                f"the weights of Inception could not be downloaded ({checkpoint.sentence(error)}); put the file that "
+                f"the weights of Inception could not be downloaded ({one_line(error, 200)}); put the file that "
                 f"{url} is into {file.parent}, type inception=FILE where you have it, or leave metrics= out for "
                 f"the scores of a network that came along"
             ) from error

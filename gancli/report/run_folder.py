@@ -25,7 +25,6 @@ STATUS = {
     "failed": "failed",
     "finished": "finished",
 }
-CHECKPOINTS = ("*.safetensors", "*.pt")  # file names in checkpoints/
 
 # Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
 SOURCES = ("evaluate", "training", "quick")
@@ -131,7 +130,7 @@ class Run:
 
     @property
     def has_checkpoint(self) -> bool:
-        return any(file for pattern in CHECKPOINTS for file in (self.folder / "checkpoints").glob(pattern))
+        return any((self.folder / "checkpoints").glob("[!.]*.safetensors"))
 
     @property
     def last_step(self) -> float | None:

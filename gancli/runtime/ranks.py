@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from gancli.runtime.serialization import decode, encode
+
 T = TypeVar("T")
 
 
@@ -54,14 +56,11 @@ def from_first(value: Any) -> Any:
     """Return the first process's value, made of tensors and plain values, on every process."""
     if not _joined():
         return value
-    file = io.BytesIO()
-    if is_first():
-        torch.save(value, file)
-    size = int(_summed(torch.tensor(file.tell())))
+    data = bytearray().join(encode({"value": value})) if is_first() else bytearray()
+    size = int(_summed(torch.tensor(len(data))))
     # All others send zeros: the sum is what the first process has.
-    sent = torch.frombuffer(file.getbuffer(), dtype=torch.uint8) if is_first() else torch.zeros(size, dtype=torch.uint8)
-    sent = _summed(sent)
-    return value if is_first() else torch.load(io.BytesIO(sent.numpy().data), "cpu", weights_only=True)
+    sent = _summed(torch.frombuffer(data, dtype=torch.uint8) if is_first() else torch.zeros(size, dtype=torch.uint8))
+    return value if is_first() else decode(io.BytesIO(sent.numpy().data))["value"]
 
 
 def in_turn(make: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""The checkpoints folder of a run: last.pt, previous.pt before it, best.pt, and step-N.pt that are kept."""
+"""The checkpoints folder of a run: last, previous, best and numbered checkpoints."""
 
 import contextlib
 import threading
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gancli.checkpoint import format as checkpoint
+from gancli.runtime.files import PARTIAL
+from gancli.runtime.serialization import map_tensors
 
 # Of the time between two saves: what takes more is written beside the training, from a copy.
 SHARE = 0.02
@@ -44,18 +46,18 @@ class CheckpointManager:
         self.lines: list[str] = []
 
     def clean(self, good: Path | None) -> None:
-        """Before the first save: what a killed session left half written is removed, and `good` becomes last.pt.
+        """Before the first save: what a killed session left half written is removed, and `good` becomes the last one.
 
-        A last.pt that could not be read would else be the one before the next, in the place of the good one.
+        A last.safetensors that could not be read would else be the one before the next, in the place of the good one.
         """
-        for partial in self.folder.glob(".*.partial"):
+        for partial in self.folder.glob(PARTIAL):
             with contextlib.suppress(OSError):
                 partial.unlink()
-        last = self.folder / "last.pt"
+        last = self.folder / "last.safetensors"
         if good and good != last:
             if last.exists():
-                last.replace(self.folder / "damaged.pt")
-            checkpoint.alias(good, last)
+                last.replace(self.folder / "damaged.safetensors")
+            checkpoint.link(good, last)
 
     def due(self, step: int, seconds: float) -> bool:
         """Whether to save after this round; seconds: of training."""
@@ -70,14 +72,14 @@ class CheckpointManager:
             self._write(content, step, since)
             self.wait()
             return
-        copy = checkpoint.mapped(content, lambda x: x.detach().to("cpu", copy=True))
+        copy = map_tensors(content, lambda x: x.detach().to("cpu", copy=True))
         self.thread = threading.Thread(target=self._write, args=(copy, step, since, "; beside the training"))
         self.thread.start()
 
     def save_best(self, content: dict[str, Any]) -> None:
-        """Write `content` as best.pt, at once: ValueError where that fails."""
+        """Write `content` as best.safetensors, at once: ValueError where that fails."""
         self.wait()
-        checkpoint.save(self.folder / "best.pt", content)
+        checkpoint.write(self.folder / "best.safetensors", content)
 
     def wait(self) -> None:
         """Until what was saved is on the disk."""
@@ -91,9 +93,9 @@ class CheckpointManager:
             raise error
 
     def _write(self, content: dict[str, Any], step: int, since: float, where: str = "") -> None:
-        kept = f"step-{step:07d}.pt" if self.keep_every and step and step % self.keep_every == 0 else ""
+        kept = f"step-{step:07d}.safetensors" if self.keep_every and step and step % self.keep_every == 0 else ""
         try:
-            checkpoint.save(self.folder / "last.pt", content, previous="previous.pt", kept=kept)
+            checkpoint.write(self.folder / "last.safetensors", content, previous="previous.safetensors", numbered=kept)
             self.took = time.perf_counter() - self.begun
             share = f", {self.took / since:.1%} of the time since the one before" if step else ""
             self.lines.append(f"step {step:,} saved in {self.took:.2f} s{share}{where}")
@@ -104,7 +106,7 @@ class CheckpointManager:
 
     def _remove_old(self) -> None:
         """Only after the new one is safe, and not at the price of the training."""
-        for file in checkpoint.steps(self.folder)[self.keep_last :] if self.keep_last else []:
+        for file in checkpoint.numbered_files(self.folder)[self.keep_last :] if self.keep_last else []:
             try:
                 file.unlink()
             except OSError as error:

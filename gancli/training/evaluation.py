@@ -1,4 +1,4 @@
-"""How good G's average is while it trains: what best.pt is chosen by, and what ends a run that gets no better."""
+"""How good G's average is while it trains: how the best checkpoint is chosen, and what ends a run that gets no better."""
 
 import math
 from collections.abc import Sequence

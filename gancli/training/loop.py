@@ -233,17 +233,29 @@ class Trainer:
             "window": {name: (total.clone(), count) for name, (total, count) in self.window.items() if count},
             "networks": {p: module.state_dict() for p, module in self.players.items()},
             "ema": self.ema.network.state_dict(),
-            "optimizers": {p: self._plain(optimizer.state_dict(), p) for p, optimizer in self.optimizers.items()},
+            "optimizers": {p: self._optimizer_state(p) for p in self.optimizers},
             "objective": self.objective.state_dict(),
         }
 
-    def _plain(self, state: dict[str, Any], player: str) -> dict[str, Any]:
-        """An optimizer's state as one has it whose rates are no tensors."""
+    def _optimizer_state(self, player: str) -> dict[str, Any]:
+        """Return an optimizer's state keyed by parameter names, its rates as numbers."""
+        state, names = self.optimizers[player].state_dict(), self._names(player)
         groups = []
         for group, options in zip(state["param_groups"], self.options[player]):
             plain = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
-            groups.append({**group, **{key: value for key, value in plain.items() if key in options}})
-        return {**state, "param_groups": groups}
+            plain = {key: value for key, value in plain.items() if key in options}
+            groups.append({**group, **plain, "params": [names[i] for i in group["params"]]})
+        return {"state": {names[i]: values for i, values in state["state"].items()}, "param_groups": groups}
+
+    def _load_optimizer_state(self, player: str, state: dict[str, Any]) -> None:
+        numbers = {name: i for i, name in enumerate(self._names(player))}
+        values = {numbers[name]: value for name, value in state["state"].items()}
+        groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in state["param_groups"]]
+        self.optimizers[player].load_state_dict({"state": values, "param_groups": groups})
+
+    def _names(self, player: str) -> list[str]:
+        """Return the names of a network's parameters, in the order in which its optimizer numbers them."""
+        return [name for name, _ in self.players[player].named_parameters()]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
@@ -254,7 +266,7 @@ class Trainer:
         for player, module in self.players.items():
             module.load_state_dict(state["networks"][player])
             optimizer = self.optimizers[player]
-            optimizer.load_state_dict(state["optimizers"][player])
+            self._load_optimizer_state(player, state["optimizers"][player])
             for group, options in zip(optimizer.param_groups, self.options[player]):
                 group.update(options)  # what the config says now: a state brings back the rates it was taken with
         self.ema.network.load_state_dict(state["ema"])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gancli.checkpoint.format import mapped
 from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
 ROUNDS, MINUTES = 200, 1.0  # a run of as many or more is a long one
@@ -50,7 +50,7 @@ def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], i
     Afterwards the trainer is as it was, to the last bit. ValueError where memory does not suffice, with what would fit.
     """
     begun, device = time.perf_counter(), trainer.device
-    state = mapped(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
+    state = map_tensors(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
     window = trainer.state_dict()["window"]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         images, seconds = try_rounds(trainer)

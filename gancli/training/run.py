@@ -19,14 +19,14 @@ from PIL import Image
 
 from gancli import images
 from gancli.checkpoint import format as checkpoint
+from gancli.checkpoint.rebuild import generator_weights
 from gancli.config import build
 from gancli.data.classes import one_hot
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader
 from gancli.data.pairs import two_classes
-from gancli.inference.generator import noise
-from gancli.inference.purpose import command_for
+from gancli.inference.generator import command_for, noise
 from gancli.objectives.gan import warnings_about
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import read_run
@@ -36,6 +36,7 @@ from gancli.runtime.hardware import describe, is_out_of_memory, multiplies_bf16
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.signals import Stopped, StopRequest
+from gancli.runtime.text import one_line
 from gancli.training import Budget, Trainer
 from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import allowed
@@ -197,7 +198,7 @@ class Run:
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # names or shapes
                 raise ValueError(
                     f"what the run in {folder} has learned does not fit {'; '.join(self.allowed) or 'this version'} "
-                    f"({checkpoint.sentence(error)}); resume without, or begin anew with trainer.start={folder}"
+                    f"({one_line(error, 200)}); resume without, or begin anew with trainer.start={folder}"
                 ) from error
         elif self.options.start and ranks.is_first():
             self._start_from(self.options.start, device)
@@ -220,7 +221,10 @@ class Run:
         """Begin with the averaged G, and the D if there is one, of another run's checkpoint."""
         file = checkpoint.find(ckpt)
         content, players = checkpoint.read(file, device), self.trainer.players
-        states = {player: network["state"] for player, network in content["networks"].items()} | {"G": content["ema"]}
+        states = {player: network["state"] for player, network in content["networks"].items()}
+        states["G"] = generator_weights(content)
+        if missing := players.keys() - states.keys():
+            self.warnings.append(f"trainer.start: {file} holds no {', '.join(sorted(missing))}; G begins there alone")
         try:
             for player in players.keys() & states.keys():
                 players[player].load_state_dict(states[player])
@@ -364,7 +368,7 @@ class Run:
         """Why a run is over before its budget is; and which of its checkpoints is the best."""
         if not self.best or not self.best.step:
             return {}
-        best = f"best {self.best.figure} {self.best.value:.4g} at step {self.best.step:,}, checkpoints/best.pt"
+        best = f"best {self.best.figure} {self.best.value:.4g} at step {self.best.step:,}, checkpoints/best.safetensors"
         patience = f"no better in {self.best.since} evaluations; " if self.trainer.progress < 1 else ""
         return {"message": patience + best}
 
@@ -378,7 +382,7 @@ class Run:
         return self.best.lower_is_better if self.best else self.quick_metrics.lower_is_better
 
     def evaluate(self) -> int:
-        """The scores into metrics.jsonl, and best.pt where they are the best so far."""
+        """The scores into metrics.jsonl, and best.safetensors where they are the best so far."""
         step = self.trainer.step
         if not self.evaluation or not self.best:  # another process does it
             self.score = math.nan
@@ -416,7 +420,7 @@ class Run:
         kept = trial.rounds // options.keep_every if options.keep_every else 0
         kept = min(kept, options.keep_last) if options.keep_last else kept
         # The last checkpoint, the one before and the next; a picture lies in samples/ and, a third longer, in the page.
-        kept += bool(options.evaluate_every)  # best.pt
+        kept += bool(options.evaluate_every)  # best.safetensors
         disk = (3 + kept) * trial.checkpoint_bytes + pictures * trial.picture_bytes * 7 / 3
         free = shutil.disk_usage(self.folder).free
         if disk > free:
@@ -447,7 +451,7 @@ class Run:
     def try_save(self) -> int:
         path = self.keeper.folder / ".preflight.partial"
         try:
-            return checkpoint.save(path, self.content).stat().st_size
+            return checkpoint.write(path, self.content).stat().st_size
         finally:
             path.unlink(missing_ok=True)
 
@@ -581,7 +585,7 @@ class Run:
         return trainer.step
 
     def save(self) -> None:
-        """checkpoints/last.pt, and now and then one that is kept."""
+        """checkpoints/last.safetensors, and now and then one that is kept."""
         if not ranks.is_first():
             self.keeper.seconds = self.trainer.seconds
             return

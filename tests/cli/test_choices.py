@@ -78,7 +78,7 @@ def test_adas_probability_is_logged_and_in_the_checkpoint(gan, tmp_path):
     words = ["model/augment=ada", "model.augment.kimg=0.05", "model.augment.target=-0.9", "data.flip=false"]
     code, _, error = gan("train", *SHAPES, *words)
     assert code == 0 and "augmented" in error
-    p = checkpoint.read(tmp_path / "r" / "checkpoints" / "last.pt")["objective"]["augment"]["p"]
+    p = checkpoint.read(tmp_path / "r" / "checkpoints" / "last.safetensors")["objective"]["augment"]["p"]
     assert 0 < float(p) <= 1
 
 

@@ -139,7 +139,11 @@ def test_a_run_leaves_what_the_contract_says(gan, tmp_path):
     assert sorted(p.name for p in run.iterdir()) == sorted(
         ["config.yaml", "log.txt", "metrics.jsonl", "samples", "checkpoints", "index.html"]
     )
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["last.pt", "previous.pt", "step-0000004.pt"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [
+        "last.safetensors",
+        "previous.safetensors",
+        "step-0000004.safetensors",
+    ]
     names = [p.name for p in sorted((run / "samples").iterdir())]
     assert names == ["history.png", "step-0000000.png", "step-0000003.png", "step-0000006.png"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -162,7 +166,7 @@ def test_a_larger_budget_goes_on_and_another_config_is_refused(gan):
     assert code == 1 and "model.lr: 0.0002 -> 0.001" in error
     assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     code, out, error = gan("sample", "run", "n=1")
-    assert code == 0 and "from run/checkpoints/last.pt" in error and out.strip() == "samples.png"
+    assert code == 0 and "from run/checkpoints/last.safetensors" in error and out.strip() == "samples.png"
     code, _, error = gan("train", *TINY, "run.dir=run", "trainer.steps=8")
     assert code == 0 and "step 8" in error and "step 4 " not in error
 
@@ -224,7 +228,7 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     assert len(failed) == 4
     for job in sweep.glob("[0-9]"):
         assert ("Traceback" in (job / "log.txt").read_text()) == (job in failed)
-        assert (job / "checkpoints" / "last.pt").exists() == (job not in failed)
+        assert (job / "checkpoints" / "last.safetensors").exists() == (job not in failed)
     assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 7 (of 0 to 7)" in error
     table = (sweep / "leaderboard.csv").read_text()
     assert table.count("\n") == 9 and "sliced_wasserstein" in table
@@ -232,9 +236,9 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     assert {"leaderboard.csv", "leaderboard.md", "leaderboard.html", "contact.png"} <= {p.name for p in sweep.iterdir()}
     assert "sliced_wasserstein" in out
     # Once more: what is finished is not run again.
-    before = {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/last.pt")}
+    before = {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/last.safetensors")}
     gan("train", *words)
-    assert before == {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/last.pt")}
+    assert before == {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/last.safetensors")}
 
 
 def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
@@ -250,7 +254,7 @@ def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
     monkeypatch.setattr(train.Run, "train", exits_once)
     code, _, error = gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")
     assert code == 1 and "sys.exit(3)" in error
-    assert (tmp_path / "s" / "1" / "checkpoints" / "last.pt").exists()
+    assert (tmp_path / "s" / "1" / "checkpoints" / "last.safetensors").exists()
 
 
 PLUGINS = {"optuna": "hydra_optuna_sweeper", "joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}

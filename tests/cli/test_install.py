@@ -54,7 +54,7 @@ def test_a_wheel_in_a_clean_environment_trains_in_an_empty_folder(tmp_path):
         [gan, "train", "trainer=debug", "device=cpu"], cwd=empty, env=env, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert (empty / "outputs").is_dir() and (Path(run.stdout.strip()) / "checkpoints" / "last.pt").is_file()
+    assert (empty / "outputs").is_dir() and (Path(run.stdout.strip()) / "checkpoints" / "last.safetensors").is_file()
     sample = subprocess.run([gan, "sample", "ckpt=latest", "n=4"], cwd=empty, env=env, capture_output=True, text=True)
     assert sample.returncode == 0 and (empty / "samples.png").is_file(), sample.stderr
     Image.new("RGB", (6, 5), "teal").save(empty / "small.png")

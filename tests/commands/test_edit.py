@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import gancli
 from gancli import images
+from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
 from gancli.data.by_name import load_by_name
 from gancli.data.classes import one_hot
@@ -28,7 +29,7 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     for model in MODELS:
         assert cli.main(["train", *TINY, f"model={model}", f"run.dir={folder / model}", "trainer.steps=2"]) == 0
-    return {model: folder / model / "checkpoints" / "last.pt" for model in MODELS}
+    return {model: folder / model / "checkpoints" / "last.safetensors" for model in MODELS}
 
 
 class Plane(nn.Module):
@@ -176,10 +177,10 @@ def test_a_row_a_direction_and_never_over_another(checkpoints, gan):
 
 
 def test_from_a_foreign_checkpoint_no_more_than_a_name_is_taken(checkpoints, gan, tmp_path):
-    content = torch.load(checkpoints["aegan"], weights_only=True)
+    content = checkpoint.read(checkpoints["aegan"])
     content["config"]["data"] |= {"name": "../data/digits", "source": {"_target_": "os.getcwd"}}
-    torch.save(content, "bad.pt")
-    code, out, error = gan("edit", "ckpt=bad.pt", "classes=[0,1]")
+    checkpoint.write(Path("bad.safetensors"), content)
+    code, out, error = gan("edit", "ckpt=bad.safetensors", "classes=[0,1]")
     assert code == 1 and not out and "was trained on is not here; type data=mnist" in error
 
 

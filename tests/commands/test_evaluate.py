@@ -33,7 +33,7 @@ def test_the_untrained_network_measures_as_bicubic_and_says_how(gan):
     for row in scores["pictures"]:
         assert row["ours"] == pytest.approx(row["bicubic"]) and 25 < row["ours"]["psnr"] < 70
     assert scores["protocol"]["pictures"] == 3 and "sr_compact of 6 steps" in scores["protocol"]["weights"]
-    assert scores["protocol"]["weights"].endswith(".pt"), "which file of the folder it was"
+    assert scores["protocol"]["weights"].endswith(".safetensors"), "which file of the folder it was"
     assert scores["mean"]["ours"]["psnr"] == pytest.approx(sum(r["ours"]["psnr"] for r in scores["pictures"]) / 3)
     with Image.open("made/side.png") as side:
         assert side.width > 600
@@ -110,7 +110,7 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(gan):
         (("ckpt=sr_compact",), "no pictures were given; type images=DIR"),
         (("ckpt=sr_compact", "images=nowhere"), "images=nowhere is not a folder"),
         (("ckpt=sr_compact", "images=empty"), "there is no picture in images=empty"),
-        (("ckpt=dcgan", "images=set"), "to enlarge, and dcgan/checkpoints/last.pt is a dcgan; type data=DIR"),
+        (("ckpt=dcgan", "images=set"), "to enlarge, and dcgan/checkpoints/last.safetensors is a dcgan; type data=DIR"),
         (("ckpt=sr_compact", "images=set", "out=x.gif"), "out=x.gif is no form that is written"),
         (("ckpt=sr_compact", "images=set", "json=x.txt"), "json=x.txt is no form that is written"),
         (("ckpt=faithful", "images=set", "scale=5"), "scale=5 is not one of 2, 3 and 4"),

@@ -7,28 +7,31 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import MODELS, TINY, config, start
-from safetensors import safe_open
 
 import gancli
-from gancli.checkpoint.rebuild import rebuild
+from gancli.checkpoint import format as checkpoint
 from gancli.commands import export
 
 
 @pytest.mark.parametrize("half", ["false", "true"])
-def test_a_safetensors_file_rebuilds_the_network(gan, half):
+def test_an_exported_file_holds_g_alone_and_is_read_as_a_checkpoint(gan, half):
     assert gan("train", "model=dcgan", *TINY, "run.dir=run")[0] == 0
-    code, out, _ = gan("export", "ckpt=run", "out=made/g.safetensors", f"half={half}")
-    assert (code, out) == (0, "made/g.safetensors\n")
-    with safe_open("made/g.safetensors", "pt") as file:
-        metadata = file.metadata()
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert "dcgan on synthetic, 6 steps, 48 images" in metadata["trained"]
-    network = rebuild(json.loads(metadata["network"])).eval()
-    network.load_state_dict(state)
-    z, c = torch.randn(4, 100), torch.zeros(4, 0)
-    expected = gancli.load("run").network(z, c)
-    assert torch.allclose(network(z, c), expected, atol=1e-2 if half == "true" else 0)
-    assert {t.dtype for t in state.values() if t.is_floating_point()} == {torch.half if half == "true" else torch.float}
+    for ema in ("true", "false"):
+        out = f"made/{ema}.safetensors"
+        assert gan("export", "ckpt=run", f"out={out}", f"half={half}", f"ema={ema}")[:2] == (0, f"{out}\n")
+        content = checkpoint.read(Path(out))
+        state = content["networks"]["G"]["state"]
+        assert list(content["networks"]) == ["G"] and not {"ema", "optimizers"} & content.keys()
+        assert "dcgan on synthetic, 6 steps, 48 images" in content["trained"] and "run" not in content["config"]
+        expected = gancli.load("run", ema=ema == "true").sample(4)
+        assert torch.allclose(gancli.load(out).sample(4), expected, atol=1e-2 if half == "true" else 0)
+        dtypes = {t.dtype for t in state.values() if t.is_floating_point()}
+        assert dtypes == {torch.half if half == "true" else torch.float}
+    assert gan("info", f"ckpt={out}")[0] == 0
+    assert gan("export", f"ckpt={out}", "out=again.safetensors", f"half={half}")[0] == 0
+    assert Path("again.safetensors").read_bytes() == Path(out).read_bytes()
+    code, _, error = gan("train", "model=dcgan", *TINY, f"trainer.start={out}", "run.dir=next", "trainer.steps=1")
+    assert code == 0 and "made/false.safetensors holds no D; G begins" in error
 
 
 def test_what_cannot_be_written_is_said_and_nothing_is_overwritten(gan):
@@ -58,7 +61,7 @@ def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
         run.trainer.round(0.0)  # batch norm has seen something
     run.save()
     capsys.readouterr()
-    export.main(str(tmp_path / "run"), str(file), half=False, blend="", share=0.5, ema=False)
+    export.main(str(tmp_path / "run"), str(file), half=False, blend="", blend_weight=0.5, ema=False)
     out, told = capsys.readouterr()
     assert out == f"{file}\n" and len(told.splitlines()) == 3, told
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -92,9 +95,9 @@ def test_every_generator_is_the_same_in_onnx(model, tmp_path, capsys):
 def test_an_onnx_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     start(tmp_path / "run", "mlp").save()
-    monkeypatch.setattr(export, "AGREE", -1.0)
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(ValueError, match=r"away from this generator's.*type out=generator.safetensors"):
-        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, blend="", share=0.5, ema=True)
+        export.main(str(tmp_path / "run"), str(tmp_path / "g.onnx"), half=False, blend="", blend_weight=0.5, ema=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 
 
@@ -110,12 +113,11 @@ def test_a_blend_lies_between_two_networks(gan):
     for name, steps in (("a", 2), ("b", 6)):
         assert gan("train", "model=mlp", *TINY, f"run.dir={name}", f"trainer.steps={steps}")[0] == 0
     assert gan("train", "model=mlp", *TINY, "run.dir=wide", "model.width=6")[0] == 0
-    assert gan("export", "ckpt=b", "blend=a", "share=0.25", "out=m.safetensors")[0] == 0
-    a, b = (gancli.load(name).network.state_dict() for name in "ab")
-    with safe_open("m.safetensors", "pt") as file:
-        assert "0.25 of mlp on synthetic, 6 steps" in file.metadata()["trained"]
-        for name in file.keys():  # noqa: SIM118
-            assert torch.allclose(file.get_tensor(name), 0.75 * a[name] + 0.25 * b[name], atol=1e-7)
-    for words, message in (("share=2", "between 0 and 1"), ("blend=wide", "another network")):
+    assert gan("export", "ckpt=b", "blend=a", "blend_weight=0.25", "out=m.safetensors")[0] == 0
+    a, b, mixed = (gancli.load(name).network.state_dict() for name in ("a", "b", "m.safetensors"))
+    assert "0.25 of mlp on synthetic, 6 steps" in checkpoint.read(Path("m.safetensors"))["trained"]
+    for name, x in mixed.items():
+        assert torch.allclose(x, 0.75 * a[name] + 0.25 * b[name], atol=1e-7)
+    for words, message in (("blend_weight=2", "blend_weight=2"), ("blend=wide", "another network")):
         code, _, err = gan("export", "ckpt=b", "blend=a", words, "out=n.safetensors")
         assert code == 1 and message in err

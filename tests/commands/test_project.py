@@ -58,7 +58,7 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     for model in ("cgan_mlp", "mlp", "vae_mlp"):
         assert cli.main(["train", *TINY, f"model={model}", f"run.dir={folder / model}", "trainer.steps=2"]) == 0
-    return {model: folder / model / "checkpoints" / "last.pt" for model in ("cgan_mlp", "mlp", "vae_mlp")}
+    return {model: folder / model / "checkpoints" / "last.safetensors" for model in ("cgan_mlp", "mlp", "vae_mlp")}
 
 
 @pytest.fixture

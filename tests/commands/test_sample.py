@@ -24,9 +24,9 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     for model in ("cgan", "dcgan"):
         run = folder / "run"
         assert cli.main(["train", *TINY, f"model={model}", f"run.dir={run}", "trainer.steps=2"]) == 0
-        shutil.copy(run / "checkpoints" / "last.pt", folder / f"{model}.pt")
+        shutil.copy(run / "checkpoints" / "last.safetensors", folder / f"{model}.safetensors")
         shutil.rmtree(run)
-    return {model: folder / f"{model}.pt" for model in ("cgan", "dcgan")}
+    return {model: folder / f"{model}.safetensors" for model in ("cgan", "dcgan")}
 
 
 def test_image_i_is_the_same_at_any_n(checkpoints):
@@ -163,7 +163,7 @@ def test_bad_input_gets_one_sentence(checkpoints, gan, tmp_path, model, words, c
 def test_odd_paths_are_ordinary(checkpoints, gan, tmp_path):
     folder = tmp_path / "a (b)=c, {d} ~ 猫"
     folder.mkdir()
-    ckpt = shutil.copy(checkpoints["dcgan"], folder / "my ckpt.pt")
+    ckpt = shutil.copy(checkpoints["dcgan"], folder / "my ckpt.safetensors")
     for n, words in enumerate(([f"ckpt={ckpt}"], [str(ckpt)])):
         code, out, error = gan("sample", *words, "n=1", f"out={folder}/{n} (x), ü.png")
         assert code == 0, error

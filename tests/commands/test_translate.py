@@ -342,7 +342,7 @@ def test_a_model_for_another_command_is_told_which(gan, checkpoints, command):
         ([], 2, "type gan translate photo.jpg ckpt=latest"),
         (["a.png", "ckpt="], 1, "no checkpoint was given"),
         (["a.png", "ckpt=latest"], 1, "there is no run in"),
-        (["a.png", "ckpt=absent.pt"], 1, "there is no checkpoint absent.pt"),
+        (["a.png", "ckpt=absent.safetensors"], 1, "there is no checkpoint absent.safetensors"),
         (["a.png", "direction=bakc"], 1, "did you mean back?"),
         (["a.png", "quality=0"], 1, "between 1 and 100"),
         (["a.png", "tile=-1"], 1, "tile=256"),

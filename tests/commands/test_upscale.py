@@ -1,7 +1,6 @@
 """gan upscale: every kind of picture, tile by tile, and whole folders of them."""
 
 import io
-import json
 import os
 import struct
 import zlib
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, write_generator
 from PIL import Image, ImageCms
 from safetensors.torch import save_file
 from torch import nn
@@ -41,7 +40,7 @@ def weights(tmp_path_factory, monkeypatch) -> Path:
     for style, scale in (("faithful", 4), ("sharp", 4), ("sharp", 2)):
         state = {name: x.half() for name, x in compact(scale).state_dict().items()}
         config = {"_target_": "gancli.networks.sr.Compact", **ARGUMENTS, "scale": scale}
-        save_file(state, folder / f"sr_compact-x{scale}-{style}.safetensors", {"network": json.dumps(config)})
+        write_generator(folder / f"sr_compact-x{scale}-{style}.safetensors", config, state)
     monkeypatch.setattr(upscaling, "WEIGHTS", folder)
     upscaling._kept.cache_clear()
     return folder
@@ -138,7 +137,7 @@ def test_what_is_no_number_is_not_written(gan, weights, tmp_path):
     file = weights / "sr_compact-x4-faithful.safetensors"
     state = {name: x * torch.nan for name, x in compact().state_dict().items()}
     config = {"_target_": "gancli.networks.sr.Compact", **ARGUMENTS, "scale": 4}
-    save_file(state, file, {"network": json.dumps(config)})
+    write_generator(file, config, state)
     scene(5, 5).save("a.png")
     code, out, error = gan("upscale", "a.png")
     assert code == 1 and "no numbers" in error and not out
@@ -349,7 +348,7 @@ def test_a_scale_without_a_network_of_its_own_is_made_of_four_times(weights):
 def dcgan(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("dcgan") / "run"
     assert cli.main(["train", *TINY, "model=dcgan", f"run.dir={run}", "trainer.steps=2"]) == 0
-    return run / "checkpoints" / "last.pt"
+    return run / "checkpoints" / "last.safetensors"
 
 
 def test_a_model_that_does_not_enlarge_is_refused(gan, dcgan):
@@ -404,7 +403,7 @@ def test_a_strangers_model_runs_no_code(gan):
     torch.save({"params": Bomb()}, "model.pth")
     Path("other.safetensors").write_bytes(b"nothing")
     save_file({"x": torch.zeros(2)}, "unknown.safetensors")
-    save_file({"x": torch.zeros(2)}, "call.safetensors", {"network": '{"_target_": "os.getcwd"}'})
+    write_generator(Path("call.safetensors"), {"_target_": "os.getcwd"}, {"x": torch.zeros(2)})
     for name in ("model.pth", "other.safetensors", "unknown.safetensors", "call.safetensors", "absent.pth"):
         code, out, error = gan("upscale", "a.png", f"ckpt={name}")
         assert code == 1 and ("os.getcwd" if name == "call.safetensors" else name) in error
@@ -414,7 +413,7 @@ def test_a_strangers_model_runs_no_code(gan):
 
 def test_checkpoints_are_looked_for_as_everywhere(gan):
     scene(5, 5).save("a.png")
-    for ckpt in ("latest", "absent.pt"):
+    for ckpt in ("latest", "absent.safetensors"):
         code, _, error = gan("upscale", "a.png", f"ckpt={ckpt}")
         with pytest.raises(ValueError) as expected:
             checkpoint.read(checkpoint.find(ckpt))

@@ -384,7 +384,7 @@ def test_a_run_on_a_mapped_folder_goes_on_to_the_bit(tmp_path):
     for run in (begin("b"), runs["a"], runs["memory"]):
         run.train()
     for other in ("b", "memory"):
-        a, b = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("a", other))
+        a, b = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("a", other))
         assert_same(a, b)
         assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
     assert "remark: the decoded pictures are held in memory" in (tmp_path / "memory" / "log.txt").read_text()

@@ -47,9 +47,9 @@ def scores(gan, run: str, *words: str) -> tuple[dict[str, Any], str]:
 
 
 def tampered(run: str, change: Callable[[dict[str, Any]], object]) -> str:
-    content = checkpoint.read(Path(run) / "checkpoints" / "last.pt")
+    content = checkpoint.read(Path(run) / "checkpoints" / "last.safetensors")
     change(content)
-    return str(checkpoint.save(Path("tampered.pt"), content))
+    return str(checkpoint.write(Path("tampered.safetensors"), content))
 
 
 @pytest.mark.parametrize("model", ["aegan", "vaegan"])

@@ -69,7 +69,7 @@ def test_it_can_be_made_again_by_the_command_that_is_kept(gan):
     assert len(kept) == 1 and kept[0]["figures"] == first["scores"] and kept[0]["step"] == 6
     assert kept[0]["protocol"] == first["protocol"]
     words = shlex.split(kept[0]["command"])
-    assert words[:2] == ["gan", "evaluate"] and "ckpt=dcgan/checkpoints/last.pt" in words
+    assert words[:2] == ["gan", "evaluate"] and "ckpt=dcgan/checkpoints/last.safetensors" in words
     second, _, _ = scored(gan, *words[2:])
     assert second["scores"] == first["scores"] and second["protocol"]["real images"] == first["protocol"]["real images"]
     raw, _, _ = scored(gan, *words[2:], "ema=false")
@@ -79,8 +79,8 @@ def test_it_can_be_made_again_by_the_command_that_is_kept(gan):
 
 def test_a_lone_file_keeps_nothing(gan):
     train(gan, "dcgan")
-    Path("dcgan/checkpoints/last.pt").rename("alone.pt")
-    scored(gan, "ckpt=alone.pt", "n=50", "metrics=[kd_mnist]")
+    Path("dcgan/checkpoints/last.safetensors").rename("alone.safetensors")
+    scored(gan, "ckpt=alone.safetensors", "n=50", "metrics=[kd_mnist]")
     assert not list(Path().rglob("scores.jsonl"))
 
 
@@ -208,11 +208,11 @@ def test_another_name_is_never_taken_for_inceptions(gan, monkeypatch):
 
 def test_what_a_broken_network_makes_is_not_scored(gan):
     train(gan, "mlp")
-    content = gancli.checkpoint.format.read(Path("mlp/checkpoints/last.pt"))
+    content = gancli.checkpoint.format.read(Path("mlp/checkpoints/last.safetensors"))
     for x in content["ema"].values():
         x.fill_(float("nan")) if x.is_floating_point() else None
-    gancli.checkpoint.format.save(Path("nan.pt"), content)
-    code, out, err = gan("evaluate", "ckpt=nan.pt", "n=50")
+    gancli.checkpoint.format.write(Path("nan.safetensors"), content)
+    code, out, err = gan("evaluate", "ckpt=nan.safetensors", "n=50")
     assert code == 1 and "values that are no numbers" in err and not out
 
 

@@ -175,7 +175,7 @@ def test_images_of_other_channels_are_refused_in_a_sentence():
 @pytest.mark.parametrize("task", ["colorize", "inpaint", "denoise", "deblur", "edges"])
 def test_the_task_of_a_checkpoint_is_the_one_that_it_was_trained_on(gan, trained, task):
     run = trained("model=pix2pix", f"model/task={task}", "data.kind=shapes", on=TINY)
-    config = checkpoint.read(Path(run) / "checkpoints" / "last.pt")["config"]["model"]["task"]
+    config = checkpoint.read(Path(run) / "checkpoints" / "last.safetensors")["config"]["model"]["task"]
     assert type(task_of(config)).__name__.lower() == task
     found, _ = scores(gan, run, "n=3")
     assert 0 < found["mean"]["ours"]["psnr"] < 60

@@ -122,10 +122,10 @@ def test_a_run_starts_from_anothers_weights(tmp_path):
     second = start(tmp_path / "second", "sr_compact_gan", f"trainer.start={tmp_path / 'first'}")
     for G in (second.trainer.objective.G, second.trainer.ema.network):
         assert all(torch.equal(a, b) for a, b in zip(G.parameters(), first.parameters()))
-    with pytest.raises(ValueError, match=r"the G of .*last\.pt, a sr_compact, does not fit this model's"):
+    with pytest.raises(ValueError, match=r"the G of .*last\.safetensors, a sr_compact, does not fit this model's"):
         start(tmp_path / "third", "sr_compact", f"trainer.start={tmp_path / 'first'}", "model.width=6")
     with pytest.raises(ValueError, match="there is no checkpoint"):
-        start(tmp_path / "fourth", "sr_compact", "trainer.start=nowhere.pt")
+        start(tmp_path / "fourth", "sr_compact", "trainer.start=nowhere.safetensors")
 
 
 def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):

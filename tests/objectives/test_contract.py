@@ -91,7 +91,7 @@ def test_a_checkpoint_alone_gives_the_same_samples(model, tmp_path):
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(model, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         start(tmp_path / name, model, f"seed={seed}").train()
-    a, b, c = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in "abc")
+    a, b, c = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in "abc")
     assert_same(a, b)
     assert not torch.equal(next(iter(a["ema"].values())), next(iter(c["ema"].values())))
 
@@ -115,7 +115,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, at, tmp_path):
         run.train()
     start(tmp_path / "parts", model).train()
     whole, parts = (tmp_path / name for name in ("whole", "parts"))
-    assert_same(*(learned(folder / "checkpoints" / "last.pt") for folder in (whole, parts)))
+    assert_same(*(learned(folder / "checkpoints" / "last.safetensors") for folder in (whole, parts)))
     assert without_clocks(whole / "metrics.jsonl") == without_clocks(parts / "metrics.jsonl")
     for grid in sorted((whole / "samples").iterdir()):
         assert grid.read_bytes() == (parts / "samples" / grid.name).read_bytes(), grid.name

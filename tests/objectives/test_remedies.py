@@ -120,7 +120,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(tmp_pat
         ValueError, match=r"at step 3 G/adversarial is not a finite number; the last checkpoint, of step 2"
     ):
         run.train()
-    content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")
+    content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert content["step"] == 2
     assert all(torch.isfinite(v).all() for v in content["ema"].values())
 
@@ -130,7 +130,7 @@ def test_rollback_goes_on_from_the_last_good_checkpoint_at_half_the_rate(at, tmp
     run = poisoned(start(tmp_path / "run", "mlp", "trainer.on_nan=rollback"), at)
     rate = run.trainer.options["G"][0]["lr"]
     run.train()
-    content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt")
+    content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert content["step"] == 6 and content["rollbacks"] == 1
     assert content["optimizers"]["G"]["param_groups"][0]["lr"] == rate / 2
     assert all(torch.isfinite(v).all() for v in content["ema"].values())
@@ -163,7 +163,7 @@ def test_a_run_that_was_rolled_back_resumes_to_the_same_end(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run.train()
     start(tmp_path / "parts", "mlp", "trainer.on_nan=rollback").train()
-    assert_same(*(learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts")))
+    assert_same(*(learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "parts")))
 
 
 def test_clipping_bounds_a_move(tmp_path):

@@ -1,4 +1,4 @@
-"""Evaluations within a training: best.pt, what ends a run that gets no better, and that a resumed run knows of both."""
+"""Evaluations within a training: the best checkpoint, what ends a run that gets no better, and that a resumed run knows of both."""
 
 import json
 from pathlib import Path
@@ -37,19 +37,21 @@ def test_best_is_the_best_and_says_so(gan, values):
     values += [5.0, 3.0, 4.0]
     code, _, err = gan("train", *GREY, "run.dir=run")
     assert code == 0 and evaluated("run") == {2: 5.0, 4: 3.0, 6: 4.0}
-    best = checkpoint.read(Path("run/checkpoints/best.pt"))
+    best = checkpoint.read(Path("run/checkpoints/best.safetensors"))
     assert best["step"] == 4 and best["best"]["value"] == 3.0
-    assert checkpoint.read(Path("run/checkpoints/last.pt"))["best"]["step"] == 4
-    assert checkpoint.find("run") == Path("run/checkpoints/best.pt"), "what a run's folder means from then on"
+    assert checkpoint.read(Path("run/checkpoints/last.safetensors"))["best"]["step"] == 4
+    assert checkpoint.find("run") == Path("run/checkpoints/best.safetensors"), "what a run's folder means from then on"
     assert "fd_mnist 4 at 6, best 3 at 4 (" in err and "% of the time)" in err, "what it costs is on the status line"
-    assert "finished: best fd_mnist 3 at step 4, checkpoints/best.pt" in Path("run/log.txt").read_text()
+    assert "finished: best fd_mnist 3 at step 4, checkpoints/best.safetensors" in Path("run/log.txt").read_text()
     assert all("evaluate_seconds" in row for row in rows("run") if "fd_mnist" in row)
 
 
 def test_the_scores_of_a_training_are_those_of_gan_evaluate(gan):
     """Of the same images: the averaged weights' first n of seed 0, the training images drawn by seed 0."""
     assert gan("train", *GREY, "trainer.evaluate_metrics=[fd_mnist,recall_mnist]", "run.dir=run")[0] == 0
-    code, _, err = gan("evaluate", "ckpt=run/checkpoints/last.pt", "n=80", "split=train", "json=s.json", "device=cpu")
+    code, _, err = gan(
+        "evaluate", "ckpt=run/checkpoints/last.safetensors", "n=80", "split=train", "json=s.json", "device=cpu"
+    )
     assert code == 0, err
     found = json.loads(Path("s.json").read_text())
     assert evaluated("run")[6] == pytest.approx(found["scores"]["fd_mnist"], abs=1e-6)
@@ -63,8 +65,8 @@ def test_the_scores_of_a_training_are_those_of_gan_evaluate(gan):
 def test_evaluating_changes_nothing_that_is_learned(gan):
     assert gan("train", *GREY, "run.dir=a")[0] == 0
     assert gan("train", *GREY, "run.dir=b", "trainer.evaluate_every=0")[0] == 0
-    a, b = (checkpoint.read(Path(run, "checkpoints/last.pt")) for run in "ab")
-    assert "best" in a and "best" not in b and not Path("b/checkpoints/best.pt").exists()
+    a, b = (checkpoint.read(Path(run, "checkpoints/last.safetensors")) for run in "ab")
+    assert "best" in a and "best" not in b and not Path("b/checkpoints/best.safetensors").exists()
     for player in ("G", "D"):
         for x, y in zip(a["networks"][player]["state"].values(), b["networks"][player]["state"].values()):
             assert torch.equal(x, y)
@@ -74,15 +76,15 @@ def test_a_run_that_gets_no_better_ends(gan, values):
     values += [5.0, 3.0, 4.0, 3.0]
     words = (*GREY, "run.dir=run", "trainer.steps=100", "trainer.evaluate_patience=2")
     assert gan("train", *words)[0] == 0 and not values
-    assert checkpoint.read(Path("run/checkpoints/last.pt"))["step"] == 8
-    end = "finished: no better in 2 evaluations; best fd_mnist 3 at step 4, checkpoints/best.pt"
+    assert checkpoint.read(Path("run/checkpoints/last.safetensors"))["step"] == 8
+    end = "finished: no better in 2 evaluations; best fd_mnist 3 at step 4, checkpoints/best.safetensors"
     assert end in Path("run/log.txt").read_text()
     code, _, err = gan("train", *words)
     assert code == 0 and "is finished (8 steps); it got no better" in err and "trainer.evaluate_patience=0" in err
     values += [2.0, 6.0, 7.0]
     assert gan("train", *words, "trainer.evaluate_patience=3")[0] == 1, "its values are over: it went on"
     assert evaluated("run")[10] == 2.0
-    assert checkpoint.read(Path("run/checkpoints/best.pt"))["step"] == 10
+    assert checkpoint.read(Path("run/checkpoints/best.safetensors"))["step"] == 10
 
 
 def test_resumed_is_as_uninterrupted(gan, values):
@@ -94,7 +96,7 @@ def test_resumed_is_as_uninterrupted(gan, values):
     values += told[3:]
     assert gan("train", *GREY, "run.dir=b", "trainer.steps=10")[0] == 0
     assert evaluated("a") == evaluated("b")
-    a, b = (checkpoint.read(Path(run, "checkpoints/last.pt")) for run in "ab")
+    a, b = (checkpoint.read(Path(run, "checkpoints/last.safetensors")) for run in "ab")
     assert (
         a["best"]
         == b["best"]
@@ -103,7 +105,7 @@ def test_resumed_is_as_uninterrupted(gan, values):
             **{"value": 2.5, "step": 8, "since": 1},
         }
     )
-    assert checkpoint.read(Path("b/checkpoints/best.pt"))["step"] == 8
+    assert checkpoint.read(Path("b/checkpoints/best.safetensors"))["step"] == 8
 
 
 def test_another_figure_begins_anew():
@@ -123,12 +125,12 @@ def test_few_images_are_judged_by_the_kernel_distance(gan):
     assert gan("train", *GREY, "data.n=60", "run.dir=run")[0] == 0
     assert not evaluated("run") and len(evaluated("run", "kd_mnist")) == 3
     assert "60 images are too few for fd_mnist, of 64 features; kd_mnist takes" in Path("run/log.txt").read_text()
-    assert checkpoint.read(Path("run/checkpoints/last.pt"))["best"]["figure"] == "kd_mnist"
+    assert checkpoint.read(Path("run/checkpoints/last.safetensors"))["best"]["figure"] == "kd_mnist"
 
 
 def test_what_makes_nothing_of_noise_is_judged_by_its_game(gan):
     assert gan("train", "model=pix2pix", "task=inpaint", *TINY, "trainer.evaluate_every=2", "run.dir=run")[0] == 0
-    best = checkpoint.read(Path("run/checkpoints/best.pt"))["best"]
+    best = checkpoint.read(Path("run/checkpoints/best.safetensors"))["best"]
     assert best["figure"] == "psnr" and not best["lower_is_better"]
     assert best["value"] == pytest.approx(max(evaluated("run", "psnr").values()), abs=1e-5)
     code, _, err = gan(
@@ -140,7 +142,7 @@ def test_what_makes_nothing_of_noise_is_judged_by_its_game(gan):
 def test_points_are_judged_by_their_game(gan):
     words = ("model=mlp", *TINY, "data.kind=ring", "data.size=null", "trainer.evaluate_every=2")
     assert gan("train", *words, "run.dir=run")[0] == 0
-    assert checkpoint.read(Path("run/checkpoints/best.pt"))["best"]["figure"] == "sliced_wasserstein"
+    assert checkpoint.read(Path("run/checkpoints/best.safetensors"))["best"]["figure"] == "sliced_wasserstein"
 
 
 def test_wrong_options_are_sentences(gan):
@@ -167,7 +169,7 @@ def test_the_best_is_what_ships(gan, values):
     values += [1.0, 2.0, 3.0]
     assert gan("train", *GREY, "run.dir=run")[0] == 0
     G = gancli.load("run")
-    content = checkpoint.read(Path("run/checkpoints/best.pt"))
+    content = checkpoint.read(Path("run/checkpoints/best.safetensors"))
     assert content["step"] == 2
     for name, x in G.network.state_dict().items():
         assert torch.equal(x, content["ema"][name])

@@ -33,7 +33,7 @@ def test_any_number_of_threads_gives_the_same_bits(words, gan, threads, tmp_path
         assert code == 0, error
         assert torch.get_num_threads() == number, "as it was, for the next job of a sweep"
     assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
-    assert_same(*(learned(tmp_path / str(number) / "checkpoints" / "last.pt") for number in (1, 2)))
+    assert_same(*(learned(tmp_path / str(number) / "checkpoints" / "last.safetensors") for number in (1, 2)))
     assert "1 of " in (tmp_path / "2" / "log.txt").read_text(), "the log says how many threads it had"
 
 

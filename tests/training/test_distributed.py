@@ -140,7 +140,7 @@ class Pair:
 
     @property
     def saved(self) -> int:
-        return checkpoint.read(self.folder / "endless" / "checkpoints" / "last.pt")["step"]
+        return checkpoint.read(self.folder / "endless" / "checkpoints" / "last.safetensors")["step"]
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,9 @@ def test_a_run_goes_on_with_another_number_of_processes(name, both, tmp_path):
     start(tmp_path / "whole", "mlp", "trainer.steps=4").train()
     if name == "two-one":
         start(folder / name, "mlp", "trainer.steps=4").train()
-    whole, parts = (checkpoint.read(run / "checkpoints" / "last.pt") for run in (tmp_path / "whole", folder / name))
+    whole, parts = (
+        checkpoint.read(run / "checkpoints" / "last.safetensors") for run in (tmp_path / "whole", folder / name)
+    )
     assert (parts["step"], parts["images"], parts["draws"]) == (whole["step"], whole["images"], whole["draws"])
     for weights, expected in zip(parts["ema"].values(), whole["ema"].values()):
         assert torch.allclose(weights, expected, rtol=0, atol=CLOSE)
@@ -251,7 +253,7 @@ def test_torchrun_trains_with_one_writer_and_one_voice(tmp_path):
     assert run.stderr.count("finished") == 1
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["event"] for row in rows if "event" in row] == ["started", "protocol", "finished"]
-    assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints/best.pt").is_file()
+    assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints/best.safetensors").is_file()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads")

@@ -52,7 +52,7 @@ def test_a_run_of_bf16_goes_on_to_the_bit(tmp_path):
     begin(tmp_path / "one", *words).train()
     for steps in (2, 6):
         begin(tmp_path / "two", *words, f"trainer.steps={steps}").train()
-    one, two = (learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("one", "two"))
+    one, two = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("one", "two"))
     assert_same(one, two)
 
 

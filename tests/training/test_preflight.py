@@ -59,7 +59,7 @@ def test_a_run_with_it_is_the_run_without_it(model, tmp_path):
     start(tmp_path / "tried", model, *words, *LONG).train()
     plain, tried = (tmp_path / name for name in ("plain", "tried"))
     assert (tried / "log.txt").read_text().count("preflight: about ") == 2
-    assert_same(*(learned(folder / "checkpoints" / "last.pt") for folder in (plain, tried)))
+    assert_same(*(learned(folder / "checkpoints" / "last.safetensors") for folder in (plain, tried)))
     assert without_clocks(tried / "metrics.jsonl") == without_clocks(plain / "metrics.jsonl")
     assert {path.suffix for path in tried.rglob("*")} == {path.suffix for path in plain.rglob("*")}
 
@@ -95,7 +95,7 @@ def test_its_line_says_what_the_run_will_take(gan):
         r"preflight: about \d+ s, [\d.]+ MB of disk, [\d.]+ [MG]B of memory at most; tried in [\d.]+ s", line
     )
     event = next(row for row in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()) if "disk" in row)
-    there = sum(path.stat().st_size for path in Path("run").rglob("*") if path.suffix in (".pt", ".png"))
+    there = sum(path.stat().st_size for path in Path("run").rglob("*") if path.suffix in (".safetensors", ".png"))
     assert there * 0.8 < event["disk"] < there * 4
 
 

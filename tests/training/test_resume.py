@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     words = ["trainer.log_every=1", "trainer.checkpoint_every=2"]
     start(tmp_path / "whole", "mlp", *words).train()
     interrupted(tmp_path / "killed", "mlp", *words)
-    metrics, last = (tmp_path / "killed" / name for name in ("metrics.jsonl", "checkpoints/last.pt"))
+    metrics, last = (tmp_path / "killed" / name for name in ("metrics.jsonl", "checkpoints/last.safetensors"))
     for thread in threading.enumerate():
         if "_write" in thread.name:  # beside the training; what is killed for good may lose this one too
             thread.join()
@@ -104,7 +104,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     with metrics.open("ab") as file:
         file.write(b'{"step": 4, "kimg": 0.0\x00')
     start(tmp_path / "killed", "mlp", *words).train()
-    assert_same(*(learned(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "killed")))
+    assert_same(*(learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "killed")))
     assert without_clocks(tmp_path / "whole" / "metrics.jsonl") == without_clocks(metrics)
 
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_before_these_keys_resumes(tmp_path):
     assert changes(before, cfg) == {} and "resume.allow" not in flatten(before)
 
 
-HOLD = "import sys, time; from pathlib import Path; from gancli.training.config_diff import RunLock\n"
+HOLD = "import sys, time; from pathlib import Path; from gancli.runtime.locks import RunLock\n"
 
 
 def holder(folder: Path) -> subprocess.Popen:

@@ -49,7 +49,7 @@ def test_slurms_warning_saves_too_and_the_command_that_goes_on_is_told(gan, tmp_
     assert run.returncode == 138 and "stopped: SIGUSR1" in error and "Traceback" not in error, error
     folder = next((tmp_path / "outputs").glob("*"))
     step = read_run(folder).ending["step"]
-    assert checkpoint.read(folder / "checkpoints" / "last.pt")["step"] == step > 0
+    assert checkpoint.read(folder / "checkpoints" / "last.safetensors")["step"] == step > 0
     words = to_go_on(error)
     assert words[-1] == f"run.dir={folder}"
     code, _, error = gan(*words, f"trainer.steps={step + 1}")
@@ -111,7 +111,7 @@ def test_the_workers_of_a_sweep_all_save(tmp_path):
     for job in jobs:
         run = read_run(job)
         assert run.status == "stopped"
-        assert checkpoint.read(job / "checkpoints" / "last.pt")["step"] == run.ending["step"] > 0
+        assert checkpoint.read(job / "checkpoints" / "last.safetensors")["step"] == run.ending["step"] > 0
     assert not (tmp_path / "s" / "2" / "metrics.jsonl").exists(), "what had not begun did not begin"
 
 
