@@ -31,12 +31,12 @@ from torch import Tensor
 import gancli
 from gancli.checkpoint.format import versions
 from gancli.data.builtin import mnist
-from gancli.evaluation.result import storable
 from gancli.images import to_float, to_uint8
 from gancli.inference.generator import BLOCK
-from gancli.metrics.feature_extractors import FeatureExtractor, extractor
+from gancli.metrics.feature_extractors import FeatureExtractor, bundled_extractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.runtime.hardware import describe
+from gancli.runtime.text import without_nan
 
 JUDGE = Path(__file__).resolve().parent.parent / "tests" / "judge.py"
 COLUMNS = ("fd_mnist", "kl", "coverage", "confidence")
@@ -117,7 +117,7 @@ def main() -> None:
     judge = opened(JUDGE)
     train, test = (mnist(options.root, split=split) for split in ("train", "test"))
     referee = judge.train_judge(options.root)
-    see = extractor("mnist")
+    see = bundled_extractor("mnist")
     measure = Measure(see, judge, referee.network, test.images)
     print(
         f"{see.protocol(1, 28)}; the judge knows {referee.accuracy:.2%} of the test digits; {options.n:,} images each"
@@ -153,7 +153,7 @@ def main() -> None:
             "machine": describe(torch.device("cpu")),
             "versions": versions(),
         }
-        options.json.write_text(json.dumps(storable(content), indent=1, allow_nan=False) + "\n")
+        options.json.write_text(json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What pictures cost that are read from a file of decoded ones: once, at every start, in every round.
+"""Cost of images that are read from the cache of decoded images: once, at every start, in every step.
 
-    python benchmarks/stream.py [--pictures 2000] [--size 256] [--batch 16] [--width 8] [--rounds 10] [--device auto]
+    python benchmarks/stream.py [--images 2000] [--size 256] [--batch 16] [--width 8] [--steps 10] [--device auto]
 
-Makes JPEGs of soft noise, decodes them as data=folder does, and plays rounds of model=dcgan on them. Cold: the file's
-pages have been given back to the system, which needs no root; the disk below it may keep what it likes.
+Makes JPEGs of soft noise, decodes them as data=folder does, and trains model=dcgan on them. "cold": the pages of the
+cache have been given back to the system, which needs no root; the disk below it may keep what it likes.
 """
 
 import argparse
@@ -28,34 +28,35 @@ from gancli.data.loader import BatchLoader
 from gancli.runtime.device import choose_device
 from gancli.runtime.hardware import describe
 
-DISTINCT = 200  # pictures; the others are copies, which cost as much to decode
+DISTINCT = 200  # images; the others are copies, which cost as much to decode
 
 
-def make(count: int, size: int, place: Path) -> None:
-    rng, made = np.random.default_rng(0), list[bytes]()
-    place.mkdir()
+def write_images(count: int, size: int, root: Path) -> None:
+    """Write `count` JPEGs of size x size pixels of soft noise."""
+    rng, files = np.random.default_rng(0), list[bytes]()
+    root.mkdir()
     for k in range(count):
-        file = place / f"{k:06d}.jpg"
-        if k < DISTINCT:
-            layers = np.zeros((size, size, 3))
-            for side in (4, 16, 64):
-                coarse = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
-                layers += np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), float) / 3
-            Image.fromarray(layers.astype(np.uint8)).save(file, quality=90)
-            made.append(file.read_bytes())
-        else:
-            file.write_bytes(made[k % DISTINCT])
+        file = root / f"{k:06d}.jpg"
+        if k >= DISTINCT:
+            file.write_bytes(files[k % DISTINCT])
+            continue
+        layers = np.zeros((size, size, 3))
+        for side in (4, 16, 64):
+            coarse = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+            layers += np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), float) / 3
+        Image.fromarray(layers.astype(np.uint8)).save(file, quality=90)
+        files.append(file.read_bytes())
 
 
-def timed(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begin
 
 
-def forget(cache: Path) -> None:
-    """Give the pages of the decoded pictures back, which nobody may have mapped."""
-    gc.collect()  # nor a trainer that is done with
+def drop_pages(cache: Path) -> None:
+    """Give the pages of the decoded images back to the system; nobody may have mapped them."""
+    gc.collect()  # a finished trainer maps them until it is collected
     for file in cache.rglob("*.pixels"):
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
@@ -63,95 +64,97 @@ def forget(cache: Path) -> None:
 
 
 def resident(batches: BatchLoader) -> None:
-    """The images in memory, as those of data that are no folder."""
+    """Keep the images in memory, as data that is not a folder does."""
     data: Any = batches.data
     batches.data, batches.streamed = replace(data, images=data.images.to(batches.device, copy=True)), False
 
 
 def streamed(batches: BatchLoader) -> None:
-    assert batches.streamed, f"they all lie on {batches.device}: more --pictures"
+    assert batches.streamed, f"all images fit on {batches.device}: type more --images"
 
 
-def when_wanted(batches: BatchLoader) -> None:
-    """As if no thread read them in the round before."""
+def on_demand(batches: BatchLoader) -> None:
+    """Read images when a batch needs them instead of one step ahead."""
     streamed(batches)
-    batches._read = batches._parts  # type: ignore[method-assign]
+    batches._read = batches._host_work  # type: ignore[method-assign]
 
 
-def played(words: list[str], rounds: int, change: Callable[[BatchLoader], None]) -> tuple[float, float]:
-    """Seconds of a round, and the share of them in which its batches were got."""
-    trained = Trained(words)
+def step_time(overrides: list[str], steps: int, change: Callable[[BatchLoader], None]) -> tuple[float, float]:
+    """Return the seconds of a training step, and the fraction of them that it takes to get its batches."""
+    trained = Trained(overrides)
     trainer, waited = trained.run.trainer, [0.0]
-    trainer.graphs = None  # a round that is launched whole asks for no batch
+    trainer.graphs = None  # a captured step asks for no batch
     change(trainer.batches)
 
-    def clocked(act: Callable[..., Any]) -> Callable[..., Any]:
-        def clocked(*given: int) -> Any:
-            begun = time.perf_counter()
-            made = act(*given)
-            waited[0] += time.perf_counter() - begun
-            return made
+    def clocked(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: int) -> Any:
+            begin = time.perf_counter()
+            result = method(*arguments)
+            waited[0] += time.perf_counter() - begin
+            return result
 
-        return clocked
+        return call
 
-    for name in ("bring", "next_batch"):
+    for name in ("prefetch", "next_batch"):
         setattr(trainer.batches, name, clocked(getattr(trainer.batches, name)))
-    playing = trained.rounds()
+    training = trained.rounds()
     for _ in range(WARM):
-        next(playing)
+        next(training)
     synchronize(trained.device)
-    waited[0], begun = 0.0, time.perf_counter()
-    for _ in range(rounds):
-        next(playing)
+    waited[0], begin = 0.0, time.perf_counter()
+    for _ in range(steps):
+        next(training)
     synchronize(trained.device)
-    took = time.perf_counter() - begun
-    playing.close()
-    return took / rounds, waited[0] / took
+    duration = time.perf_counter() - begin
+    training.close()
+    return duration / steps, waited[0] / duration
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, usual in {"pictures": 2000, "size": 256, "batch": 16, "width": 8, "rounds": 10, "repeats": 3}.items():
-        parser.add_argument(f"--{name}", type=int, default=usual)
+    for name, default in {"images": 2000, "size": 256, "batch": 16, "width": 8, "steps": 10, "repeats": 3}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device, facts = choose_device(options.device), dict[str, float]()
 
-    def tell(what: str, values: list[float], unit: str) -> None:
-        facts[what] = round(statistics.median(values), 6)
-        print(f"{what:<48}{facts[what]:>10,.4g} {unit}, from {min(values):,.4g} to {max(values):,.4g}", flush=True)
+    def report(name: str, values: list[float], unit: str) -> float:
+        median = round(statistics.median(values), 6)
+        print(f"{name:<48}{median:>10,.4g} {unit}, from {min(values):,.4g} to {max(values):,.4g}", flush=True)
+        return median
 
     with tempfile.TemporaryDirectory() as work:
-        place, cache = Path(work) / "pictures", Path(work) / "cache"
-        make(options.pictures, options.size, place)
+        root, cache = Path(work) / "images", Path(work) / "cache"
+        write_images(options.images, options.size, root)
 
         def load() -> object:
-            return folder(str(place), options.size, cache=str(cache))
+            return folder(str(root), options.size, cache=str(cache))
 
-        tell("decoded once", [options.pictures / timed(load)], "pictures/s")
-        tell("a start from the file", [timed(load) for _ in range(options.repeats)], "s")
-        words = ["model=dcgan", f"model.width={options.width}", f"device={device}", "trainer.steps=1000000000"]
-        words += ["data=folder", f"data.path={place}", f"data.size={options.size}", f"data.cache={cache}"]
-        words += [f"data.batch_size={options.batch}"]
-        ways: dict[str, tuple[Callable[[BatchLoader], None], bool]] = {
+        facts["decoded once"] = report("decoded once", [options.images / seconds(load)], "images/s")
+        starts = [seconds(load) for _ in range(options.repeats)]
+        facts["a start from the cache"] = report("a start from the cache", starts, "s")
+        overrides = ["model=dcgan", f"model.width={options.width}", f"device={device}", "trainer.steps=1000000000"]
+        overrides += ["data=folder", f"data.path={root}", f"data.size={options.size}", f"data.cache={cache}"]
+        overrides += [f"data.batch_size={options.batch}"]
+        modes: dict[str, tuple[Callable[[BatchLoader], None], bool]] = {
             "in memory": (resident, False),
-            "from the file, read in the round before": (streamed, False),
-            "from the file, read when wanted": (when_wanted, False),
+            "from the cache, read one step ahead": (streamed, False),
+            "from the cache, read on demand": (on_demand, False),
         }
         if hasattr(os, "posix_fadvise"):
-            ways["cold, read in the round before"] = (streamed, True)
-            ways["cold, read when wanted"] = (when_wanted, True)
-        took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+            modes["cold, read one step ahead"] = (streamed, True)
+            modes["cold, read on demand"] = (on_demand, True)
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in modes}
         for _ in range(options.repeats):
-            for name, (change, cold) in ways.items():
+            for name, (change, cold) in modes.items():
                 if cold:
-                    forget(cache)
-                took[name].append(played(words, options.rounds, change))
-        for name, measured in took.items():
-            seconds, shares = zip(*measured)
-            tell(f"a round, {name}", list(seconds), "s")
-            tell("    of it, to get its batches", [100 * share for share in shares], "%")
-            facts[f"percent, {name}"] = facts.pop("    of it, to get its batches")
+                    drop_pages(cache)
+                results[name].append(step_time(overrides, options.steps, change))
+        for name, measured in results.items():
+            durations, fractions = zip(*measured)
+            facts[f"a step, {name}"] = report(f"a step, {name}", list(durations), "s")
+            percent = [100 * fraction for fraction in fractions]
+            facts[f"percent, {name}"] = report("    of it, to get its batches", percent, "%")
     print(json.dumps({"machine": describe(device), **vars(options), "versions": versions(), "facts": facts}))
 
 

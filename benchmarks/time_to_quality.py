@@ -24,10 +24,10 @@ import torch
 from gancli.bench.baseline_loop import Plain
 from gancli.checkpoint.format import versions
 from gancli.config import compose
-from gancli.evaluation.generative import Comparison, Samples
+from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
-from gancli.metrics.feature_extractors import for_images
+from gancli.metrics.feature_extractors import default_extractor
 from gancli.runtime.hardware import describe
 from gancli.training.run import Run
 
@@ -38,11 +38,11 @@ class Judge:
     """A score of a generator of noise: the Fréchet distance of what it makes from the test images."""
 
     def __init__(self, data: Any, name: str, device: torch.device):
-        self.data, self.figure = data, f"fd_{for_images(data.channels)}"
+        self.data, self.figure = data, f"fd_{default_extractor(data.channels)}"
         self.comparison = Comparison(EvaluationSet(data, name, "test", N, SEED), [self.figure], device, seed=SEED)
 
     def __call__(self, G: torch.nn.Module, by_batch: bool = False) -> float:
-        made = Samples(Generator(G, self.data.size, self.data.channels, self.data.class_names), N, SEED)
+        made = GeneratedImages(Generator(G, self.data.size, self.data.channels, self.data.class_names), N, SEED)
         G.train(by_batch)
         return self.comparison(made, ()).values[self.figure]
 

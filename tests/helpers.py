@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import choices, compose
+from gancli.images import to_float, to_uint8
 from gancli.training.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +118,11 @@ def dcgan(embed_g: int = 0, embed_d: int = 0) -> tuple[list[int], list[int]]:
     G = [(Z + embed_g) * 8 * 16 * 1, 8 * 4 * 16 * 4**2, 4 * CHANNELS * 16 * 8**2]
     D = [(CHANNELS + embed_d) * 4 * 16 * 8**2, (4 + embed_d) * 8 * 16 * 4**2, (8 + embed_d) * 1 * 16 * 1]
     return G, D
+
+
+def soft_images(n: int = 8, channels: int = 3, side: int = 24) -> torch.Tensor:
+    """Return soft clouds with some grain, float (n, channels, side, side) in [-1, 1] in steps of 8 bits."""
+    generator = torch.Generator().manual_seed(0)
+    clouds = torch.randn(n, channels, 6, 6, generator=generator)
+    clouds = torch.nn.functional.interpolate(clouds, (side, side), mode="bicubic")
+    return to_float(to_uint8(0.4 * clouds + 0.1 * torch.randn(n, channels, side, side, generator=generator)))

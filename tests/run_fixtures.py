@@ -74,7 +74,7 @@ def write_job(folder: Path, fid: float | None, ending: dict | None = FINISHED, *
 
 def add_score(folder: Path, metrics: Any, how: Any = None, step: int | None = 200) -> Path:
     """Append a line to a run's scores.jsonl as gan evaluate writes it; `how` is the protocol."""
-    line = {"time": "2026-11-21T06:00:00", "command": "gan evaluate", "step": step, "figures": metrics}
+    line = {"time": "2026-11-21T06:00:00", "command": "gan evaluate", "step": step, "metrics": metrics}
     with (folder / "scores.jsonl").open("a") as file:
         file.write(json.dumps(line | {"protocol": protocol() if how is None else how}) + "\n")
     return folder

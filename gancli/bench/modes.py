@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gancli import images
-from gancli.bench.common import aligned, choose, count, place_of, without_nan
+from gancli.bench.common import choose, place_of
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, compose
 from gancli.data.builtin import stacked_mnist
@@ -29,6 +29,7 @@ from gancli.metrics.mode_coverage import DigitClassifier, coverage, stacked_mode
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
+from gancli.runtime.text import one_line, plural, table, without_nan
 from gancli.training.run import Run, leave_traces
 
 # What makes each recipe differ from the common ones below; a later override replaces an earlier one.
@@ -110,7 +111,7 @@ def modes(
     place = place_of("modes", out)
     judge = Judge(where, "stacked" in data)
     jobs = [Job(name, recipe, seed) for name in data for recipe in recipes for seed in dict.fromkeys(seeds)]
-    print(f"{place}: {count(len(jobs), 'run')}", file=sys.stderr, flush=True)
+    print(f"{place}: {plural(len(jobs), 'run')}", file=sys.stderr, flush=True)
     report = Report(place, where, judge.accuracy)
     for name in data:
         report.add(Job(name, REAL, 0), {}, *judge(name, judge.real(name)))
@@ -123,15 +124,15 @@ def modes(
         except Exception as error:
             folder.mkdir(parents=True, exist_ok=True)
             leave_traces(folder, error, overrides)
-            line = report.fail(job, " ".join(str(error).split()) or type(error).__name__)
+            line = report.fail(job, one_line(error))
         print(f"{number} of {len(jobs)}  {job.data} {job.recipe}-{job.seed}: {line}", file=sys.stderr, flush=True)
         report.write(finished=number == len(jobs))
-    print("\n\n".join(table for _, table in report.tables()))
+    print("\n\n".join(text for _, text in report.tables()))
     for name in ("modes.json", "modes.md", "modes.png"):
         print(place / name)
     if report.failed:
         named = ", ".join(f"{f['data']}/{f['recipe']}-{f['seed']}" for f in report.failed)
-        print(f"gan: {len(report.failed)} of {count(len(jobs), 'run')} failed: {named}", file=sys.stderr)
+        print(f"gan: {len(report.failed)} of {plural(len(jobs), 'run')} failed: {named}", file=sys.stderr)
     return 1 if report.failed else 0
 
 
@@ -283,7 +284,7 @@ class Report:
                 if line["data"] == data:
                     runs = str(line["runs"]) if line["recipe"] != REAL else ""
                     cells.append([line["recipe"], runs, *(cell(name, line.get(name)) for name in names)])
-            found.append((data, aligned(cells)))
+            found.append((data, table(cells, markdown=True)))
         return found
 
     def protocol(self) -> dict[str, Any]:
@@ -332,8 +333,8 @@ class Report:
         """The tables, then how the numbers were made."""
         p = self.protocol()
         lines = ["# Modes found", ""]
-        for data, table in self.tables():
-            lines += [f"## {data}", "", table, ""]
+        for data, text in self.tables():
+            lines += [f"## {data}", "", text, ""]
         lines += ["## Protocol", ""]
         for data, d in p["data"].items():
             used = "; ".join(f"{what} {', '.join(f'{v:,}' for v in d[what])}" for what in ("steps", "batch", "width"))

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gancli import images
 from gancli.bench.baseline_loop import Plain
-from gancli.bench.common import aligned, choose, count, place_of, without_nan
+from gancli.bench.common import choose, place_of
 from gancli.bench.timing import Cell, Failed, Products, Trained, Way
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, build, choices, compose, keys
@@ -30,6 +30,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
+from gancli.runtime.text import plural, table, without_nan
 from gancli.training.run import size
 
 # What each model is told beside its batch and width.
@@ -97,7 +98,7 @@ def speed(
                     f"type batch={len(source)} or less"
                 )
         protocol = {
-            "data": f"{name}, {count(len(source), 'image')} of {source.size}x{source.size}",
+            "data": f"{name}, {plural(len(source), 'image')} of {source.size}x{source.size}",
             "photographs": f"{PHOTOGRAPHS} mosaics of {ACROSS}x{DOWN} of its images, JPEG" if photographs else None,
             "repeats": repeats,
             "rounds": rounds or f"as many as take {TURN:g} s",
@@ -107,14 +108,14 @@ def speed(
             "versions": checkpoint.versions(),
         }
         del source
-        print(f"{place}: {count(len(cases), 'case')}", file=sys.stderr, flush=True)
+        print(f"{place}: {plural(len(cases), 'case')}", file=sys.stderr, flush=True)
         report = Report(place, base, protocol)
         products: dict[str, Cell] = {}
         for number, case in enumerate(cases, 1):
             line = measure(case, tuned, repeats, rounds, products, machine, report)
             print(f"{number} of {len(cases)}  {case.title}: {line}", file=sys.stderr, flush=True)
             report.write(finished=number == len(cases))
-    print("\n\n".join([*(table for _, table in report.tables()), *report.notes()]))
+    print("\n\n".join([*(text for _, text in report.tables()), *report.notes()]))
     for file in ("speed.json", "speed.md", *(["speed.png"] if report.rows else [])):
         print(place / file)
     if report.failed:
@@ -307,14 +308,14 @@ class Report:
             title = Case(*case, []).title
             cells = [[title, *(COLUMNS[name][0] for name in names)]]
             cells += [[named(line), *(COLUMNS[n][1](line[n]) if n in line else "" for n in names)] for line in lines]
-            found.append((title, aligned(cells)))
+            found.append((title, table(cells, markdown=True)))
         for title, curves in self.scaling(summary):
             sizes = sorted({at for points in curves.values() for at in points})
             cells = [[f"{title}: images/s", *map(str, sizes)]]
             for way, points in curves.items():
                 rates = [points[at]["images_per_second"] if at in points else None for at in sizes]
                 cells.append([way, *("" if rate is None else f"{rate:,.0f}" for rate in rates)])
-            found.append((title, aligned(cells)))
+            found.append((title, table(cells, markdown=True)))
         return found
 
     def own_cases(self, summary: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
@@ -373,13 +374,13 @@ class Report:
         """The tables, then how the numbers were made."""
         p = self.protocol
         lines = ["# Training speed", ""]
-        for title, table in self.tables():
-            lines += [f"## {title}", "", table, ""]
+        for title, text in self.tables():
+            lines += [f"## {title}", "", text, ""]
         lines += [*(line for note in self.notes() for line in (f"- {note}.",)), "", "## Protocol", ""]
         lines += [
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
             f"- Data: {p['data']}{'; photographs: ' + p['photographs'] if p['photographs'] else ''}.",
-            f"- Each way in a process of its own, played in turn, {count(p['repeats'], 'time')}; a turn has "
+            f"- Each way in a process of its own, played in turn, {plural(p['repeats'], 'time')}; a turn has "
             f"{p['rounds']} rounds, and a tenth as many go before. Medians, with the slowest and the fastest turn.",
             f"- {PLAIN}: the same networks, batch, rates and flips; DataLoader with two workers, Pillow, ToTensor, "
             "Normalize, the workers started anew every epoch; cross-entropy on a sigmoid (or hinge, or Wasserstein "

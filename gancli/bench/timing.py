@@ -17,7 +17,8 @@ from torch.utils.flop_counter import flop_registry
 
 from gancli.config import compose
 from gancli.runtime.device import choose_device
-from gancli.training.preflight import peak_memory
+from gancli.runtime.hardware import peak_memory
+from gancli.runtime.text import one_line
 from gancli.training.run import Run
 
 WARM = 2  # rounds before any is timed: compilers run, kernels are chosen, memory is taken
@@ -168,7 +169,7 @@ def serve(pipe: Connection, make: Callable[[], Way], rounds: int, seconds: float
     except (EOFError, ConnectionError):  # nobody asks any more
         return
     except Exception as error:
-        sentence = " ".join(str(error).split()) or type(error).__name__
+        sentence = one_line(error)
         pipe.send(Failed(sentence, traceback.format_exc()))
 
 

@@ -12,6 +12,7 @@ from gancli.cli import help as helps
 from gancli.cli.overrides import read_values
 from gancli.cli.train import process, train
 from gancli.config import UsageError, nearest
+from gancli.runtime.text import one_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def fail(error: Exception, code: int) -> int:
     rank, size = process()
     if rank and isinstance(error, UsageError):
         return code  # the first process prints it
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'the disk'}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError)

@@ -1,33 +1,37 @@
-"""gan evaluate: how good a model is, or images that somebody has made, in figures that carry their protocol."""
+"""gan evaluate: metrics of a model, or of a folder of generated images, together with their protocol."""
 
-import json as jsons
+import json
 import shlex
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+import yaml
 
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
 from gancli.config import CONFIGS
 from gancli.data.by_name import load_by_name
-from gancli.evaluation import autoencoders, generative, image_to_image, reference, super_resolution
-from gancli.evaluation.image_folder import Pictures
-from gancli.evaluation.reference import EvaluationSet
-from gancli.evaluation.result import EvaluationResult, storable
-from gancli.inference.generator import command_for
-from gancli.inference.generator import load as load_generator
+from gancli.evaluation import autoencoders, generative, image_to_image, super_resolution
+from gancli.evaluation.image_folder import ImageFolder
+from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
+from gancli.evaluation.result import EvaluationResult
+from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
-from gancli.runtime.text import printable
+from gancli.runtime.files import write_text
+from gancli.runtime.text import printable, without_nan
 
-SCORES = "scores.jsonl"  # in the folder of a run: what was measured of its checkpoints, a line each
+SCORES = "scores.jsonl"  # in a run folder: the evaluations of its checkpoints, one a line
 
 
-class Asked(NamedTuple):
-    """What was typed: the keys of configs/evaluate.yaml."""
+@dataclass
+class Options:
+    """Keys of configs/evaluate.yaml."""
 
     ckpt: str
     images: str
@@ -47,131 +51,128 @@ class Asked(NamedTuple):
     json: str
     device: str
 
-    def again(self, ckpt: str) -> str:
-        """The command that measures this once more; ckpt: the file that was meant."""
-        import yaml
-
+    def command(self, ckpt: Path) -> str:
+        """Return the command that repeats this evaluation of the file `ckpt`."""
         defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text())
-        words = {**self._asdict(), "ckpt": ckpt, "out": "", "json": "", "device": defaults["device"]}
-        typed = {key: value for key, value in words.items() if value != defaults[key]}
-        shown = {key: f"[{','.join(map(str, value))}]" if key == "metrics" else value for key, value in typed.items()}
-        return shlex.join(
-            ["gan", "evaluate", *(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in shown.items())]
-        )
+        values = {**asdict(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
+        values["metrics"] = list(values["metrics"])
+        words = []
+        for key, value in values.items():
+            if value != defaults[key]:
+                text = f"[{','.join(map(str, value))}]" if key == "metrics" else str(value)
+                words.append(f"{key}={text.lower() if isinstance(value, bool) else text}")
+        return shlex.join(["gan", "evaluate", *words])
 
 
 def main(**keys: Any) -> None:
-    """Print the figures and their protocol, and keep them in the run that a checkpoint is of.
+    """Evaluate, print the results, and append them to the run of the checkpoint.
 
-    keys: as Asked has them. ValueError at the end where a picture could not be measured.
+    Raises:
+        ValueError: nothing was measured, or at the end if some images were not.
     """
-    asked = Asked(**keys)
-    for name, path, suffix in (("out", asked.out, ".png"), ("json", asked.json, ".json")):
+    options = Options(**keys)
+    for key, path, suffix in (("out", options.out, ".png"), ("json", options.json, ".json")):
         if path and Path(path).suffix.lower() != suffix:
-            raise ValueError(f"{name}={path} is no form that is written; type {name}=x{suffix}")
-    device = choose_device(asked.device)
-    if not asked.ckpt and not asked.images:
+            raise ValueError(f"{key}={path} is not a format that can be written; type {key}=x{suffix}")
+    device = choose_device(options.device)
+    if not options.ckpt and not options.images:
         raise ValueError(
-            "nothing to measure was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp, or "
+            "nothing to evaluate was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp, or "
             "images=DIR reference=DIR"
         )
-    if asked.ckpt and (asked.reference or asked.size or asked.channels):
+    if options.ckpt and (options.reference or options.size or options.channels):
         raise ValueError("reference=, size= and channels= are for images= without a model; leave them out, or ckpt=")
-    found = of_model(asked, device) if asked.ckpt else of_images(asked, device)
-    if asked.out and found.picture:
-        print(pixels.write(found.picture, Path(asked.out)))
-    if asked.json:
-        text = jsons.dumps(storable({"protocol": found.protocol, **found.figures}), indent=1, allow_nan=False)
-        Path(asked.json).absolute().parent.mkdir(parents=True, exist_ok=True)
-        Path(asked.json).write_text(text + "\n", encoding="utf-8")
-        print(asked.json)
-    if found.failed:
-        raise ValueError(found.failed)
+    result = evaluate_model(options, device) if options.ckpt else evaluate_images(options, device)
+    print(result.text)
+    for warning in result.warnings:
+        print(f"gan: {warning}", file=sys.stderr)
+    if options.out and result.image:
+        print(pixels.write(result.image, Path(options.out)))
+    if options.json:
+        content = without_nan({"protocol": result.protocol, **result.results})
+        write_text(Path(options.json), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        print(options.json)
+    if result.error:
+        raise ValueError(result.error)
 
 
-# --- models -------------------------------------------------------------------------------------------------------
-
-
-def of_model(asked: Asked, device: torch.device) -> EvaluationResult:
-    """What a model of its kind is measured by, printed and given."""
-    if asked.ckpt in STYLES:
-        upscaler = load_upscaler(style=asked.ckpt, scale=asked.scale, device=device)
-        return enlarging(asked, upscaler, f"bundled style={asked.ckpt} scale={asked.scale}")
-    file = checkpoint.find(asked.ckpt)
+def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
+    """Evaluate a model by the metrics of its type."""
+    if options.ckpt in STYLES:
+        upscaler = load_upscaler(style=options.ckpt, scale=options.scale, device=device)
+        return evaluate_upscaler(options, upscaler, f"bundled style={options.ckpt} scale={options.scale}")
+    file = checkpoint.find(options.ckpt)
     if file.suffix.lower() == ".pth" or not checkpoint.is_checkpoint(file):
-        return enlarging(asked, load_upscaler(file, scale=asked.scale, device=device), str(file))
-    content, G = checkpoint.read(file), load_generator(file, asked.ema, device)
-    config, kind = content["config"], command_for(G.network)
-    name = printable(config["model"]["name"])
-    weights = (
-        f"{name} of {content['step']:,} steps, {'averaged weights' if asked.ema else 'weights as trained'}, {file}"
-    )
-    if kind == "upscale":
-        found = enlarging(asked, Upscaler(G.network), weights)
+        return evaluate_upscaler(options, load_upscaler(file, scale=options.scale, device=device), str(file))
+    content, G = checkpoint.read(file), load(file, options.ema, device)
+    name, command = printable(content["config"]["model"]["name"]), command_for(G.network)
+    averaged = "averaged weights" if options.ema else "weights as trained"
+    weights = f"{name} of {content['step']:,} steps, {averaged}, {file}"
+    if command == "upscale":
+        result = evaluate_upscaler(options, Upscaler(G.network), weights)
     else:
-        if asked.images:
+        if options.images:
             raise ValueError(
-                f"images= are pictures to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the "
+                f"images= are images to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the "
                 f"data that it was trained on"
             )
-        if kind != "sample" and asked.metrics and not G.z_dim:
+        if command != "sample" and options.metrics and not G.z_dim:
             raise ValueError(
-                f"metrics= are scores of images made of noise, and {file} is a {name}, which makes none; leave "
-                f"metrics= out"
+                f"metrics= are scores of images generated from noise, and {file} is a {name}, which generates none; "
+                f"leave metrics= out"
             )
-        data = reference.load(asked.data, asked.split, config["data"], G.size, G.channels)
-        held = EvaluationSet(*data, asked.n, asked.seed)
-        if kind == "sample" or asked.metrics:
-            found = generative.of_model(G, weights, asked.ema, held, asked.metrics, asked.inception)
-        elif kind == "reconstruct":
-            found = autoencoders.measure(G, weights, held, asked.samples)
+        data = load_reference(options.data, options.split, content["config"]["data"], G.size, G.channels)
+        reference = EvaluationSet(*data, options.n, options.seed)
+        if command == "sample" or options.metrics:
+            scores = (options.metrics, options.inception)
+            result = generative.evaluate_generator(G, weights, options.ema, reference, *scores)
+        elif command == "reconstruct":
+            result = autoencoders.evaluate(G, weights, reference, options.samples)
         else:
-            found = image_to_image.measure(G, weights, held, config)
-    keep(found, asked, file, content["step"])
-    return found
+            result = image_to_image.evaluate(G, weights, reference, content["config"])
+    append_scores(result, options, file, content["step"])
+    return result
 
 
-def enlarging(asked: Asked, upscaler: Upscaler, weights: str) -> EvaluationResult:
-    """Super-resolution."""
-    if asked.data:
-        raise ValueError(f"pictures to enlarge are of any size, and data={asked.data} has one; type images=DIR")
-    return super_resolution.measure(upscaler, weights, asked.images, bool(asked.out))
+def evaluate_upscaler(options: Options, upscaler: Upscaler, weights: str) -> EvaluationResult:
+    """Evaluate a super-resolution network on a folder of images."""
+    if options.data:
+        raise ValueError(f"images to enlarge are of any size, and data={options.data} has one; type images=DIR")
+    return super_resolution.evaluate(upscaler, weights, options.images, bool(options.out))
 
 
-def keep(found: EvaluationResult, asked: Asked, ckpt: Path, step: int) -> None:
-    """Another line in the folder of the run that this checkpoint is of, for `gan report`; not of a lone file."""
+def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: int) -> None:
+    """Append the results to the run folder that the checkpoint lies in, for `gan report`; skip a lone file."""
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "command": asked.again(str(ckpt)),
+        "command": options.command(ckpt),
         "step": step,
-        "figures": storable(found.ranked),
-        "protocol": storable(found.protocol),
+        "metrics": without_nan(result.headline),
+        "protocol": without_nan(result.protocol),
     }
     file = run / SCORES
     torn = file.is_file() and not file.read_bytes().endswith(b"\n")  # by a process that was killed
     with file.open("a", encoding="utf-8") as lines:
-        lines.write("\n" * torn + jsons.dumps(row) + "\n")
+        lines.write("\n" * torn + json.dumps(row) + "\n")
 
 
-# --- images -------------------------------------------------------------------------------------------------------
-
-
-def of_images(asked: Asked, device: torch.device) -> EvaluationResult:
-    """Scores of a folder or an .npz file of images beside real ones."""
-    if bool(asked.reference) == bool(asked.data):
-        both = "both were given" if asked.data else "no ckpt= to enlarge them was given, nor either of these"
+def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
+    """Score a folder or an .npz file of images against real ones."""
+    if bool(options.reference) == bool(options.data):
+        both = "both were given" if options.data else "no ckpt= to enlarge them was given, nor either of these"
         raise ValueError(
-            f"images= are compared with reference=DIR, pictures, or with data=NAME, and {both}; type one of them"
+            f"images= are compared with reference=DIR, a folder, or with data=NAME, and {both}; type one of them"
         )
-    made = Pictures("images", asked.images, asked.size, asked.channels, asked.n, asked.seed)
-    real: Pictures | EvaluationSet
-    if asked.reference:
-        real = Pictures("reference", asked.reference, asked.size, asked.channels, asked.n, asked.seed)
+    shape = (options.size, options.channels, options.n, options.seed)
+    fake = ImageFolder("images", options.images, *shape)
+    real: ImageFolder | EvaluationSet
+    if options.reference:
+        real = ImageFolder("reference", options.reference, *shape)
     else:
-        data = load_by_name(asked.data, asked.size or None, asked.channels or None, asked.split)
-        split = asked.split if reference.has_split(asked.data) else "none"
-        real = EvaluationSet(data, printable(asked.data), split, asked.n, asked.seed)
-    return generative.of_images(made, real, asked.metrics, asked.inception, device)
+        data = load_by_name(options.data, options.size or None, options.channels or None, options.split)
+        split = options.split if has_split(options.data) else "none"
+        real = EvaluationSet(data, printable(options.data), split, options.n, options.seed)
+    return generative.evaluate_images(fake, real, options.metrics, options.inception, device)

@@ -35,7 +35,7 @@ def digits(size: int | None = None, channels: int | None = None, split: str = "t
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28x28 grey.
 
-    Read from root/mnist.npz or torchvision's root/MNIST/; downloaded to the latter where both are missing.
+    Read from root/mnist.npz or torchvision's root/MNIST/; downloaded where both are missing.
     """
     return _load("mnist", "MNIST", "MNIST", DIGITS, root, split).resized(size, channels)
 
@@ -45,7 +45,7 @@ def fashion_mnist(
 ) -> ImageDataset:
     """Load Fashion-MNIST: 60,000 photographs of clothes to train on and 10,000 to test on, 28x28 grey.
 
-    Read from root/fashion_mnist.npz or torchvision's root/FashionMNIST/; downloaded to the latter where both are missing.
+    Read from root/fashion_mnist.npz or torchvision's root/FashionMNIST/; downloaded where both are missing.
     """
     return _load("fashion_mnist", "FashionMNIST", "FashionMNIST", FASHION, root, split).resized(size, channels)
 
@@ -53,7 +53,7 @@ def fashion_mnist(
 def cifar10(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load CIFAR-10: 50,000 photographs of 10 classes to train on and 10,000 to test on, 32x32 colour.
 
-    Read from root/cifar10.npz or torchvision's root/cifar-10-batches-py/; downloaded to the latter where both are missing.
+    Read from root/cifar10.npz or torchvision's root/cifar-10-batches-py/; downloaded where both are missing.
     """
     return _load("cifar10", "CIFAR10", "cifar-10-batches-py", CIFAR10, root, split).resized(size, channels)
 
@@ -126,7 +126,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     if archive.is_file():
         return _read_npz(archive, split, class_names)
 
-    if cached := cache.read(_cache_file(files, split)):
+    if cached := cache.read_cached(_cache_file(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
     import torchvision.datasets
@@ -145,14 +145,14 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             f"data={name}: {files} is damaged ({_reason(error)}); move it away to download it again, "
             f"put {name}.npz beside it, or choose data=digits, which needs no download"
         ) from error
-    cache.write(_cache_file(files, split), {"images": images, "labels": labels})
+    cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
     return ImageDataset(images, labels, class_names)
 
 
 def _cache_file(folder: Path, split: str) -> Path:
     """Return where the split of a torchvision folder is cached; any change of its files changes the place."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return cache.place("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return cache.cache_path("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> None:

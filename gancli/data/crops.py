@@ -140,7 +140,7 @@ def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
     ]
     skipped = printable_skipped([*skipped, *decoded.reasons(names), *small])
     if not large.any():
-        none = f"none of its {plural(len(skipped), 'image')} holds a crop of {size}x{size}; type a smaller data.size="
+        none = f"its {plural(len(skipped), 'image')} cannot hold a crop of {size}x{size}; type a smaller data.size="
         raise no_images("path", path, none if skipped else "it has no images")
     areas = sizes.prod(1)
     starts = areas.cumsum(0) - areas

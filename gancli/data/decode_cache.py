@@ -173,7 +173,7 @@ def complete_entries(pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], in
 
 
 def decode_rest(root: Path, names: list[str], read: Read, pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int]:
-    """Decode and write what the files lack, with a bar on a terminal; return all entries and the bytes of all pixels."""
+    """Decode and write what the files lack; return all entries and the bytes of all pixels."""
     entries, used, length = complete_entries(pixels, index)
     index.truncate(length)
     index.seek(length)

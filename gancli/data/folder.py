@@ -58,7 +58,7 @@ def folder(
     good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
     if not good:
         total = plural(len(skipped), "image")
-        raise no_images("path", path, f"none of its {total} can be decoded" if skipped else "it has no images")
+        raise no_images("path", path, f"its {total} cannot be decoded" if skipped else "it has no images")
     classes = [printable(listing.classes[i]) for i in good] if listing.classes else []
     names = sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gancli.config import override
-from gancli.runtime.text import plural, printable
+from gancli.runtime.text import one_line, plural, printable
 
 T = TypeVar("T")
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
@@ -150,7 +150,7 @@ def decode_image(path: Path, side: int | None = None) -> tuple[Image.Image, Imag
     except Image.UnidentifiedImageError:
         raise ValueError("is empty" if not path.stat().st_size else "is not an image that Pillow knows") from None
     except Exception as error:  # a damaged file can fail in any way inside Pillow
-        raise ValueError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+        raise ValueError(one_line(error, 200)) from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

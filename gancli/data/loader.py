@@ -125,7 +125,7 @@ class BatchLoader:
         return tensors
 
     def _fill_buffers(self, tensors: Tensors) -> None:
-        """Copy tensors to the device, with a prefetch count into the buffers that tensors of their shapes always use."""
+        """Copy tensors to the device; with a prefetch count to where tensors of their shapes always lie."""
         if not self.prefetch_count:
             self.buffers = {name: t.to(self.device, non_blocking=True) for name, t in tensors.items()}
             return

@@ -177,7 +177,7 @@ def decode_halves(file: Path) -> Pair | ValueError:
     w, h = image.size
     if w % 2:
         return ValueError(
-            f"{printable(str(file))} is {w}x{h} and has no two equal halves; give it an even width, or use two folders: "
+            f"{printable(str(file))} is {w}x{h} and has no two equal halves; give it an even width, or two folders: "
             "data.path=TARGETS data.sources=SOURCES"
         )
     return image.crop((0, 0, w // 2, h)), image.crop((w // 2, 0, w, h))
@@ -226,5 +226,5 @@ def decode_all(
             images[n] = torch.from_numpy(image.transpose(2, 0, 1).copy())
         n += 1
     if not n:
-        raise no_images(key, folder, f"none of its {plural(len(files), 'image')} can be decoded")
+        raise no_images(key, folder, f"its {plural(len(files), 'image')} cannot be decoded")
     return [images[:n] for images in stacks]

@@ -1,1 +1,1 @@
-"""What gan evaluate measures, a module for each kind of network; each gives figures and the protocol behind them."""
+"""Evaluation of trained networks: one module for each type of network, results together with their protocol."""

@@ -1,40 +1,50 @@
-"""Made images beside real ones: scores by features, in training and after it, and the protocol behind them."""
+"""Generators of images from noise, and folders of generated images: scores by features against real images."""
 
-import sys
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gancli.checkpoint.format import versions
-from gancli.evaluation import scores
-from gancli.evaluation.image_folder import Pictures
-from gancli.evaluation.reference import EvaluationSet, blocks
+from gancli.evaluation.features import Images, cached_statistics, collect, content_hash
+from gancli.evaluation.image_folder import ImageFolder
+from gancli.evaluation.reference import EvaluationSet, batched
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite
-from gancli.evaluation.scores import ESTIMATORS, Images, Scores, Viewer, digest, view_of
+from gancli.evaluation.scores import (
+    ESTIMATORS,
+    SCORES,
+    Scores,
+    compute_scores,
+    get_extractor,
+    lower_is_better,
+    parse_metrics,
+)
 from gancli.images import to_uint8
 from gancli.inference.generator import Generator
+from gancli.runtime.text import table
 
 
-class Samples:
-    """The first n images of a generator's seed, its classes in turn."""
+class GeneratedImages:
+    """The first n images of a generator for a seed, cycling through its classes."""
 
     def __init__(self, G: Generator, n: int, seed: int):
         self.G, self.count, self.seed, self.channels, self.size = G, n, seed, G.channels, G.size
 
-    def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        shown = blocks(torch.arange(self.count), "made images") if bar else repeat(None)
-        for (x, labels), _ in zip(self.G.blocks(self.count, self.seed), shown):
+    def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (N, C, H, H) uint8 and classes (N,)."""
+        steps = batched(torch.arange(self.count), "generated images" if progress else "")
+        for (x, labels), _ in zip(self.G.blocks(self.count, self.seed), steps):
             yield to_uint8(finite(x)), labels
 
 
 class Comparison:
-    """Real images as networks see them, and whatever is to be compared with them.
+    """Statistics of real images, ready to score any number of sets of generated images.
 
-    metrics: names of scores or of networks; without any, all by the network that came along for such images.
-    inception: the file of its weights. seed: of what is drawn of either side's features.
+    Args:
+        metrics: names of scores or networks; empty for all metrics of the bundled network for such images.
+        inception: file of Inception's weights.
+        seed: of the random subsets on both sides.
     """
 
     def __init__(
@@ -44,106 +54,107 @@ class Comparison:
         device: torch.device,
         inception: str = "",
         seed: int = 0,
-        bar: bool = False,
+        progress: bool = False,
     ):
         self.real, self.metrics, self.seed = real, [str(metric) for metric in metrics], seed
-        self.wanted = scores.chosen(metrics, real.channels)
-        self.networks = [scores.network(name, inception, device) for name in self.wanted]
-        self.digest = digest(real)
-        self.views = [view_of(see, real, self.digest, seed, bar) for see in self.networks]
+        self.metrics_of = parse_metrics(metrics, real.channels)
+        self.extractors = [get_extractor(name, inception, device) for name in self.metrics_of]
+        self.content = content_hash(real)
+        self.statistics = [cached_statistics(e, real, self.content, seed, progress) for e in self.extractors]
 
-    def __call__(self, made: Images, class_names: Sequence[str] = (), bar: bool = False) -> Scores:
-        """The scores of made images. class_names: of the classes that these were asked for."""
-        viewers = [Viewer(see, made.count, self.seed) for see in self.networks]
-        for x, labels in made.stored(bar):
-            for viewer in viewers:
-                viewer.add(x, labels)
+    def __call__(self, fake: Images, class_names: Sequence[str] = (), progress: bool = False) -> Scores:
+        """Return the scores of generated images; `class_names`: classes they were conditioned on."""
         found = Scores()
-        for see, viewer, real in zip(self.networks, viewers, self.views):
-            found.add(scores.scores(viewer.view(), real, see, self.wanted[see.name], class_names, self.seed))
+        statistics = collect(self.extractors, fake, self.seed, progress)
+        for extractor, ours, theirs in zip(self.extractors, statistics, self.statistics):
+            metrics = self.metrics_of[extractor.name]
+            found.update(compute_scores(ours, theirs, extractor, metrics, class_names, self.seed))
         for name in self.metrics:
-            if name in scores.MEANINGS and name not in found.values | found.untold:
-                found.untold[name] = "the images are of no classes, or of others than the network knows"
+            if name in SCORES and name not in found.values | found.skipped:
+                found.skipped[name] = "the images have no classes, or classes that the network does not know"
         return found
 
-    def protocol(self, made: Images) -> dict[str, Any]:
-        """What became of the images of both sides, and how the figures are taken."""
-        features = [see.protocol(made.channels, made.size) for see in self.networks]
-        theirs = [see.protocol(self.real.channels, self.real.size) for see in self.networks]
+    def protocol(self, fake: Images) -> dict[str, Any]:
+        """Return the preprocessing of both sides and the estimators."""
+        features = [e.protocol(fake.channels, fake.size) for e in self.extractors]
+        of_real = [e.protocol(self.real.channels, self.real.size) for e in self.extractors]
         return {
             "features": "; ".join(features),
-            **({"features of the real images": "; ".join(theirs)} if theirs != features else {}),
-            "made": made.count,
+            **({"features of real images": "; ".join(of_real)} if of_real != features else {}),
+            "generated": fake.count,
             "real": self.real.count,
-            "real images": self.digest[:12],
+            "real images": self.content[:12],
             "seed": self.seed,
             "estimators": ESTIMATORS,
         }
 
 
-def of_model(
-    G: Generator, weights: str, averaged: bool, held: EvaluationSet, metrics: Sequence[str], inception: str
+def evaluate_generator(
+    G: Generator, weights: str, ema: bool, reference: EvaluationSet, metrics: Sequence[str], inception: str
 ) -> EvaluationResult:
-    """Print the scores of held.n images of G's beside real ones, and the protocol."""
-    compare, made = Comparison(held, metrics, G.device, inception, held.seed, bar=True), Samples(G, held.n, held.seed)
-    named = {key: value for key, value in held.protocol.items() if key != "n"}
-    protocol = {
-        "weights": f"{weights}, its classes in turn" if G.classes else weights,
-        "averaged": averaged,
-        **named,
-        **compare.protocol(made),
-    }
-    same = G.classes and list(held.data.class_names) == G.class_names
-    return told(compare(made, G.class_names if same else (), bar=True), protocol, [str(held), weights], made, held)
+    """Score as many generated images as `reference.n` against the evaluation set.
+
+    Args:
+        weights: name of the weights for a person.
+        ema: these are the averaged weights.
+    """
+    compare = Comparison(reference, metrics, G.device, inception, reference.seed, progress=True)
+    fake = GeneratedImages(G, reference.n, reference.seed)
+    facts = {key: value for key, value in reference.protocol.items() if key != "n"}
+    described = f"{weights}, classes in turn" if G.classes else weights
+    protocol = {"weights": described, "averaged": ema, **facts, **compare.protocol(fake)}
+    same_classes = G.classes and list(reference.data.class_names) == G.class_names
+    found = compare(fake, G.class_names if same_classes else (), progress=True)
+    return _result(found, protocol, [str(reference), weights], fake, reference)
 
 
-def of_images(
-    made: Pictures, real: Pictures | EvaluationSet, metrics: Sequence[str], inception: str, device: Any
+def evaluate_images(
+    fake: ImageFolder, real: ImageFolder | EvaluationSet, metrics: Sequence[str], inception: str, device: Any
 ) -> EvaluationResult:
-    """Print the scores of somebody's images beside real ones, and the protocol."""
-    if made.channels != real.channels:
-        kinds = {1: "grey", 3: "in colour"}
+    """Score a folder of generated images against real ones."""
+    if fake.channels != real.channels:
+        modes = {1: "grey", 3: "in colour"}
         raise ValueError(
-            f"{made.word}={made.path} is {kinds[made.channels]} and the real images are {kinds[real.channels]}; type "
-            f"channels=1 to compare both in grey, or channels=3 to count grey as the colour that it is"
+            f"{fake.key}={fake.path} is {modes[fake.channels]} and the real images are {modes[real.channels]}; type "
+            f"channels=1 to compare both in grey, or channels=3 to repeat grey in all three channels"
         )
-    compare = Comparison(real, metrics, device, inception, made.seed, bar=True)
-    protocol = {"images": str(made), "reference": str(real), **compare.protocol(made)}
-    return told(compare(made, bar=True), protocol, [str(made), str(real)], made, real)
+    compare = Comparison(real, metrics, device, inception, fake.seed, progress=True)
+    protocol = {"images": str(fake), "reference": str(real), **compare.protocol(fake)}
+    return _result(compare(fake, progress=True), protocol, [str(fake), str(real)], fake, real)
 
 
-def told(found: Scores, protocol: dict[str, Any], lines: list[str], made: Images, real: Images) -> EvaluationResult:
-    """Print it all; what could not be told to standard error."""
-    print_table(found)
-    print(f"made: {protocol['made']:,}, real: {protocol['real']:,}, both as 8 bits; seed {protocol['seed']}")
-    print("\n".join([*lines, protocol["features"]]))
-    if theirs := protocol.get("features of the real images"):
-        print(f"real images: {theirs}")
-    print(protocol["estimators"])
-    for name, why in found.untold.items():
-        print(f"gan: {name} is not told: {why}", file=sys.stderr)
+def _result(
+    found: Scores, protocol: dict[str, Any], sources: list[str], fake: Images, real: Images
+) -> EvaluationResult:
+    warnings = [f"{name} was not computed: {reason}" for name, reason in found.skipped.items()]
     if not found.values:
-        raise ValueError("none of the scores that were asked for could be told: see above")
-    figures = {"scores": found.values, "deviations": found.deviations, "real": found.real, "by class": found.details}
-    shown = {name: next(iter(side.stored(bar=False)))[0][:EXAMPLES] for name, side in (("made", made), ("real", real))}
-    picture = examples(shown) if made.size == real.size else None
+        raise ValueError("; ".join(warnings))
+    parts = {"scores": found.values, "deviations": found.deviations, "real": found.real, "by class": found.by_class}
+    first = {
+        name: next(iter(side.uint8_batches(progress=False)))[0][:EXAMPLES]
+        for name, side in (("generated", fake), ("real", real))
+    }
     return EvaluationResult(
-        {key: value for key, value in figures.items() if value},
-        protocol | {"untold": found.untold, "versions": versions()},
-        picture,
-        ranked=found.values,
+        {key: value for key, value in parts.items() if value},
+        protocol | {"skipped": found.skipped, "versions": versions()},
+        found.values,
+        _text(found, protocol, sources),
+        examples(first) if fake.size == real.size else None,
+        warnings,
     )
 
 
-def print_table(found: Scores) -> None:
-    """A line a score, then a line a class."""
-    print(f"{'':<24}{'made':>10}{'':>10}{'real':>10}")
+def _text(found: Scores, protocol: dict[str, Any], sources: list[str]) -> str:
+    rows = [["", "generated", "", "real", ""]]
     for name, value in found.values.items():
         spread = f"± {found.deviations[name]:.4f}" if name in found.deviations else ""
         real = f"{found.real[name]:.4f}" if name in found.real else ""
-        better = "lower" if scores.lower_is_better(name) else "higher"
-        print(f"{name:<24}{value:10.4f}{spread:>10}{real:>10}   {better} is better")
-    for name, classes in found.details.items():
-        print(f"\n{name} by class")
-        print("\n".join(f"  {label:<22}{value:10.4f}" for label, value in classes.items()))
-    print()
+        rows.append([name, f"{value:.4f}", spread, real, f"{'lower' if lower_is_better(name) else 'higher'} is better"])
+    lines = [table(rows), ""]
+    for name, classes in found.by_class.items():
+        lines += [table([[f"{name} by class", ""], *([label, f"{x:.4f}"] for label, x in classes.items())]), ""]
+    lines += [f"{protocol['generated']:,} generated, {protocol['real']:,} real, as 8 bits; seed {protocol['seed']}"]
+    lines += [*sources, protocol["features"]]
+    if of_real := protocol.get("features of real images"):
+        lines += [f"real images: {of_real}"]
+    return "\n".join([*lines, protocol["estimators"]])

@@ -1,4 +1,4 @@
-"""The images that a network is measured on, in blocks: of those that it was not trained on where there are such."""
+"""The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
 import sys
@@ -16,15 +16,38 @@ from gancli.data.by_name import load_by_name
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
+from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import printable
 
 
+def random_subset(total: int, n: int, seed: int) -> Tensor:
+    """Return n of `total` indices, or all if there are fewer, sorted int64.
+
+    The first n would not do: files and data sets are often sorted by class.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, "entries"))
+    return torch.randperm(total, generator=generator)[:n].sort().values
+
+
+def batched(indices: Tensor, description: str = "") -> Iterator[Tensor]:
+    """Yield indices in batches of BLOCK; show a progress bar on a terminal if it has a description."""
+    disable = None if description else True  # None: disabled unless on a terminal
+    with tqdm(total=len(indices), desc=description, leave=False, disable=disable, file=sys.stderr) as bar:
+        for batch in indices.split(BLOCK):
+            yield batch
+            bar.update(len(batch))
+
+
 @dataclass(eq=False)
 class EvaluationSet:
-    """data: an ImageDataset or ImageCrops, and what they are called. split: "test" or "train", or why neither.
+    """Real images to evaluate on.
 
-    n: how many of them are measured at most, drawn by the seed.
+    Attributes:
+        data: ImageDataset or ImageCrops.
+        name: of the data, for people and the protocol.
+        split: "test", "train", or why the data have neither.
+        n: upper limit on the number of images, a random subset by `seed`.
     """
 
     data: Any
@@ -34,27 +57,23 @@ class EvaluationSet:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"at least one image is measured, but n={self.n}; type n=10000")
+        check_number("n", self.n, least=1, example=10000)
         if getattr(self.data, "is_points", False):
-            raise ValueError(f"data={self.name} are points of the plane, and pictures alone are measured so far")
+            raise ValueError(f"data={self.name} are points of the plane, and only images can be evaluated")
 
     def indices(self, total: int) -> Tensor:
-        """Which of so many are measured, int64, in their order: all of them, or n drawn at random.
-
-        The first n would not do: the beginning of a set is often of other images, of one class say.
-        """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "indices"))
-        return torch.randperm(total, generator=generator)[: self.n].sort().values
+        """Return the indices to evaluate out of `total`, sorted int64."""
+        return random_subset(total, self.n, self.seed)
 
     @property
-    def pairs(self) -> bool:
-        """Whether every image has its source."""
-        return self.two_sets and self.data.paired
-
-    @property
-    def two_sets(self) -> bool:
+    def has_two_domains(self) -> bool:
+        """Source and target images, paired or not."""
         return isinstance(self.data, ImageDataset) and len(self.data.sources) > 0
+
+    @property
+    def has_pairs(self) -> bool:
+        """A source image for every target."""
+        return self.has_two_domains and self.data.paired
 
     @property
     def channels(self) -> int:
@@ -66,19 +85,18 @@ class EvaluationSet:
 
     @property
     def count(self) -> int:
-        """How many images are measured."""
+        """Number of images to evaluate on."""
         return min(self.n, len(self.data))
 
-    def stored(self, bar: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images, uint8 (N, C, H, H), and their classes (N,), on the CPU."""
-        indices = self.indices(len(self.data))
-        for block in blocks(indices, "real images") if bar else indices.split(BLOCK):
-            yield self.data.take(block).cpu(), self.data.labels[block]
+    def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (N, C, H, H) uint8 and classes (N,), on the CPU."""
+        for indices in batched(self.indices(len(self.data)), "real images" if progress else ""):
+            yield self.data.take(indices).cpu(), self.data.labels[indices]
 
-    def images(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """x (N, C, H, W) in [-1, 1], classes (N,) and sources (N, C', H, W), of pairs, else (N, 0); on the CPU."""
-        for indices in blocks(self.indices(len(self.data)), "images"):
-            sources = self.data.take_sources(indices) if self.pairs else torch.zeros(len(indices), 0)
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield x (N, C, H, W) in [-1, 1], classes (N,) and sources (N, C', H, W), or (N, 0) without pairs."""
+        for indices in batched(self.indices(len(self.data)), "images"):
+            sources = self.data.take_sources(indices) if self.has_pairs else torch.zeros(len(indices), 0)
             yield to_float(self.data.take(indices)), self.data.labels[indices], to_float(sources)
 
     @property
@@ -95,75 +113,72 @@ class EvaluationSet:
         }
 
     def __str__(self) -> str:
-        """The same in a line, for a person."""
-        kind = "grey" if self.data.channels == 1 else "colour"
+        """The protocol in a line."""
+        mode = "grey" if self.data.channels == 1 else "colour"
         count = f"{self.count:,} of {len(self.data):,} images"
-        return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {kind}; seed {self.seed}"
-
-
-def blocks(indices: Tensor, what: str) -> Iterator[Tensor]:
-    """`indices` in blocks of BLOCK, with a bar on a terminal."""
-    with tqdm(total=len(indices), desc=what, leave=False, disable=None, file=sys.stderr) as bar:
-        for block in indices.split(BLOCK):
-            yield block
-            bar.update(len(block))
+        return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {mode}; seed {self.seed}"
 
 
 @contextlib.contextmanager
-def drawing(seed: int, *what: str | int) -> Iterator[None]:
-    """Within it torch draws on the CPU what depends on this alone; outside as if nothing had been drawn."""
+def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Seed torch's CPU generator for one purpose and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, *what))
+        torch.default_generator.manual_seed(derive_seed(seed, *purpose))
         yield
 
 
-# How a folder that is typed is read, by what the model was trained on; others as data=folder has it.
+# How a typed folder is read, by the data the model was trained on; other models read it as data=folder.
 FOLDERS = {"photos": "photos", "pairs": "pairs", "unpaired": "pairs"}
 
 
-def load(word: str, split: str, trained: dict[str, Any], size: int, channels: int) -> tuple[Any, str, str]:
-    """The data that are meant, what they are called, and which split of them it is.
+def load_reference(word: str, split: str, trained: dict[str, Any], size: int, channels: int) -> tuple[Any, str, str]:
+    """Load the data to evaluate a model on.
 
-    word: a name of configs/data; a folder or .npz file, read with the settings of what the model was trained on; or
-    empty for that itself. trained: what a checkpoint says of it. size, channels: of the model's images.
+    Args:
+        word: name of a data set; folder or .npz file, read with the settings of the training data; or "" for the
+            training data's own test split.
+        trained: data section of the checkpoint's config.
+        size, channels: of the model's images.
+
+    Returns:
+        The data, their name and their split, as for EvaluationSet.
     """
-    if split not in ("test", "train"):
-        raise ValueError(f"split={split} is neither test nor train; type split=test")
+    check_choice("split", split, ("test", "train"))
     own, names = str(trained["name"]), choices("data")
     if not word and own not in names:
         raise ValueError(
             f"this model was trained on data={printable(own)}, which is not here; type data=DIR, or a name of "
             f"{', '.join(names)}"
         )
-    kind, path = own, {}
+    name, path = own, {}
     if word:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or Path(word).expanduser().is_dir()):
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
-        kind, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
+        name, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
-    name = " ".join(str(part) for part in (kind, settings.get("path")) if part)
-    data = filled(kind, settings)
+    data = build_data(name, settings)
     for file, reason in data.skipped:
         print(f"gan: {file} was left out: {reason}", file=sys.stderr)
-    undivided = "none" if word else "none, those it was trained on"
-    return data, printable(name), split if has_split(kind) else undivided
+    described = " ".join(str(part) for part in (name, settings.get("path")) if part)
+    without_split = "none" if word else "none, training images"
+    return data, printable(described), split if has_split(name) else without_split
 
 
 def has_split(name: str) -> bool:
     return any(key.name == "split" for key in keys(f"data/{name}"))
 
 
-def filled(kind: str, settings: dict[str, Any]) -> Any:
-    """The data that configs/data/`kind`.yaml describes, with those of its settings that are given.
+def build_data(name: str, settings: dict[str, Any]) -> Any:
+    """Build the data of configs/data/`name`.yaml with the settings of a checkpoint.
 
-    They may be a stranger's: what is called is what our own yaml names, and of theirs plain values are taken, but not
-    where data sets lie and where something is written.
+    Settings may be untrusted. The yaml chooses what is called; only plain values are taken over, and none that say
+    where data sets and caches lie.
     """
     from omegaconf import OmegaConf
 
     register_resolvers()
-    data: Any = OmegaConf.load(CONFIGS / "data" / f"{kind}.yaml")
+    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     for key, value in settings.items():
         plain = value is None or (isinstance(value, int | float | str) and "${" not in str(value))
         if key in data and key not in ("source", "root", "cache") and plain:

@@ -1,4 +1,4 @@
-"""What every kind of evaluation gives, and how its figures and its pictures are brought into one form."""
+"""The form that every evaluation's results take: metrics with their protocol, text for a person, example images."""
 
 import math
 import statistics
@@ -10,76 +10,76 @@ from torch import Tensor
 
 from gancli import images
 
-EXAMPLES = 8  # rows of the picture, where there are more images than a person looks at
-CELL = 96  # pixels a side that small images are enlarged to in it
+EXAMPLES = 8  # rows of a contact sheet
+CELL = 96  # pixels a side to which small images are enlarged in a contact sheet
 
 
 class EvaluationResult(NamedTuple):
-    """figures and protocol: what is stored. picture: of examples. failed: a sentence on what could not be measured.
+    """Metrics with the protocol they were measured by.
 
-    ranked: the figures that runs are compared by, by name.
+    Attributes:
+        results: everything that was measured, as it is stored.
+        headline: the metrics that runs are compared by.
+        text: tables and protocol for a person.
+        image: contact sheet of examples.
+        warnings: one sentence for each metric that could not be computed.
+        error: sentence on images that could not be measured; the other images were.
     """
 
-    figures: dict[str, Any]
+    results: dict[str, Any]
     protocol: dict[str, Any]
-    picture: Image.Image | None
-    failed: str = ""
-    ranked: dict[str, float] = {}  # noqa: RUF012
+    headline: dict[str, float]
+    text: str
+    image: Image.Image | None
+    warnings: Sequence[str] = ()
+    error: str = ""
 
 
-def finite(made: Tensor) -> Tensor:
-    """Images as they are, in [-1, 1] on the CPU. ValueError where they hold what is no number."""
-    if not made.isfinite().all():
+def finite(generated: Tensor) -> Tensor:
+    """Return images clamped to [-1, 1] on the CPU; raise ValueError if a value is not finite."""
+    if not generated.isfinite().all():
         raise ValueError("the network gave values that are no numbers, so nothing is measured; type another ckpt=")
-    return made.clamp(-1, 1).cpu()
+    return generated.clamp(-1, 1).cpu()
 
 
-def averaged(rows: list[dict[str, Any]], columns: tuple[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
-    """The means of both columns, and of how many images each figure's is; of rows {column: {figure: value}}.
+def paired_means(rows: list[dict[str, Any]], columns: tuple[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the means of two columns over the images that have a finite value in both.
 
-    Of those alone that have it, finite, in both columns: the means of different images would show a gain that no
-    image has.
+    Means over different images would show a gain that no image has.
+
+    Args:
+        rows: for each image {column: {metric: value}}.
+
+    Returns:
+        {column: {metric: mean}} and {metric: number of images}.
     """
     means: dict[str, dict[str, float]] = {column: {} for column in columns}
-    counted = {}
+    counts = {}
     for key in rows[0][columns[0]]:
-        finite = [row for row in rows if all(math.isfinite(row[column][key]) for column in columns)]
-        counted[key] = len(finite)
+        complete = [row for row in rows if all(math.isfinite(row[column][key]) for column in columns)]
+        counts[key] = len(complete)
         for column in columns:
-            means[column][key] = statistics.fmean(row[column][key] for row in finite) if finite else math.nan
-    return means, counted
-
-
-def storable(figures: dict[str, Any]) -> dict[str, Any]:
-    """With None for what is not finite: JSON knows neither nan nor inf, and other programs refuse them."""
-
-    def value(x: Any) -> Any:
-        if isinstance(x, dict):
-            return storable(x)
-        if isinstance(x, list):
-            return [value(item) for item in x]
-        return None if isinstance(x, float) and not math.isfinite(x) else x
-
-    return {key: value(x) for key, x in figures.items()}
+            means[column][key] = statistics.fmean(row[column][key] for row in complete) if complete else math.nan
+    return means, counts
 
 
 def examples(columns: dict[str, Tensor]) -> Image.Image:
-    """The first images of each column, uint8 or float (N, C, H, W) with C 1 or 3, side by side under its name."""
+    """Return the first images of each column, uint8 or float (N, C, H, W) with C 1 or 3, side by side."""
     cells = []
     for x in columns.values():
         array = images.to_array(x[:EXAMPLES])
         factor = max(1, CELL // array.shape[1])
         cells.append([images.to_pil(a.repeat(factor, 0).repeat(factor, 1)).convert("RGB") for a in array])
-    return sheet(list(columns), list(zip(*cells)))
+    return contact_sheet(list(columns), list(zip(*cells)))
 
 
-def sheet(names: Sequence[str], rows: Sequence[Sequence[Image.Image]], least: int = CELL) -> Image.Image:
-    """A row of pictures for each of `rows` under the names of the columns, which are `least` pixels wide or more."""
-    step, header = max(least, *(cell.width for row in rows for cell in row)) + 4, 16
+def contact_sheet(names: Sequence[str], rows: Sequence[Sequence[Image.Image]], width: int = CELL) -> Image.Image:
+    """Return rows of images under column names; a column is at least `width` pixels wide."""
+    step, header = max(width, *(cell.width for row in rows for cell in row)) + 4, 16
     heights = [row[0].height + 4 for row in rows]
-    whole = Image.new("RGB", (len(names) * step - 4, header + sum(heights) - 4), "white")
+    sheet = Image.new("RGB", (len(names) * step - 4, header + sum(heights) - 4), "white")
     for i, name in enumerate(names):
-        ImageDraw.Draw(whole).text((i * step + 2, 1), name, "black")
+        ImageDraw.Draw(sheet).text((i * step + 2, 1), name, "black")
         for j, row in enumerate(rows):
-            whole.paste(row[i], (i * step, header + sum(heights[:j])))
-    return whole
+            sheet.paste(row[i], (i * step, header + sum(heights[:j])))
+    return sheet

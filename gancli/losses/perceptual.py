@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from gancli.runtime.text import one_line
+
 LAYERS = {"22": 9, "54": 36}  # of VGG19: number of torchvision's layers, which are convolutions, ReLUs and poolings
 
 
@@ -107,7 +109,7 @@ def fetch_weights(published: Any) -> dict[str, Tensor]:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             return published.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, wrong hash, damaged cache
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = one_line(error, 200)
         raise ValueError(
             f"VGG19's weights could not be had from torch's cache or {published.url} ({reason}); "
             f"type model.content.weights=FILE with that {Path(published.url).name}, or model/content=mse, which needs "

@@ -1,6 +1,6 @@
-"""Lower bounds of log p(x) of a variational autoencoder, in nats an image.
+"""Lower bounds of log p(x) of a variational autoencoder, in nats per image.
 
-G: a `networks.autoencoder.VariationalAutoencoder` whose likelihood is of pixels; x (N, C, H, H) as it is observed.
+G is a VariationalAutoencoder whose likelihood is of pixels; x (N, C, H, H) is what its likelihood observes.
 """
 
 import math
@@ -13,9 +13,12 @@ from gancli.losses.divergence import gaussian_kl
 
 
 def elbo(G: Any, x: Tensor, c: Tensor, noise: Tensor) -> Tensor:
-    """The evidence lower bound (N,), with one z for each image, of noise (N, z_dim), and the KL by its closed form.
+    """Return the evidence lower bound (N,) with one latent per image and the closed form of the KL divergence.
 
-    Kingma and Welling 2014, equation 7, https://arxiv.org/abs/1312.6114.
+    Eq. 7 of Kingma and Welling 2014, https://arxiv.org/abs/1312.6114.
+
+    Args:
+        noise: standard normal (N, z_dim), for the reparametrisation.
     """
     mean, log_variance = G.posterior(x, c)
     z = mean + (0.5 * log_variance).exp() * noise
@@ -23,16 +26,19 @@ def elbo(G: Any, x: Tensor, c: Tensor, noise: Tensor) -> Tensor:
 
 
 def importance_weighted(G: Any, x: Tensor, c: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """log 1/K sum_k p(x, z_k) / q(z_k | x) (N,), K = `samples`, z_k drawn from q: log p(x) itself as K grows.
+    """Return log 1/K sum_k p(x, z_k) / q(z_k | x) (N,), z_k ~ q, K = `samples`; it approaches log p(x) as K grows.
 
-    Burda et al. 2016, equation 8, https://arxiv.org/abs/1509.00519. generator: on the CPU.
+    Eq. 8 of Burda et al. 2016, https://arxiv.org/abs/1509.00519.
+
+    Args:
+        generator: on the CPU.
     """
     mean, log_variance = G.posterior(x, c)
     total = torch.full((len(x),), -math.inf, dtype=torch.float64)  # on the CPU: not every device has float64
     for _ in range(samples):
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         z = mean + (0.5 * log_variance).exp() * noise
-        # The constants of both Gaussians are the same.
+        # The normalising constants of prior and posterior cancel.
         log_ratio = (0.5 * (noise.square() + log_variance - z.square())).sum(1)
         total = torch.logaddexp(total, (G.log_likelihood(x, z, c) + log_ratio).cpu().double())
     return total - math.log(samples)

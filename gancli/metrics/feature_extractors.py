@@ -1,11 +1,10 @@
-"""What scores see of images: the features of a frozen network, and its logits. Which network is a part of the score.
+"""Frozen networks whose features the scores compare, and their preprocessing, which is part of a score.
 
-    see = extractor("cifar")             # or "mnist"; both came along. inception() is what other people's scores use
-    features, logits = see(images)       # (N, 128) and (N, 10) of images of any size, grey or colour
-    see.protocol(channels=3, size=64)    # which network, and what became of such images before it saw them
+    extractor = bundled_extractor("cifar")       # or "mnist"; inception_extractor() is what published scores use
+    features, logits = extractor(images)         # (N, 128) and (N, 10) of images of any size, grey or colour
+    extractor.protocol(channels=3, size=64)      # which network, and how such images are preprocessed
 
-The numbers of two networks, or of one after two ways of resizing, are no more comparable than metres and feet: so each
-goes by the network's name, with its protocol beside it.
+Scores by two networks, or with two ways of resizing, are not comparable.
 """
 
 import hashlib
@@ -18,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gancli.checkpoint.rebuild import restore
 from gancli.config import nearest
 from gancli.data.builtin import CIFAR10, DIGITS
 from gancli.data.dataset import ImageDataset
@@ -27,19 +25,22 @@ from gancli.networks.classifier import Classifier
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-BUNDLED = {"mnist": 1, "cifar": 3}  # and the channels each is for
+BUNDLED = {"mnist": 1, "cifar": 3}  # name: channels it is for
 CLASSES = {"mnist": DIGITS, "cifar": CIFAR10}
-CHUNK = 64  # images seen at a time: a processor's caches hold their maps, and of Inception they take 1 GB
-# Of the weights that torch-fidelity downloads, and pytorch-fid too: TensorFlow's own of 2015-12-05, which FID is by.
+CHUNK = 64  # images in a forward pass: fits a processor's caches; Inception takes 1 GB
+# SHA-256 of TensorFlow's weights of 2015-12-05, by which FID is defined; torch-fidelity and pytorch-fid download them.
 INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 class FeatureExtractor:
-    """A frozen network that is shown images as it knows them.
+    """A frozen network with its preprocessing.
 
-    name, hash: which one; the hash is the first 12 hexadecimal digits of the SHA-256 of its file. dim: how many
-    features. channels, size: of what it knows; size 0 is any, which it resizes itself. class_names: of its logits.
-    look: uint8 (N, channels, size, size) on the device to features (N, dim) and logits (N, classes).
+    Args:
+        hash: SHA-256 of the weights; the first 12 digits are stored in the protocol.
+        dim: number of features.
+        channels, size: of the network's input; size 0: any, the network resizes images itself.
+        forward: uint8 (N, channels, size, size) to features (N, dim) and logits (N, classes), on the device.
+        class_names: of the logits.
     """
 
     def __init__(
@@ -49,30 +50,34 @@ class FeatureExtractor:
         dim: int,
         channels: int,
         size: int,
-        look: Callable[[Tensor], tuple[Tensor, Tensor]],
+        forward: Callable[[Tensor], tuple[Tensor, Tensor]],
         device: torch.device | str,
         class_names: list[str],
     ):
         self.name, self.hash, self.dim, self.channels, self.size = name, hash[:12], dim, channels, size
-        self.look, self.device, self.class_names = look, torch.device(device), class_names
+        self.forward, self.device, self.class_names = forward, torch.device(device), class_names
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, dim) and logits (N, classes), on the CPU, of images (N, C, H, H), uint8 or float in [-1, 1]."""
-        with exact(self.device):
-            seen = [self.look(self.shown(part).to(self.device)) for part in images.split(CHUNK)]
-        features, logits = (torch.cat(parts).float().cpu() for parts in zip(*seen))
+        """Return features (N, dim) and logits (N, classes), float32 on the CPU.
+
+        Args:
+            images: (N, C, H, H), uint8 or float in [-1, 1].
+        """
+        with full_precision(self.device):
+            outputs = [self.forward(self.preprocess(part).to(self.device)) for part in images.split(CHUNK)]
+        features, logits = (torch.cat(parts).float().cpu() for parts in zip(*outputs))
         return features, logits
 
-    def shown(self, images: Tensor) -> Tensor:
-        """What the network is shown of images: 8 bits, its own channels and size. On the CPU, alike for any device."""
-        check(*images.shape[1:])
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return images as uint8 in the network's channels and size; on the CPU, so that every device sees the same."""
+        check_shape(*images.shape[1:])
         stored = ImageDataset(to_uint8(images).cpu(), torch.zeros(len(images), dtype=torch.int64))
         return stored.resized(self.size or None, self.channels).images
 
     def protocol(self, channels: int, size: int) -> str:
-        """Which network, and what became of images of so many channels and pixels a side before it saw them."""
-        check(channels, size, size)
+        """Return the network and the preprocessing of such images in words."""
+        check_shape(channels, size, size)
         steps = ["8 bits"]
         if channels > self.channels:
             steps += ["grey by ITU-R 601 luma"]
@@ -85,18 +90,18 @@ class FeatureExtractor:
         return f"{self.name} {self.hash}, {self.dim:,} features; {', '.join(steps)}"
 
 
-def check(channels: int, height: int, width: int) -> None:
-    """ValueError for images that no network here is shown."""
+def check_shape(channels: int, height: int, width: int) -> None:
+    """Raise ValueError unless images are square and grey or colour."""
     if channels not in (1, 3) or height != width:
         raise ValueError(
-            f"scores are of square pictures in grey or colour, but these are of {channels} channels and "
-            f"{width}x{height} pixels"
+            f"scores need square images in grey or colour, but these have {channels} channels and {width}x{height} "
+            f"pixels"
         )
 
 
 @contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Within `with`, float32 is float32, whatever a training around it has chosen: TF32 alone moves a score."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in float32 whatever training has chosen around it: TF32 alone changes a score."""
     cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
     tf32 = cudnn.allow_tf32
     cudnn.allow_tf32 = False
@@ -109,28 +114,28 @@ def exact(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-# --- our own ------------------------------------------------------------------------------------------------------
+# --- bundled ------------------------------------------------------------------------------------------------------
 
 
-def for_images(channels: int) -> str:
-    """The name of the bundled network that suits images of so many channels."""
-    check(channels, 1, 1)
+def default_extractor(channels: int) -> str:
+    """Return the name of the bundled network for images of so many channels."""
+    check_shape(channels, 1, 1)
     return next(name for name, own in BUNDLED.items() if own == channels)
 
 
-def extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The bundled network "mnist", 64 features of grey 28x28, or "cifar", 128 features of colour 32x32."""
+def bundled_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Return "mnist", 64 features of grey 28x28 images, or "cifar", 128 features of colour 32x32 images."""
     if name not in BUNDLED:
         raise ValueError(f"there are no features {name!r}{nearest(name, BUNDLED)}; there are: {', '.join(BUNDLED)}")
-    return opened(WEIGHTS / f"features-{name}.safetensors", name, device)
+    return classifier_extractor(WEIGHTS / f"features-{name}.safetensors", name, device)
 
 
-def opened(path: Path, name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The network of a file that benchmarks/train_features.py has written."""
+def classifier_extractor(path: Path, name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Return the extractor of a file that benchmarks/train_features.py wrote."""
     if not path.is_file():
         raise ValueError(
-            f"the network of the scores {name} is not in this installation, where it is {path}; install gancli anew, "
-            f"or type python benchmarks/train_features.py {name}"
+            f"the network of the scores {name} is missing from this installation: {path}; install gancli again, or "
+            f"type python benchmarks/train_features.py {name}"
         )
     from safetensors import SafetensorError, safe_open
 
@@ -138,48 +143,54 @@ def opened(path: Path, name: str, device: torch.device | str = "cpu") -> Feature
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {})["network"])
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-        network = restore(config, state).eval().requires_grad_(False)
-        if not isinstance(network, Classifier):
-            raise ValueError(f"it holds a {type(network).__name__}")
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no network of features: {one_line(error, 200)}") from error
+        target = config.pop("_target_")
+        if target != f"{Classifier.__module__}.{Classifier.__qualname__}":
+            raise ValueError(f"it holds a {target}")
+        network = Classifier(**config)
+        network.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or holds no feature network: {one_line(error, 200)}") from error
+    network.eval().requires_grad_(False).to(device)
 
-    network.to(device)
-
-    def look(x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         features = network.features(to_float(x).contiguous(memory_format=torch.channels_last))
         return features, network.head(features)
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return FeatureExtractor(name, digest, network.dim, network.channels, network.size, look, device, CLASSES[name])
+    return FeatureExtractor(name, digest, network.dim, network.channels, network.size, forward, device, CLASSES[name])
 
 
 # --- Inception ----------------------------------------------------------------------------------------------------
 
 
-def inception(path: str | Path = "", device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The Inception v3 that FID is by: 2,048 features, logits of 1,008 classes without their bias, as IS has them.
+def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Return the Inception v3 of FID: 2,048 features, and logits of 1,008 classes without bias, as for IS.
 
-    Heusel et al. 2017, https://arxiv.org/abs/1706.08500, as the package torch-fidelity has it, which resizes as
-    TensorFlow 1 did. path: of its weights, 96 MB; without one where torch keeps downloads, whither they are downloaded
-    once. ValueError where package or weights are not there, or the weights are others: no other network takes the name.
+    Heusel et al. 2017, https://arxiv.org/abs/1706.08500, in the implementation of torch-fidelity, which resizes as
+    TensorFlow 1 does.
+
+    Args:
+        path: of the weights, 96 MB; "" downloads them once into torch's download folder.
+
+    Raises:
+        ValueError: package or weights are missing, or these are other weights.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
     except ImportError:
         raise ValueError(
             "scores by Inception need the package torch-fidelity; type pip install torch-fidelity, or leave metrics= "
-            "out for the scores of a network that came along"
+            "out for the scores of a bundled network"
         ) from None
-    file = Path(path).expanduser() if path else downloaded(URL_INCEPTION_V3)
+    file = Path(path).expanduser() if path else _download(URL_INCEPTION_V3)
     if not file.is_file():
-        raise ValueError(f"there are no weights of Inception in {file}; give the file that {URL_INCEPTION_V3} is")
+        raise ValueError(f"there are no Inception weights in {file}; download {URL_INCEPTION_V3} and name that file")
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != INCEPTION:  # the package opens it as a pickle, which may run code
         raise ValueError(
             f"{file} is not the Inception of FID and was not opened: its SHA-256 begins with {digest[:12]}, not with "
-            f"{INCEPTION[:12]}; remove it, or give the file that {URL_INCEPTION_V3} is"
+            f"{INCEPTION[:12]}; remove it, or download {URL_INCEPTION_V3} and name that file"
         )
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(content)
@@ -187,17 +198,16 @@ def inception(path: str | Path = "", device: torch.device | str = "cpu") -> Feat
     return FeatureExtractor("inception", digest, 2048, 3, 0, network.to(device), device, [])
 
 
-def downloaded(url: str) -> Path:
-    """The file of `url` where torch keeps such files, torch-fidelity's too; downloaded where it is not there."""
+def _download(url: str) -> Path:
+    """Return the file of `url` in torch's download folder, which torch-fidelity uses too; download it if missing."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(file), INCEPTION)
-        except (OSError, RuntimeError) as error:  # no network, a full disk; another file than was expected
+        except (OSError, RuntimeError) as error:  # no network, full disk, or another file than expected
             raise ValueError(
-                f"the weights of Inception could not be downloaded ({one_line(error, 200)}); put the file that "
-                f"{url} is into {file.parent}, type inception=FILE where you have it, or leave metrics= out for "
-                f"the scores of a network that came along"
+                f"the Inception weights could not be downloaded ({one_line(error, 200)}); put {url} into "
+                f"{file.parent}, type inception=FILE, or leave metrics= out for the scores of a bundled network"
             ) from error
     return file

@@ -1,6 +1,6 @@
-"""The kernel distance of two sets of features, KID where they are Inception's: unbiased at any number of images.
+"""Kernel distance between two sets of features, unbiased for any number of images. With Inception's features: KID.
 
-Bińkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401. Zero on average for two sets of one distribution,
+Bińkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401. Zero on average for two sets from one distribution,
 so it may be negative.
 """
 
@@ -8,60 +8,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gancli.metrics.fid import check
+from gancli.metrics.fid import check_features
 
-BLOCK = 1000  # images on a side of what is held of a kernel matrix
+BLOCK = 1000  # rows and columns of a kernel matrix in memory
 
 
-def kid(made: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The mean of `mmd` over pairs of random subsets, and its standard deviation among them.
+def kid(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Return mean and standard deviation of `mmd` over random subsets, sampled as torch-fidelity does for this seed.
 
-    made, real: features (N, D), N of each its own. A subset is of `size` images, or of all where either set has fewer.
-    Drawn as torch-fidelity draws them, with the same numbers for its rng_seed. The deviation is that of one subset, not
-    the error of the mean: where a subset is the whole set, it is 0.
+    The deviation is that of one subset, not the error of the mean.
+
+    Args:
+        fake, real: features (N, D), with their own N.
+        size: images in a subset, or all if either set has fewer.
     """
-    made, real = prepared(made, real, fewest=2)
-    size = min(size, len(made), len(real))
-    if size == len(made) == len(real):
+    fake, real = as_float64(fake, real, fewest=2)
+    size = min(size, len(fake), len(real))
+    if size == len(fake) == len(real):
         subsets = min(subsets, 1)  # all would be the same
-    chance = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
-        chosen = [torch.from_numpy(chance.choice(len(x), size, replace=False)).to(x.device) for x in (made, real)]
-        values.append(mmd(made[chosen[0]], real[chosen[1]]))
+        ours, theirs = (x[torch.from_numpy(rng.choice(len(x), size, replace=False)).to(x.device)] for x in (fake, real))
+        values.append(mmd(ours, theirs))
     return float(np.mean(values)), float(np.std(values))
 
 
-def mmd(made: Tensor, real: Tensor) -> float:
-    """The unbiased estimate of the squared maximum mean discrepancy under `kernel`, over all pairs, in blocks.
+def mmd(fake: Tensor, real: Tensor) -> float:
+    """Return the unbiased squared maximum mean discrepancy of features (N, D), with their own N, over all pairs.
 
-    E k(x, x') + E k(y, y') - 2 E k(x, y), of different x and x'. made, real: features (N, D), N of each its own.
+    E k(x, x') + E k(y, y') - 2 E k(x, y) for different x, x' and y, y', with the cubic kernel.
     """
-    made, real = prepared(made, real, fewest=2)
-    return within(made) + within(real) - 2 * total(made, real) / (len(made) * len(real))
+    fake, real = as_float64(fake, real, fewest=2)
+    return _mean_within(fake) + _mean_within(real) - 2 * _sum_of_kernel(fake, real) / (len(fake) * len(real))
 
 
-def prepared(made: Tensor, real: Tensor, fewest: int) -> tuple[Tensor, Tensor]:
-    """Both in float64 where `made` is, or on the CPU where that device has none. ValueError as `check`.
-
-    The terms of `mmd` differ by a thousandth of each.
-    """
-    check(made, real, fewest=fewest)
-    place = torch.device("cpu") if made.device.type == "mps" else made.device
-    return made.to(place).double(), real.to(place).double()
+def as_float64(fake: Tensor, real: Tensor, fewest: int) -> tuple[Tensor, Tensor]:
+    """Check features and return them in float64 on one device; the terms of `mmd` differ by a thousandth of each."""
+    check_features(fake, real, fewest=fewest)
+    device = torch.device("cpu") if fake.device.type == "mps" else fake.device  # MPS has no float64
+    return fake.to(device).double(), real.to(device).double()
 
 
-def within(x: Tensor) -> float:
-    """The mean kernel of two different rows of x (N, D)."""
-    itself = float(kernel(x.square().mean(1)).sum())
-    return (total(x, x) - itself) / (len(x) * (len(x) - 1))
+def _mean_within(x: Tensor) -> float:
+    """Return the mean kernel of two different rows of x (N, D)."""
+    diagonal = float(_kernel(x.square().mean(1)).sum())
+    return (_sum_of_kernel(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
 
-def total(x: Tensor, y: Tensor) -> float:
-    """The sum of the kernel over all pairs of a row of x and one of y."""
-    return float(sum(kernel(a @ b.T / a.shape[1]).sum() for a in x.split(BLOCK) for b in y.split(BLOCK)))
+def _sum_of_kernel(x: Tensor, y: Tensor) -> float:
+    return float(sum(_kernel(a @ b.T / a.shape[1]).sum() for a in x.split(BLOCK) for b in y.split(BLOCK)))
 
 
-def kernel(products: Tensor) -> Tensor:
-    """(x.y / D + 1)^3, of x.y / D."""
+def _kernel(products: Tensor) -> Tensor:
+    """Return (x.y / D + 1)^3 for x.y / D."""
     return (products + 1).pow(3)

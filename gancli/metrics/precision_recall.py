@@ -1,67 +1,70 @@
-"""How much of what is made lies among the data, and how much of the data among what is made, by balls of features.
+"""Precision and recall, density and coverage: overlap of generated and real images in feature space.
 
-Around each image of a set lies a ball that reaches to its k-th nearest neighbour in the set. Balls are closed, so an
-image lies in its own, however often the set has it. Of density and coverage the authors' code has open balls: then a
-set of copies would not cover itself.
+Around each image lies a ball that reaches its k-th nearest neighbour of the same set. Balls are closed, so that copies
+of the data are covered; for density and coverage the authors' code has open balls.
 """
 
 import torch
 from torch import Tensor
 
-from gancli.metrics.kid import prepared
+from gancli.metrics.kid import as_float64
 
-BLOCK = 100  # images whose distances to all others are held; with more they leave a processor's cache: half the speed
-SAME = 1e-12  # squared distance, over squared lengths, that counts as none: above rounding's in float64, 1e-15 or so
+BLOCK = 100  # rows of a distance matrix in memory; more leave a processor's cache and halve the speed
+SAME = 1e-12  # squared distance relative to squared norms that counts as zero; rounding in float64 leaves about 1e-15
 
 
-def precision_recall(made: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
-    """The share of made images in a ball of a real one, and of real images in a ball of a made one: both 0 to 1.
+def precision_recall(fake: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """Return the fractions of fakes inside a real image's ball and of real images inside a fake's ball, 0 to 1.
 
-    made, real: features (N, D), N of each its own. Kynkäänniemi et al. 2019, equations 1 and 2,
-    https://arxiv.org/abs/1904.06991. Copies of the data have 1 and 1. One outlier's ball can hold much of space.
+    Eq. 1 and 2 of Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991. One outlier's ball can hold much of the
+    space.
+
+    Args:
+        fake, real: features (N, D), with their own N.
     """
-    made, real = prepared(made, real, fewest=k + 1)
-    of_made, of_real = radii(made, k), radii(real, k)
+    fake, real = as_float64(fake, real, fewest=k + 1)
+    fake_radii, real_radii = radii(fake, k), radii(real, k)
     precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for part, radius in zip(made.split(BLOCK), of_made.split(BLOCK)):
+    for part, radius in zip(fake.split(BLOCK), fake_radii.split(BLOCK)):
         d = distances(part, real)
-        precise += int((d <= of_real).any(1).sum())
+        precise += int((d <= real_radii).any(1).sum())
         recalled |= (d <= radius[:, None]).any(0)
-    return precise / len(made), float(recalled.double().mean())
+    return precise / len(fake), float(recalled.double().mean())
 
 
-def density_coverage(made: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
-    """In how many real images' balls a made image lies, over k, and the share of real balls with a made image in them.
+def density_coverage(fake: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
+    """Return the mean number of real balls around a fake over k, and the fraction of real balls with a fake inside.
 
-    made, real: features (N, D), N of each its own. Naeem et al. 2020, section 3, https://arxiv.org/abs/2002.09797.
-    Density is about 1, and may be more, where made images are spread as the data are; coverage is 0 to 1, about
-    1 - 2^-k for as many images of the same distribution (lemma 2). Copies of the data have (k + 1) / k and 1.
+    Section 3 of Naeem et al. 2020, https://arxiv.org/abs/2002.09797. For fakes distributed as the data, density is
+    about 1 (it may exceed 1) and coverage, 0 to 1, about 1 - 2^-k (lemma 2). Copies of the data have (k + 1) / k and 1.
+
+    Args:
+        fake, real: features (N, D), with their own N.
     """
-    made, real = prepared(made, real, fewest=k + 1)
+    fake, real = as_float64(fake, real, fewest=k + 1)
     radius = radii(real, k)
     inside, covered = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for part in made.split(BLOCK):
-        holds = distances(part, real) <= radius
-        inside += int(holds.sum())
-        covered |= holds.any(0)
-    return inside / (k * len(made)), float(covered.double().mean())
+    for part in fake.split(BLOCK):
+        within = distances(part, real) <= radius
+        inside += int(within.sum())
+        covered |= within.any(0)
+    return inside / (k * len(fake)), float(covered.double().mean())
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """The distance of each row of x (N, D) to the k-th nearest of the others: (N,)."""
-    radius = torch.empty(len(x), device=x.device)  # made before: among blocks, small results keep memory from reuse
+    """Return the distance of each row of x (N, D) to its k-th nearest neighbour: (N,)."""
+    radius = torch.empty(len(x), device=x.device)  # allocated first: small results among blocks prevent memory reuse
     for part, out in zip(x.split(BLOCK), radius.split(BLOCK)):
-        out.copy_(distances(part, x).topk(k + 1, largest=False).values[:, -1])  # the first is itself, or the same
+        out.copy_(distances(part, x).topk(k + 1, largest=False).values[:, -1])  # the nearest is the row itself
     return radius
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances (N, M), float32, of features x (N, D) and y (M, D) in float64; exactly 0 of the same ones.
+    """Return Euclidean distances (N, M) in float32 of features x (N, D) and y (M, D) in float64; 0 for copies.
 
-    |x|^2 + |y|^2 - 2 x.y is up to ten times as fast as differences, and loses the digits that x and y share, all of
-    them for copies. In float64 enough remain down to a distance of 1e-6 |x|, a few roundings of float32 features; what
-    is nearer counts as the same. Rounded to float32, equal distances come out equal in whatever order they were summed.
+    |x|^2 + |y|^2 - 2 x.y is up to ten times faster than differences. Float64 keeps enough digits down to a distance of
+    1e-6 |x|; anything nearer counts as the same. In float32 equal distances are equal whatever the order of their sums.
     """
-    lengths = x.norm(dim=1).square()[:, None] + y.norm(dim=1).square()  # no copy of y for the sake of its lengths
-    squared = torch.addmm(lengths, x, y.T, alpha=-2)
-    return squared.where(squared > SAME * lengths, 0).sqrt_().float()
+    norms = x.norm(dim=1).square()[:, None] + y.norm(dim=1).square()
+    squared = torch.addmm(norms, x, y.T, alpha=-2)
+    return squared.where(squared > SAME * norms, 0).sqrt_().float()

@@ -1,6 +1,6 @@
-"""How near an enlarged picture is to the real one, by the convention of the super-resolution literature.
+"""PSNR, SSIM and sharpness of images against the real ones, by the convention of the super-resolution literature.
 
-Images are (N, C, H, W) float in [-1, 1], C 1 or 3, and are rounded to 8 bits first, as a written file would be.
+Images are (N, C, H, W) float in [-1, 1], C 1 or 3. They are rounded to 8 bits first, as a written file would be.
 """
 
 import math
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from gancli.images import to_uint8
 
-# What a figure says of itself; `fidelity` is made so.
+# What `fidelity` computes, in words.
 CONVENTION = "Y of BT.601 in studio range (a grey picture as it is), 8-bit output, border of {scale} shaved"
 BINS = 32  # of `spectrum`
-NO_POWER = 1e-15  # far below one grey level in a pixel of any picture, far above what rounding leaves of a flat one
+NO_POWER = 1e-15  # far below one grey level in one pixel, far above rounding errors of a flat image
 
 
 def luma(x: Tensor) -> Tensor:
-    """Y (N, H, W), float64: of colour 16 + 65.481 R + 128.553 G + 24.966 B with R, G, B in [0, 1], 16 to 235.
+    """Return Y (N, H, W) in float64: 16 + 65.481 R + 128.553 G + 24.966 B with R, G, B in [0, 1], 16 to 235.
 
-    ITU-R BT.601, as Matlab's rgb2ycbcr. A grey image is its own Y, 0 to 255, which is what papers' scripts do too: it
+    ITU-R BT.601 in studio range, as Matlab's rgb2ycbcr. A grey image is its own Y, 0 to 255, as in papers' scripts: it
     reads 1.3 dB lower than the same image stored as colour.
     """
     levels = to_uint8(x).double()
@@ -29,33 +29,34 @@ def luma(x: Tensor) -> Tensor:
     return 16 + (levels * weights[:, None, None]).sum(1)
 
 
-def shaved(y: Tensor, border: int) -> Tensor:
-    """y (N, H, W) without `border` pixels on each side; as it is where nothing would be left."""
+def shave(y: Tensor, border: int) -> Tensor:
+    """Return y (N, H, W) without `border` pixels on each side, or unchanged if nothing would be left."""
     h, w = y.shape[-2:]
     return y[..., border : h - border, border : w - border] if min(h, w) > 2 * border else y
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """10 log10(255^2 / mean squared difference) in dB of each pair of planes (N, H, W) in grey levels: (N,)."""
+    """Return 10 log10(255^2 / mean squared difference) in dB of planes (N, H, W) in grey levels: (N,)."""
     return 10 * (255**2 / (a.double() - b.double()).square().mean((-2, -1))).log10()
 
 
-def rgb_psnr(made: Tensor, real: Tensor, where: Tensor | None = None) -> Tensor:
-    """10 log10(255^2 / mean squared difference) in dB of images (N, C, H, W) of 8 bits, over all channels: (N,).
+def rgb_psnr(generated: Tensor, real: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the PSNR in dB of 8-bit images (N, C, H, W) over all channels: (N,), infinite for equal images.
 
-    Infinite where they are the same. where: (N, 1, H, W), 1 at the pixels that count.
+    Args:
+        where: (N, 1, H, W), 1 at the pixels that count.
     """
-    a, b = (to_uint8(image).cpu().double() for image in (made, real))
+    a, b = (to_uint8(image).cpu().double() for image in (generated, real))
     counted = torch.ones_like(a) if where is None else where.cpu().double().expand_as(a)
     return 10 * (255**2 * counted.sum((1, 2, 3)) / (counted * (a - b).square()).sum((1, 2, 3))).log10()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of each pair of planes (N, H, W) in grey levels, (N,), 1 for the same plane.
+    """Return the structural similarity (N,) of planes (N, H, W) in grey levels; 1 for equal planes.
 
-    Wang et al. 2004, equation 13, https://doi.org/10.1109/TIP.2003.819861, with its window: a Gaussian of 11x11 and
-    standard deviation 1.5, only where it fits whole, K1 = 0.01, K2 = 0.03, L = 255. nan below 11 pixels a side. SRGAN's
-    table has another SSIM (daala's), which reads higher.
+    Eq. 13 of Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861: Gaussian window of 11x11 with standard
+    deviation 1.5, only where it fits, K1 = 0.01, K2 = 0.03, L = 255; nan below 11 pixels a side. SRGAN's table has
+    daala's SSIM, which reads higher.
     """
     if min(a.shape[-2:]) < 11:
         return a.new_full(a.shape[:1], math.nan)
@@ -63,17 +64,17 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     g = (-(offset**2) / (2 * 1.5**2)).exp()
     weights = (g / g.sum()).tolist()
     a, b = a.double(), b.double()
-    mean_a, mean_b, aa, bb, ab = (windowed(t, weights) for t in (a, b, a * a, b * b, a * b))
+    mean_a, mean_b, aa, bb, ab = (_window_means(t, weights) for t in (a, b, a * a, b * b, a * b))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     over = (2 * mean_a * mean_b + c1) * (2 * (ab - mean_a * mean_b) + c2)
     under = (mean_a**2 + mean_b**2 + c1) * (aa - mean_a**2 + bb - mean_b**2 + c2)
     return (over / under).mean((1, 2))
 
 
-def windowed(y: Tensor, weights: list[float]) -> Tensor:
-    """Means of y (N, H, W) under the window weights x weights, where it fits whole.
+def _window_means(y: Tensor, weights: list[float]) -> Tensor:
+    """Return means of y (N, H, W) under the separable window weights x weights, where it fits.
 
-    As sums of moved planes: a convolution in float64 copies every pixel 121 times, 12 GB for a photo of 12 megapixels.
+    Sums of shifted planes: a convolution in float64 copies every pixel 121 times, 12 GB for a photo of 12 megapixels.
     """
     for dim in (1, 2):
         side = y.shape[dim] - len(weights) + 1
@@ -81,36 +82,38 @@ def windowed(y: Tensor, weights: list[float]) -> Tensor:
     return y
 
 
-def fidelity(made: Tensor, real: Tensor, scale: int) -> dict[str, float]:
-    """Means over N images (N, C, H, W) of psnr (dB) and ssim by CONVENTION, and how sharp `made` is beside `real`.
+def fidelity(generated: Tensor, real: Tensor, scale: int) -> dict[str, float]:
+    """Return mean PSNR (dB), SSIM and sharpness of N images (N, C, H, W) by CONVENTION.
 
-    sharpness: mean gradient magnitude over that of `real`. high_frequency: power in the upper half of frequencies over
-    that of `real`, in dB; 0 is as much detail as the real picture has, which may still be the wrong detail. A figure is
-    infinite or nan where it divides by nothing: psnr of a picture that is met exactly, both of the last of a flat one.
+    A metric is infinite or nan where it divides by zero: psnr of equal images, the last two of a flat one.
+
+    Returns:
+        psnr, ssim; sharpness: mean gradient magnitude over that of `real`; high_frequency: power in the upper half of
+        frequencies over that of `real`, in dB. 0 dB means as much detail as the real image, not the right detail.
     """
-    a, b = (shaved(luma(x), scale) for x in (made, real))
+    a, b = (shave(luma(x), scale) for x in (generated, real))
     upper = [spectrum(y)[:, BINS // 2 :].sum(1) for y in (a, b)]
     upper = [torch.where(power > NO_POWER, power, 0) for power in upper]
     values = {
         "psnr": psnr(a, b),
         "ssim": ssim(a, b),
-        "sharpness": gradient(a) / gradient(b),
+        "sharpness": _gradient(a) / _gradient(b),
         "high_frequency": 10 * (upper[0] / upper[1]).log10(),
     }
     return {name: float(value.mean()) for name, value in values.items()}
 
 
-def gradient(y: Tensor) -> Tensor:
-    """The mean length of the gradient, by forward differences, of planes (N, H, W), in grey levels a pixel: (N,)."""
+def _gradient(y: Tensor) -> Tensor:
+    """Return the mean gradient magnitude (N,) of planes (N, H, W) by forward differences, in grey levels per pixel."""
     down, right = y[:, 1:, :-1] - y[:, :-1, :-1], y[:, :-1, 1:] - y[:, :-1, :-1]
     return (down.square() + right.square()).sqrt().mean((1, 2))
 
 
 def spectrum(y: Tensor) -> Tensor:
-    """The power of planes (N, H, W) by frequency, (N, BINS), from 0 to half a cycle a pixel, corners left out.
+    """Return the power of planes (N, H, W) by radial frequency, (N, BINS), from 0 to half a cycle per pixel.
 
-    Of the squared modulus of the Fourier transform, under a Hann window so that the borders do not look like edges,
-    summed in rings and divided by the number of pixels: a mean of |y - mean|^2 split up by frequency.
+    The mean of |y - mean|^2 split up by frequency: squared modulus of the Fourier transform, summed in rings without
+    the corners. A Hann window keeps the borders from looking like edges.
     """
     h, w = y.shape[-2:]
     hann = [torch.hann_window(side, periodic=False, dtype=torch.float64, device=y.device) for side in (h, w)]

@@ -1,16 +1,18 @@
-"""Distances between two sets of images that need no feature network."""
+"""Sliced Wasserstein distance between two sets of images: no feature network needed."""
 
 import torch
 from torch import Tensor
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 0) -> float:
-    """Mean 1-Wasserstein distance of a and b over random directions of pixel space.
+    """Return the mean 1-Wasserstein distance of two sets along random unit vectors of pixel space.
 
-    a, b: as many images each, (N, C, H, W) in [-1, 1]. On a line, optimal transport pairs the sorted values, so the
-    distance is exact there; the directions are unit vectors. Zero for the same set. Rabin et al. 2012,
-    https://doi.org/10.1007/978-3-642-24785-9_37. It sees averages, contrast and variety, not fine detail: it ranks
-    runs of one data set, and is no FID.
+    Rabin et al. 2012, https://doi.org/10.1007/978-3-642-24785-9_37. On a line, optimal transport pairs sorted values,
+    so each direction is exact. Zero for equal sets. Sensitive to averages, contrast and variety, not to fine detail: it
+    ranks runs on one data set and does not replace FID.
+
+    Args:
+        a, b: equally many images (N, C, H, W) in [-1, 1].
     """
     if a.shape != b.shape:
         raise ValueError(

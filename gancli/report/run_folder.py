@@ -172,7 +172,7 @@ class Run:
         """The newest score of each protocol. A score of gan evaluate replaces one that the training wrote."""
         found: dict[str, Score] = {}
         for line in self.evaluations:
-            metrics, protocol = line.get("figures"), line.get("protocol")
+            metrics, protocol = line.get("metrics"), line.get("protocol")
             if isinstance(metrics, dict) and isinstance(protocol, dict):
                 values = {one_line(k): _finite(v) for k, v in metrics.items() if v is None or is_number(v)}
                 score = Score(protocol, values, _finite(line.get("step")), "evaluate")

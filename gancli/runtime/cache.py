@@ -1,23 +1,24 @@
-"""Tensors that took long to make, kept in files until what they follow from has changed."""
+"""Tensors that took long to compute, cached in files until what they follow from changes."""
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from gancli.runtime.files import write_atomically
+
 FOLDER = Path("~/.cache/gan")
 
 
-def place(kind: str, *facts: Any) -> Path:
-    """The file below FOLDER/kind for what follows from these facts alone."""
-    return FOLDER.expanduser() / kind / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
+def cache_path(group: str, *facts: Any) -> Path:
+    """Return the file below FOLDER/group for what follows from these facts alone."""
+    return FOLDER.expanduser() / group / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; none where it is not there, or not whole."""
+def read_cached(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; none if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -27,15 +28,10 @@ def read(file: Path) -> dict[str, Tensor]:
         return {}
 
 
-def write(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Keep them, whole or not at all. On a full or read-only disk they are made again the next time."""
+def write_cached(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors to a file; on a full or read-only disk do nothing, and they are computed again the next time."""
     from safetensors.torch import save
 
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    data = save({name: t.contiguous() for name, t in tensors.items()})
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(save({name: t.contiguous() for name, t in tensors.items()}))
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(file, lambda partial: partial.write_bytes(data))

@@ -1,4 +1,4 @@
-"""The same bits again. docs/determinism.md says where that holds."""
+"""Runs that repeat to the bit; docs/determinism.md says where that holds."""
 
 import contextlib
 import os
@@ -9,16 +9,17 @@ import torch
 
 @contextlib.contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Within `with`, nothing that is computed depends on threads that race, or on how many there are.
+    """Within `with`, compute nothing that depends on racing threads or on their number.
 
-    ValueError where PyTorch has no such way to do what it is asked for.
+    Raises:
+        ValueError: PyTorch has no deterministic version of an operation.
     """
     if not on:
         yield
         return
     cudnn = torch.backends.cudnn
     before = (torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark)
-    # Threads of the processor add up in an order that depends on their number.
+    # CPU threads add in an order that depends on their number.
     torch.set_num_threads(1)
     cudnn.deterministic, cudnn.benchmark = True, False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
@@ -30,8 +31,8 @@ def deterministic(on: bool) -> Iterator[None]:
             raise
         what = str(error).split()[0]
         raise ValueError(
-            f"deterministic=true was asked for, but PyTorch has no deterministic {what}; type deterministic=false, or "
-            f"leave out what needs it"
+            f"deterministic=true, but PyTorch has no deterministic {what}; type deterministic=false, or leave out what "
+            f"needs it"
         ) from error
     finally:
         torch.use_deterministic_algorithms(False)

@@ -1,16 +1,17 @@
-"""Which machine this is, for the numbers that are measured on it, and the memory it has."""
+"""The machine: its name for measured numbers, its bf16 instructions, and its memory."""
 
 import contextlib
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
 
 
 def describe(device: torch.device) -> str:
-    """The GPU's name, or the processor's and how many cores of it torch uses."""
+    """Return the name of the GPU, or of the CPU with the number of cores that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -22,13 +23,13 @@ def describe(device: torch.device) -> str:
 
 
 def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for products of bfloat16; without, they are slower than of float32."""
+    """Return whether the CPU has instructions for bf16 products; without them bf16 is slower than fp32."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def free_memory(device: torch.device | str = "cpu") -> float:
-    """Bytes that may still be taken on a device; infinite where the system does not say."""
+    """Return the bytes that are free on a device, infinite if the system does not tell."""
     device = torch.device(device)
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
@@ -36,12 +37,23 @@ def free_memory(device: torch.device | str = "cpu") -> float:
     with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    with contextlib.suppress(OSError, ValueError, KeyError):  # a container's own limit, where it has one
+    with contextlib.suppress(OSError, ValueError, KeyError):  # the limit of a container
         group = Path("/sys/fs/cgroup")
-        limit, taken = (float((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        limit, used = (float((group / name).read_text()) for name in ("memory.max", "memory.current"))
         cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
-        free = min(free, limit - taken + float(cache))  # files it has read are given up first
+        free = min(free, limit - used + float(cache))  # the page cache is freed first
     return free
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes ever in use: of the GPU, else of this process; 0 if the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

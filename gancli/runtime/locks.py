@@ -13,34 +13,37 @@ class RunBusy(ValueError):
 
 
 class RunLock:
-    """Within `with`, no other process trains in `folder`: RunBusy where one does.
+    """Context in which no other process trains in `folder`; entering raises RunBusy if one does.
 
-    The system holds it and lets go of it when the process ends, however it ends, so a lock cannot be left behind;
-    what stands in the file only says who holds it. remark: why there is none, on file systems that know no locks.
+    The system holds the lock and releases it when the process ends, however it ends. The text of the file only names
+    the holder.
+
+    Attributes:
+        warning: why there is no lock, on file systems without locks; else empty.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / ".lock"
-        self.remark = ""
+        self.warning = ""
         self._file: int | None = None
 
     def __enter__(self) -> "RunLock":
         while self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                hold(file)
+                lock_file(file)
             except (BlockingIOError, PermissionError):
                 holder = os.read(file, 200).decode(errors="replace").strip()
                 os.close(file)
                 raise RunBusy(
-                    f"another process trains in {self.path.parent} ({holder or 'it has just begun'}); wait for it, "
+                    f"another process trains in {self.path.parent} ({holder or 'it has just started'}); wait for it, "
                     f"stop it, or type another run.dir="
                 ) from None
             except OSError as error:
-                self.remark = f"this file system knows no locks ({error.strerror}): train in this folder only once"
-            if self._there(file):
+                self.warning = f"this file system has no locks ({error.strerror}): train in this folder only once"
+            if self._is_current(file):
                 self._file = file
-            else:  # its holder has just ended and taken the file away
+            else:  # its holder has just ended and removed the file
                 os.close(file)
         os.truncate(self._file, 0)
         text = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -49,22 +52,23 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
-        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+        with contextlib.suppress(OSError):  # Windows does not remove open files
             self.path.unlink()
         os.close(self._file)
 
-    def _there(self, file: int) -> bool:
+    def _is_current(self, file: int) -> bool:
+        """Return whether an open file is the one at the path."""
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(file), self.path.stat())
         return False
 
 
-def hold(file: int) -> None:
-    """RunLock an open file for this process. BlockingIOError or PermissionError where another one holds it."""
+def lock_file(file: int) -> None:
+    """Lock an open file for this process; raise BlockingIOError or PermissionError if another one holds it."""
     if sys.platform == "win32":
         import msvcrt
 
-        os.lseek(file, 1 << 20, os.SEEK_SET)  # what is locked cannot be read: far behind the text
+        os.lseek(file, 1 << 20, os.SEEK_SET)  # locked bytes cannot be read: far behind the text
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         os.lseek(file, 0, os.SEEK_SET)
     else:

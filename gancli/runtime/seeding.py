@@ -3,7 +3,7 @@
 import hashlib
 
 
-def derive_seed(seed: int, *what: str | int) -> int:
-    """A seed for one purpose, well mixed: the same (seed, what) gives the same number anywhere and always."""
-    digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Return a well-mixed seed of 63 bits, the same for the same arguments on every machine."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

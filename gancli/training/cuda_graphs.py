@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from gancli.runtime.text import one_line
+
 T = TypeVar("T")
 WARM = 3  # rounds of a kind before it is recorded: libraries set themselves up, optimizers make their state
 MOST = 8  # kinds: each keeps the memory of a round
@@ -62,7 +64,7 @@ class CudaGraphs:
                     again()
                     return self(kind, play, again)
                 except RuntimeError as error:  # an operation that waits for the host, say; nothing has been computed
-                    self.refused = str(error).strip().splitlines()[0]
+                    self.refused = one_line(error, 200)
                     again()
         self.played[kind] += 1
         with self.aside():

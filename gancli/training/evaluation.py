@@ -10,10 +10,10 @@ from torch import nn
 
 from gancli.data.dataset import ImageDataset
 from gancli.evaluation import scores
-from gancli.evaluation.generative import Comparison, Samples
+from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
-from gancli.metrics.feature_extractors import for_images
+from gancli.metrics.feature_extractors import default_extractor
 
 SEED = 0  # of the images of either side: the same for every run, whatever its own seed
 
@@ -52,27 +52,27 @@ class Evaluation:
                 )
             return
         held = EvaluationSet(data, name, split, n, SEED)
-        self.figure = next(iter(metrics or [scores.called("fd", for_images(data.channels))]))
+        self.figure = next(iter(metrics or [scores.score_name("fd", default_extractor(data.channels))]))
         if self.figure in scores.NETWORKS:
-            self.figure = scores.called("fd", self.figure)
+            self.figure = scores.score_name("fd", self.figure)
         self.compare = Comparison(held, metrics or [self.figure], device, seed=SEED)
-        network, figure = scores.MEANINGS[self.figure]
-        features = next(see.dim for see in self.compare.networks if see.name == network)
+        network, figure = scores.SCORES[self.figure]
+        features = next(see.dim for see in self.compare.extractors if see.name == network)
         if figure == "fd" and min(n, held.count) <= features:
             self.remark = (
                 f"{held.count:,} images are too few for {self.figure}, of {features:,} features; "
-                f"{scores.called('kd', network)} takes its place"
+                f"{scores.score_name('kd', network)} takes its place"
             )
-            self.figure = scores.called("kd", network)
+            self.figure = scores.score_name("kd", network)
         self.lower_is_better = scores.lower_is_better(self.figure)
-        self.names = [scores.called(f, see) for see, figures in self.compare.wanted.items() for f in figures]
+        self.names = [scores.score_name(f, see) for see, figures in self.compare.metrics_of.items() for f in figures]
         self.names += [] if self.figure in self.names else [self.figure]
         made = self.samples(G)
         named = {key: value for key, value in held.protocol.items() if key != "n"}
         self.protocol = {"averaged": True, **named, **self.compare.protocol(made)}
 
-    def samples(self, G: nn.Module) -> Samples:
-        return Samples(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
+    def samples(self, G: nn.Module) -> GeneratedImages:
+        return GeneratedImages(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
 
     def __call__(self, G: nn.Module) -> dict[str, float]:
         """The figures of G, the average in eval mode, by name; `figure` is among them, if only as nan."""

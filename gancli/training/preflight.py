@@ -1,13 +1,12 @@
 """Before a long run, all that it will do, once and at full size: what cannot work fails in the first seconds."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.hardware import is_out_of_memory, peak_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
@@ -134,14 +133,3 @@ def try_round(trainer: Trainer, progress: float) -> tuple[int, float]:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - begun)
     return trainer.images - before, min(seconds)
-
-
-def peak_memory(device: torch.device) -> int:
-    """The largest number of bytes in use so far: of the GPU, else of this process; 0 where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

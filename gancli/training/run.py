@@ -67,7 +67,7 @@ def main(cfg: DictConfig, jobs: int | None = None) -> float | None:
             RunLock(folder) if ranks.is_first() else contextlib.nullcontext() as lock,
         ):
             run = Run(cfg, folder, overrides, quiet=swept)
-            run.warnings += [lock.remark] if lock and lock.remark else []
+            run.warnings += [lock.warning] if lock and lock.warning else []
             value = run.train()
     except BaseException as error:
         if isinstance(error, SystemExit):  # would end the whole sweep without a word

@@ -1,4 +1,4 @@
-"""Data sets with a name, and npz archives."""
+"""Built-in data sets and npz archives."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,7 @@ from PIL import Image
 from gancli.data import builtin as sets
 from gancli.data.dataset import ImageDataset
 
-ROOT = os.environ.get("GAN_DATA", "")
-needs_data = pytest.mark.skipif(not ROOT, reason="set GAN_DATA to a folder with MNIST/raw and cifar10.npz")
+MODE = torch.tensor([100, 10, 1])  # of Stacked MNIST
 
 
 def arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
@@ -25,13 +24,13 @@ def arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np
 
 
 def archive(path: Path, **changed: object) -> Path:
-    """An npz of `arrays` in which some are replaced, or left out where None."""
+    """Write an npz of `arrays` with some replaced, or left out where None."""
     content = {key: value for key, value in {**arrays(), **changed}.items() if value is not None}
     np.savez(path, **content)  # type: ignore[arg-type]
     return path
 
 
-def test_digits():
+def test_digits_are_scikit_learns_with_or_without_its_file(monkeypatch):
     from sklearn.datasets import load_digits
 
     data, labels = load_digits(return_X_y=True)
@@ -41,41 +40,32 @@ def test_digits():
     assert (both.numpy() == np.rint(data * 255 / 16)).all() and both.max() == 255
     assert torch.cat([train.labels, test.labels]).tolist() == labels.tolist()
     assert tuple(sets.digits(size=16, channels=3).images.shape) == (1500, 3, 16, 16)
-
-
-def test_digits_without_the_csv(monkeypatch):
-    expected = sets.digits()
     monkeypatch.setattr(sets, "find_spec", lambda name: None)
-    found = sets.digits()
-    assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
+    assert torch.equal(sets.digits().images, train.images) and torch.equal(sets.digits().labels, train.labels)
 
 
-def test_npz(tmp_path):
+def test_npz_archives(tmp_path):
     content = arrays()
     data = sets.npz(str(archive(tmp_path / "a.npz")), split="test")
     assert torch.equal(data.images, torch.from_numpy(content["x_test"]).permute(0, 3, 1, 2))
     assert data.labels.tolist() == content["y_test"].tolist() and data.labels.dtype == torch.int64
     assert data.class_names == ["0", "1", "2"] and data.images.is_contiguous()
-
-
-def test_npz_variants(tmp_path):
-    grey = archive(tmp_path / "grey.npz", x_train=arrays()["x_train"][..., 0])
+    grey = archive(tmp_path / "grey.npz", x_train=content["x_train"][..., 0])
     assert tuple(sets.npz(str(grey)).images.shape) == (6, 1, 8, 8)
-    keras = archive(tmp_path / "keras.npz", y_train=arrays()["y_train"][:, None].astype(np.uint8))
-    assert sets.npz(str(keras)).labels.tolist() == arrays()["y_train"].tolist()
-    bare = archive(tmp_path / "bare.npz", y_train=None, y_test=None, x_test=None)
-    data = sets.npz(str(bare))
-    assert data.classes == 0 and data.labels.tolist() == [0] * 6
+    keras = archive(tmp_path / "keras.npz", y_train=content["y_train"][:, None].astype(np.uint8))
+    assert sets.npz(str(keras)).labels.tolist() == content["y_train"].tolist()
+    unlabelled = sets.npz(str(archive(tmp_path / "x.npz", y_train=None, y_test=None, x_test=None)))
+    assert unlabelled.classes == 0 and unlabelled.labels.tolist() == [0] * 6
     fewer = archive(tmp_path / "fewer.npz", y_train=np.zeros(6, int))
-    assert sets.npz(str(fewer)).classes == 3  # the test split knows of more
+    assert sets.npz(str(fewer)).classes == 3, "both splits count"
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("changed", "message"),
     [
         ({"x_train": None}, "has no x_train, only x_test"),
-        ({"x_train": np.zeros((6, 8, 8, 3), np.float32)}, "is float32: store images as uint8"),
-        ({"x_train": np.zeros((6, 3, 8, 8), np.uint8)}, r"channels first: .*transpose\(0, 2, 3, 1\)"),
+        ({"x_train": np.zeros((6, 8, 8, 3), np.float32)}, "is float32; store images as uint8"),
+        ({"x_train": np.zeros((6, 3, 8, 8), np.uint8)}, r"channels first; .*transpose\(0, 2, 3, 1\)"),
         ({"x_train": np.zeros((6, 8, 8, 4), np.uint8)}, r"shape \(6, 8, 8, 4\)"),
         ({"x_train": np.zeros((6, 64), np.uint8)}, r"shape \(6, 64\)"),
         ({"x_train": np.zeros((0, 8, 8), np.uint8)}, "is empty"),
@@ -89,13 +79,13 @@ def test_npz_variants(tmp_path):
         ({"y_train": None}, "has no y_train"),
     ],
 )
-def test_npz_sentences(tmp_path, changed, sentence):
-    with pytest.raises(ValueError, match=sentence) as error:
+def test_bad_arrays_are_refused_in_one_sentence(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message) as error:
         sets.npz(str(archive(tmp_path / "a.npz", **changed)))
     assert "\n" not in str(error.value)
 
 
-def test_npz_paths(tmp_path):
+def test_bad_archives_and_paths_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     np.save(tmp_path / "bare.npy", np.zeros(3))
     cut = archive(tmp_path / "cut.npz")
@@ -111,19 +101,19 @@ def test_npz_paths(tmp_path):
         sets.npz(str(cut), split="val")
 
 
-def test_named_set_from_npz(tmp_path):
+def test_built_in_sets_are_read_from_npz(tmp_path):
     archive(tmp_path / "cifar10.npz")
     data = sets.cifar10(str(tmp_path), size=4, channels=1)
     assert tuple(data.images.shape) == (6, 1, 4, 4) and data.class_names[3] == "cat"
     archive(tmp_path / "mnist.npz", y_train=np.full(6, 10))
-    with pytest.raises(ValueError, match="labels from 10 to 10: number the classes 0 to 9"):
+    with pytest.raises(ValueError, match="labels from 10 to 10; number the classes 0 to 9"):
         sets.mnist(str(tmp_path))
     archive(tmp_path / "fashion_mnist.npz", y_train=None, y_test=None)
     with pytest.raises(ValueError, match="has no y_train"):
         sets.fashion_mnist(str(tmp_path))
 
 
-def test_torchvisions_own_files(tmp_path, monkeypatch):
+def test_torchvisions_files_are_read(tmp_path, monkeypatch):
     fake_mnist(tmp_path / "MNIST")
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     data = sets.mnist(f"~/{tmp_path.name}", split="test")
@@ -151,7 +141,7 @@ def no_network(*args: object, **settings: object) -> None:
 
 @pytest.mark.parametrize(("name", "own"), [("mnist", "MNIST"), ("cifar10", "cifar-10-batches-py")])
 @pytest.mark.parametrize("there", [True, False])
-def test_no_network(tmp_path, monkeypatch, name, own, there):
+def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch, name, own, there):
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", no_network)
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
     root = tmp_path / "root"
@@ -167,7 +157,7 @@ def test_no_network(tmp_path, monkeypatch, name, own, there):
 
 
 @pytest.mark.parametrize("death", [OSError("connection lost"), KeyboardInterrupt()])
-def test_a_download_that_dies_half_way_leaves_nothing(tmp_path, monkeypatch, death):
+def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch, death):
     def dies(url: str, download_root: str, filename: str, md5: str) -> None:
         (Path(download_root) / filename).write_bytes(b"half of it")
         raise death
@@ -178,28 +168,23 @@ def test_a_download_that_dies_half_way_leaves_nothing(tmp_path, monkeypatch, dea
     assert list(tmp_path.iterdir()) == []
 
 
-def test_download_is_renamed_into_place(tmp_path, monkeypatch):
+def test_a_download_is_renamed_into_place_unless_another_job_was_faster(tmp_path, monkeypatch):
     def serves(url: str, download_root: str, filename: str, md5: str) -> None:
-        assert tmp_path in Path(download_root).parents and not (tmp_path / "FashionMNIST").exists()
         fake_mnist(Path(download_root).parent)
+        if "FashionMNIST" in download_root:
+            assert tmp_path in Path(download_root).parents and not (tmp_path / "FashionMNIST").exists()
+        else:
+            fake_mnist(tmp_path / "MNIST", n=7)
 
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", serves)
     assert len(sets.fashion_mnist(str(tmp_path))) == 5
     assert [p.name for p in tmp_path.iterdir()] == ["FashionMNIST"]
+    assert len(sets.mnist(str(tmp_path))) == 7
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", no_network)
     assert len(sets.fashion_mnist(str(tmp_path))) == 5
 
 
-def test_another_job_was_faster(tmp_path, monkeypatch):
-    def serves(url: str, download_root: str, filename: str, md5: str) -> None:
-        fake_mnist(Path(download_root).parent)
-        fake_mnist(tmp_path / "MNIST", n=7)
-
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", serves)
-    assert len(sets.mnist(str(tmp_path))) == 7
-
-
-def test_a_root_that_is_a_file(tmp_path):
+def test_bad_roots_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="data=digits"):
         sets.mnist(str(tmp_path / "file"))
@@ -208,17 +193,17 @@ def test_a_root_that_is_a_file(tmp_path):
         sets.mnist("")
 
 
-def test_resized():
+def test_resized_is_pillows():
     images = torch.from_numpy(arrays(4)["x_train"]).permute(0, 3, 1, 2).contiguous()
     data = ImageDataset(images, torch.zeros(4, dtype=torch.int64), skipped=[("a", "b")])
     same = data.resized(8, 3)
     assert torch.equal(same.images, images) and same.skipped == data.skipped and len(data.resized()) == 4
-    pictures = [Image.fromarray(image) for image in arrays(4)["x_train"]]
-    grey = np.stack([np.asarray(picture.convert("L")) for picture in pictures])
+    pil_images = [Image.fromarray(image) for image in arrays(4)["x_train"]]
+    grey = np.stack([np.asarray(image.convert("L")) for image in pil_images])
     assert (data.resized(channels=1).images[:, 0].numpy() == grey).all()
     assert (data.resized(channels=1).resized(channels=3).images.numpy() == grey[:, None]).all()
     for size in (4, 13, 16):
-        theirs = np.stack([np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in pictures])
+        theirs = np.stack([np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in pil_images])
         ours = data.resized(size).images.permute(0, 2, 3, 1).numpy()
         assert np.abs(ours.astype(int) - theirs).max() <= 2
     for settings in ({"size": 0}, {"size": 2.5}, {"size": True}, {"channels": 2}):
@@ -226,19 +211,63 @@ def test_resized():
             data.resized(**settings)
 
 
-@needs_data
-@pytest.mark.data
-def test_real_mnist():
-    data = sets.mnist(ROOT)
-    assert tuple(data.images.shape) == (60000, 1, 28, 28) and data.labels.bincount().tolist()[:2] == [5923, 6742]
-    assert abs(data.images.double().mean().item() / 255 - 0.1307) < 1e-4
-    assert len(sets.mnist(ROOT, split="test")) == 10000
+# --- Stacked MNIST ------------------------------------------------------------------------------------------------
 
 
-@needs_data
+@pytest.fixture
+def ten_digits(tmp_path: Path) -> str:
+    """One digit of each class, no two alike."""
+    fake_mnist(tmp_path / "MNIST", n=10)
+    return str(tmp_path)
+
+
+def test_every_channel_of_a_stacked_image_is_a_digit(ten_digits):
+    data, single = sets.stacked_mnist(ten_digits, n=500), sets.mnist(ten_digits)
+    assert tuple(data.images.shape) == (500, 3, 28, 28) and data.images.dtype == torch.uint8
+    assert data.classes == 0 and data.labels.eq(0).all() and data.images.is_contiguous()
+    digits = sets.stacked_digits(10, 500)
+    for channel in range(3):
+        assert torch.equal(data.images[:, channel], single.images[digits[:, channel], 0])
+    modes = single.labels[digits] @ MODE
+    assert modes.min() >= 0 and modes.max() < 1000 and len(modes.unique()) > 300
+
+
+def test_stacked_digits_are_uniform_and_independent():
+    digits = sets.stacked_digits(10, 100_000)
+    assert tuple(digits.shape) == (100_000, 3) and digits.dtype == torch.int64
+    frequency = (digits @ MODE).bincount(minlength=1000).double() / 100_000
+    assert frequency.min() > 0 and (frequency - 1e-3).abs().max() < 5 * (1e-3 / 100_000) ** 0.5
+
+
+def test_stacked_image_i_depends_on_the_seed_alone(ten_digits):
+    few, many, other = (
+        sets.stacked_mnist(ten_digits, n=n, seed=seed).images for n, seed in ((10, 3), (50, 3), (10, 4))
+    )
+    assert torch.equal(few, many[:10]) and not torch.equal(few, other)
+    assert torch.equal(few, sets.stacked_mnist(ten_digits, n=10, split="test", seed=3).images)  # equal splits here
+    whole = sets.stacked_mnist(ten_digits, n=20)
+    assert torch.equal(sets.stacked_mnist(ten_digits, n=20, size=32).images, whole.resized(32).images)
+    for settings in ({"n": 0}, {"n": 2.5}, {"seed": -1}, {"split": "val"}, {"size": 0}):
+        ((key, value),) = settings.items()
+        with pytest.raises(ValueError, match=rf"data\.{key}={value}"):
+            sets.stacked_mnist(**{"root": ten_digits, "n": 10, **settings})
+
+
+# --- real data ----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.data
-def test_real_cifar10():
-    data = sets.cifar10(ROOT)
-    assert tuple(data.images.shape) == (50000, 3, 32, 32) and data.labels.bincount().tolist() == [5000] * 10
-    mean = data.images.double().mean((0, 2, 3)) / 255
+def test_real_data():
+    root = os.environ["GAN_DATA"]
+    mnist = sets.mnist(root)
+    assert tuple(mnist.images.shape) == (60000, 1, 28, 28) and mnist.labels.bincount().tolist()[:2] == [5923, 6742]
+    assert abs(mnist.images.double().mean().item() / 255 - 0.1307) < 1e-4
+    assert len(sets.mnist(root, split="test")) == 10000
+    cifar = sets.cifar10(root)
+    assert tuple(cifar.images.shape) == (50000, 3, 32, 32) and cifar.labels.bincount().tolist() == [5000] * 10
+    mean = cifar.images.double().mean((0, 2, 3)) / 255
     assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465], dtype=torch.float64), atol=1e-4)
+    stacked, digits = sets.stacked_mnist(root), sets.stacked_digits(60_000, 128_000)
+    assert len(stacked) == 128_000 and torch.equal(stacked.images[-1], mnist.images[digits[-1], 0])
+    counts = (mnist.labels[digits] @ MODE).bincount(minlength=1000)
+    assert len(counts) == 1000 and counts.min() > 50

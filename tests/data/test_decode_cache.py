@@ -1,4 +1,4 @@
-"""The file of decoded pictures has their very pixels: interrupted, damaged, or made by two at once, too."""
+"""The cache of decoded images holds their exact pixels, also when interrupted, damaged, or written by two processes."""
 
 import errno
 import json
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +16,33 @@ import torch
 from helpers import TINY, assert_same, config, learned, without_clocks
 from PIL import Image
 
-from gancli.data import decode_cache as module
-from gancli.data import folder as reader
+from gancli.data import decode_cache
+from gancli.data import folder as folder_module
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
-from gancli.data.image_files import FITS, decode, fitted
+from gancli.data.image_files import FIT_MODES, decode_image, fit_image
 from gancli.runtime import locks
 from gancli.training.run import Run
 
 SIZE = 8
-BAD = {"cat/empty.jpg": "is empty", "dog/text.png": "is not a picture that Pillow knows", "loose.png": "lies beside"}
+BAD = {
+    "cat/empty.jpg": "is empty",
+    "dog/text.png": "is not an image that Pillow knows",
+    "loose.png": "beside the class folders",
+}
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Nine good pictures of two classes, of several modes and extents, two bad ones, and one that has no class."""
-    root, rng = tmp_path / "pictures", np.random.default_rng(0)
+def root(tmp_path: Path) -> Path:
+    """Nine good images of two classes, of several modes and sizes, two bad ones, and one without a class."""
+    root, rng = tmp_path / "images", np.random.default_rng(0)
     shapes = {"cat/a.png": (8, 8, 3), "cat/b.png": (20, 13), "cat/c.png": (9, 30, 4), "cat/deep/d.jpg": (40, 40, 3)}
     shapes |= {f"dog/{k}.png": (8 + k, 12, 3) for k in range(5)} | {"loose.png": (8, 8, 3)}
     for name, shape in shapes.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(256, size=shape, dtype=np.uint8)).save(root / name)
     (root / "cat/empty.jpg").touch()
-    (root / "dog/text.png").write_text("no picture")
+    (root / "dog/text.png").write_text("no image")
     return root
 
 
@@ -48,10 +51,10 @@ def load(root: Path, **settings) -> ImageDataset:
 
 
 def expected(root: Path, channels: int = 3, fit: str = "crop") -> torch.Tensor:
-    """Read one by one, in the order of the names."""
+    """Decode one by one, in the order of the names."""
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.*") if p.is_file())
-    read = [fitted(decode(root / n, SIZE)[0], SIZE, channels, fit) for n in names if n not in BAD]
-    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2)
+    images = [fit_image(decode_image(root / n, SIZE)[0], SIZE, channels, fit) for n in names if n not in BAD]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def files(root: Path, suffix: str = "") -> list[Path]:
@@ -66,96 +69,98 @@ def assert_right(data: ImageDataset, images: torch.Tensor) -> None:
 
 
 @pytest.fixture
-def read(monkeypatch) -> list[str]:
-    """The names of the files that have been decoded."""
+def decoded(monkeypatch) -> list[str]:
+    """Names of the files that have been decoded."""
     names: list[str] = []
 
-    def told(path: Path, side: int | None = None):
+    def recorded(path: Path, side: int | None = None):
         names.append(path.name)
-        return decode(path, side)
+        return decode_image(path, side)
 
-    monkeypatch.setattr(reader, "decode", told)
+    monkeypatch.setattr(folder_module, "decode_image", recorded)
     return names
 
 
 # --- what it holds ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("fit", FITS)
-def test_the_file_has_the_pixels_of_the_pictures(fit, channels, pictures, read):
-    images = expected(pictures, channels, fit)
-    first = load(pictures, fit=fit, channels=channels)
+@pytest.mark.parametrize("fit", FIT_MODES)
+def test_the_cache_holds_the_pixels_and_is_written_once(fit, channels, root, decoded):
+    images = expected(root, channels, fit)
+    first = load(root, fit=fit, channels=channels)
     assert_right(first, images)
-    assert len(read) == 11 and first.mapped and not first.warnings
-    assert_right(load(pictures, fit=fit, channels=channels), images)
-    assert len(read) == 11, "decoded once"
-    assert sum(file.stat().st_size for file in files(pictures, ".pixels")) == images.numel()
+    assert len(decoded) == 11 and first.memory_mapped and not first.warnings
+    assert_right(load(root, fit=fit, channels=channels), images)
+    assert len(decoded) == 11, "decoded once"
+    assert sum(file.stat().st_size for file in files(root, ".pixels")) == images.numel()
 
 
-def test_settings_have_files_of_their_own(pictures, read):
-    for settings in ({}, {"size": 4}, {"channels": 1}, {"fit": "pad"}):
-        load(pictures, **settings)
-    assert len(read) == 44 and len(files(pictures)) == 8
-    load(pictures, fit="pad")
-    assert len(read) == 44
+def test_settings_have_caches_of_their_own(root, decoded):
+    for settings in ({}, {"size": 4}, {"channels": 1}, {"fit": "pad"}, {"fit": "pad"}):
+        load(root, **settings)
+    assert len(decoded) == 44 and len(files(root)) == 8
 
 
-def touched(root: Path) -> None:
-    os.utime(root / "dog/1.png", ns=(1, 1))
-
-
-def added(root: Path) -> None:
-    shutil.copy(root / "dog/1.png", root / "dog/9.png")
-
-
-def removed(root: Path) -> None:
-    (root / "dog/1.png").unlink()
-
-
-def repainted(root: Path) -> None:
-    Image.new("RGB", (70, 50), "red").save(root / "dog/1.png")
-
-
-@pytest.mark.parametrize("change", [touched, added, removed, repainted])
-def test_pictures_that_changed_are_decoded_and_nothing_is_left_of_the_old(change, pictures):
-    before = load(pictures).images
-    held = before.clone()
-    change(pictures)
-    assert_right(load(pictures), expected(pictures))
-    assert len(files(pictures)) == 2
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: os.utime(root / "dog/1.png", ns=(1, 1)),
+        lambda root: shutil.copy(root / "dog/1.png", root / "dog/9.png"),
+        lambda root: (root / "dog/1.png").unlink(),
+        lambda root: Image.new("RGB", (70, 50), "red").save(root / "dog/1.png"),
+    ],
+    ids=["touched", "added", "removed", "repainted"],
+)
+def test_a_changed_folder_replaces_its_cache(change, root):
+    before = load(root).images
+    copy = before.clone()
+    change(root)
+    assert_right(load(root), expected(root))
+    assert len(files(root)) == 2
     if os.name == "posix":
-        assert torch.equal(before, held), "whoever uses the old ones has them still"
+        assert torch.equal(before, copy), "the old pixels stay valid for whoever uses them"
 
 
-def test_one_that_could_not_be_opened_is_read_once_it_can(pictures, monkeypatch):
+def test_an_image_that_could_not_be_opened_is_decoded_once_it_can(root, monkeypatch):
     with monkeypatch.context() as closed:
-        closed.setattr(module.os, "access", lambda path, mode: not str(path).endswith("3.png"))
+        closed.setattr(decode_cache.os, "access", lambda path, mode: not str(path).endswith("3.png"))
         closed.setattr(
-            reader, "decode", lambda path, side: decode(path.parent / path.name.replace("3.", "none."), side)
+            folder_module, "decode_image", lambda path, side: decode_image(Path(str(path).replace("3.p", "x.p")), side)
         )
-        assert len(load(pictures)) == 8
-    assert_right(load(pictures), expected(pictures))
+        assert len(load(root)) == 8
+    assert_right(load(root), expected(root))
 
 
-# --- interrupted --------------------------------------------------------------------------------------------------
+def test_strict_refuses_bad_images_of_the_cache_too(root):
+    (root / "loose.png").unlink()
+    message = r"cat/empty\.jpg cannot be used \(is empty\).*data\.strict=false"
+    with pytest.raises(ValueError, match=message):
+        load(root, strict=True)
+    load(root)
+    with pytest.raises(ValueError, match=message):
+        load(root, strict=True)
+
+
+# --- interrupted and damaged --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 10])
-def test_it_goes_on_where_it_was_interrupted(at, pictures, read, monkeypatch):
-    order = [Path(n).name for n in sorted(str(p) for p in pictures.rglob("*.*") if p.is_file()) if "loose" not in n]
+def test_decoding_continues_where_it_was_interrupted(at, root, decoded, monkeypatch):
+    order = [Path(n).name for n in sorted(str(p) for p in root.rglob("*.*") if p.is_file()) if "loose" not in n]
+
+    def interrupted(path: Path, side: int | None = None):
+        if path.name == order[at]:
+            raise KeyboardInterrupt
+        return decode_image(path, side)
+
     with monkeypatch.context() as broken:
-
-        def breaks(path: Path, side: int | None = None):
-            if path.name == order[at]:
-                raise KeyboardInterrupt
-            return decode(path, side)
-
-        broken.setattr(reader, "decode", breaks)
+        broken.setattr(folder_module, "decode_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            load(pictures)
-    assert_right(load(pictures), expected(pictures))
-    assert len(order) == 11 and sorted(read) == sorted(order[at:])
+            load(root)
+    assert_right(load(root), expected(root))
+    assert len(order) == 11 and sorted(decoded) == sorted(order[at:])
 
 
 class Killed(BaseException):
@@ -163,130 +168,111 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", range(0, 12, 2))
-def test_it_goes_on_where_it_was_killed(after, pictures, monkeypatch):
-    """Between a writing of pixels and that of their lines, after so many of them; from then on nothing is written."""
+def test_decoding_continues_after_a_kill_between_pixels_and_lines(after, root, monkeypatch):
+    flushed = []
+
+    def fsync(file: int) -> None:
+        flushed.append(file)
+        if len(flushed) > after:
+            raise Killed
+
     with monkeypatch.context() as broken:
-        written = []
-
-        def sync(file: int) -> None:
-            written.append(file)
-            if len(written) > after:
-                raise Killed
-
-        broken.setattr(module, "PAUSE", -1.0)
-        broken.setattr(module.os, "fsync", sync)
+        broken.setattr(decode_cache, "FLUSH_SECONDS", -1.0)
+        broken.setattr(decode_cache.os, "fsync", fsync)
         with pytest.raises(Killed):
-            load(pictures)
-    assert len(files(pictures, ".index")[0].read_text().splitlines()) == after
-    assert_right(load(pictures), expected(pictures))
+            load(root)
+    assert len(files(root, ".index")[0].read_text().splitlines()) == after
+    assert_right(load(root), expected(root))
 
 
-def test_a_process_that_is_killed_loses_what_it_had_not_told(pictures, read):
-    """A real one, which ends without a word after six pictures."""
+def test_a_process_that_dies_loses_only_what_it_had_not_flushed(root, decoded):
     code = f"""
 import os
-from pathlib import Path
-from gancli.data import decode_cache as decoded
-from gancli.data import folder
-decoded.PAUSE, decode = -1.0, folder.decode
-def dies(path, side):
-    return os._exit(9) if path.name == "2.png" else decode(path, side)
-folder.decode = dies
-decoded.each = lambda read, paths: (read(path) if path.stat().st_size > 10 else "bad" for path in paths)
-folder.folder({str(pictures)!r}, {SIZE}, cache={str(pictures.parent / "cache")!r})
+from gancli.data import decode_cache, folder
+decode_cache.FLUSH_SECONDS, decode = -1.0, folder.decode_image
+folder.decode_image = lambda path, side: os._exit(9) if path.name == "2.png" else decode(path, side)
+decode_cache.map_parallel = lambda read, paths: (read(p) if p.stat().st_size > 10 else "bad" for p in paths)
+folder.folder({str(root)!r}, {SIZE}, cache={str(root.parent / "cache")!r})
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
-    told = files(pictures, ".index")[0].read_text().splitlines()
-    assert len(told) == 7 and json.loads(told[4]) == "bad"
-    data = load(pictures)
-    assert torch.equal(data.images, expected(pictures)) and sorted(read) == ["2.png", "3.png", "4.png", "text.png"]
+    lines = files(root, ".index")[0].read_text().splitlines()
+    assert len(lines) == 7 and json.loads(lines[4]) == "bad"
+    assert torch.equal(load(root).images, expected(root))
+    assert sorted(decoded) == ["2.png", "3.png", "4.png", "text.png"]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.77, 0.99])
-@pytest.mark.parametrize("what", ["pixels", "index"])
-def test_half_a_file_is_made_whole(what, share, pictures):
-    load(pictures)
-    file = files(pictures, f".{what}")[0]
-    whole = file.read_bytes()
-    file.write_bytes(whole[: int(share * len(whole))])
-    assert_right(load(pictures), expected(pictures))
-    assert file.read_bytes() == whole
+@pytest.mark.parametrize("fraction", [None, 0.0, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("suffix", ["pixels", "index"])
+def test_a_file_that_is_cut_or_missing_is_completed(suffix, fraction, root):
+    load(root)
+    file = files(root, f".{suffix}")[0]
+    content = file.read_bytes()
+    if fraction is None:
+        file.unlink()
+    else:
+        file.write_bytes(content[: int(fraction * len(content))])
+    assert_right(load(root), expected(root))
+    assert file.read_bytes() == content
 
 
 @pytest.mark.parametrize(
     "junk", [b"\0" * 20, b"[8,", b"[3, 8, 8", b"17\n", b'{"a": 1}\n', b"\xff\xfe\n", b"[3, 99, 99]\n"]
 )
-def test_junk_at_the_end_of_an_index_is_not_believed(junk, pictures):
-    """As a power cut may leave it."""
-    load(pictures)
-    file = files(pictures, ".index")[0]
-    whole = file.read_bytes()
-    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:6]) + junk)
-    assert_right(load(pictures), expected(pictures))
-    assert file.read_bytes() == whole
+def test_junk_in_an_index_is_not_believed(junk, root):
+    load(root)
+    file = files(root, ".index")[0]
+    content = file.read_bytes()
+    file.write_bytes(b"".join(content.splitlines(keepends=True)[:6]) + junk)
+    assert_right(load(root), expected(root))
+    assert file.read_bytes() == content
 
 
-@pytest.mark.parametrize("gone", ["pixels", "index"])
-def test_a_file_that_is_gone_is_made_again(gone, pictures):
-    load(pictures)
-    files(pictures, f".{gone}")[0].unlink()
-    assert_right(load(pictures), expected(pictures))
-
-
-# --- several at once, and where it cannot be written --------------------------------------------------------------
-
-
-def both(call: Callable[[], object]) -> None:
-    threads = [threading.Thread(target=call) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+# --- several processes, and folders that cannot be written to ------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_locks", [True, False])
-def test_two_that_begin_at_once_have_the_same(with_locks, pictures, monkeypatch, capsys):
-    """Where there are locks one waits for the other; where there are none both write the same to the same place."""
-    read: list[str] = []
+def test_two_that_decode_at_once_get_the_same(with_locks, root, monkeypatch, capsys):
+    """With locks one waits for the other; without, both write the same bytes to the same file."""
+    decoded: list[str] = []
+    results: list[ImageDataset] = []
 
     def slow(path: Path, side: int | None = None):
         time.sleep(0.02)
-        read.append(path.name)
-        return decode(path, side)
+        decoded.append(path.name)
+        return decode_image(path, side)
 
     def no_locks(file: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(reader, "decode", slow)
-    monkeypatch.setattr(module, "PAUSE", -1.0)
+    monkeypatch.setattr(folder_module, "decode_image", slow)
+    monkeypatch.setattr(decode_cache, "FLUSH_SECONDS", -1.0)
     if not with_locks:
-        monkeypatch.setattr(locks, "hold", no_locks)
-    made: list[ImageDataset] = []
-    both(lambda: made.append(load(pictures)))
-    for data in made:
-        assert_right(data, expected(pictures))
-    assert len(made) == 2 and len(files(pictures)) == 2
-    if locks:
-        assert len(read) == 11 and "another process decodes" in capsys.readouterr().err
+        monkeypatch.setattr(locks, "lock_file", no_locks)
+    threads = [threading.Thread(target=lambda: results.append(load(root))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2 and len(files(root)) == 2
+    for data in results:
+        assert_right(data, expected(root))
+    if with_locks:
+        assert len(decoded) == 11 and "another process decodes" in capsys.readouterr().err
 
 
-def test_without_a_folder_to_write_to_all_is_done_in_memory(pictures, read):
-    (pictures.parent / "file").touch()
+def test_without_a_writable_folder_images_are_kept_in_memory(root, decoded, monkeypatch):
+    (root.parent / "file").touch()
+    unwritable = str(root.parent / "file" / "cache")
     for _ in range(2):
-        data = load(pictures, cache=str(pictures.parent / "file" / "cache"))
-        assert_right(data, expected(pictures))
-        assert not data.mapped and "held in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
-    assert len(read) == 22
-
-
-def test_what_fits_neither_on_the_disk_nor_into_memory_is_refused(pictures, monkeypatch):
-    (pictures.parent / "file").touch()
-    monkeypatch.setattr(module, "free_memory", lambda: 1000.0)
-    said = (
-        r"^the decoded pictures of \S+ are 0 MB, 0 MB of memory are free, and \S+ cannot be written to \(.*: type data"
-    )
-    with pytest.raises(ValueError, match=said) as error:
-        load(pictures, cache=str(pictures.parent / "file" / "cache"))
+        data = load(root, cache=unwritable)
+        assert_right(data, expected(root))
+        assert not data.memory_mapped
+        assert "kept in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
+    assert len(decoded) == 22
+    monkeypatch.setattr(decode_cache, "free_memory", lambda: 1000.0)
+    message = r"^the decoded images of \S+ take 0 MB, 0 MB of memory are free, and \S+ cannot be written to \(.*; type"
+    with pytest.raises(ValueError, match=message) as error:
+        load(root, cache=unwritable)
     assert "\n" not in str(error.value)
 
 
@@ -297,86 +283,69 @@ def test_a_file_larger_than_memory_can_be_mapped(tmp_path):
         try:
             file.truncate(size)
         except OSError:
-            pytest.skip("this file system has no such files")
-        pixels = module.mapped(file, size)
+            pytest.skip("this file system has no sparse files")
+        pixels = decode_cache.memory_map(file, size)
     assert len(pixels) == size and not pixels[-1]
 
 
-def test_pixels_that_are_read_only_are_not_warned_of(pictures, recwarn):
-    load(pictures)
-    assert load(pictures).mapped and not recwarn.list
-
-
-def test_what_is_whole_needs_nobody_to_write(pictures, monkeypatch):
-    load(pictures)
+def test_a_complete_cache_needs_no_write_access(root, monkeypatch):
+    load(root)
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    monkeypatch.setattr(Path, "touch", refuse)
-    monkeypatch.setattr(locks, "hold", refuse)
-    assert load(pictures).mapped
+    for owner, name in ((Path, "mkdir"), (Path, "touch"), (locks, "lock_file")):
+        monkeypatch.setattr(owner, name, refuse)
+    assert load(root).memory_mapped
 
 
-def test_a_full_disk_is_one_sentence(pictures, monkeypatch):
+def test_a_full_disk_is_one_sentence(root, monkeypatch):
     sentence = (
-        r"^the decoded pictures of \S+ cannot be written to \S+ \({}, [\d,]+ MB are free there\): .*data\.cache=DIR"
+        r"^the decoded images of \S+ cannot be written to \S+ \({}, [\d,]+ MB are free there\); .*data\.cache=DIR"
     )
     full = shutil.disk_usage("/")._replace(free=1000)
     with monkeypatch.context() as disk:
         disk.setattr(shutil, "disk_usage", lambda path: full)
         with pytest.raises(ValueError, match=sentence.format("0 MB are needed")) as error:
-            load(pictures)
+            load(root)
         assert "\n" not in str(error.value)
 
     def no_space(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(module.os, "fsync", no_space)
+        disk.setattr(decode_cache.os, "fsync", no_space)
         with pytest.raises(ValueError, match=sentence.format("No space left on device")):
-            load(pictures)
-    assert_right(load(pictures), expected(pictures))
-
-
-def test_strict_refuses_from_the_file_too(pictures):
-    (pictures / "loose.png").unlink()
-    said = r"cat/empty\.jpg cannot be used \(is empty\).*data\.strict=false"
-    for _ in range(2):
-        with pytest.raises(ValueError, match=said):
-            load(pictures, strict=True)
-    load(pictures)
-    with pytest.raises(ValueError, match=said):
-        load(pictures, strict=True)
+            load(root)
+    assert_right(load(root), expected(root))
 
 
 # --- in a run -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_on_a_mapped_folder_goes_on_to_the_bit(tmp_path):
-    """As one that was never interrupted, and as one whose pictures are in memory; and no thread is left behind."""
+def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
+    """Like one that was never interrupted, and like one with its images in memory; no thread is left behind."""
     rng = np.random.default_rng(0)
     for k in range(20):
-        path = tmp_path / "pictures" / "ab"[k % 2] / f"{k}.png"
+        path = tmp_path / "images" / "ab"[k % 2] / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
     (tmp_path / "file").touch()
 
     def begin(name: str, cache: str = "cache") -> Run:
         (tmp_path / name).mkdir(exist_ok=True)
-        words = ["model=cgan", "data=folder", f"data.path={tmp_path}/pictures", f"data.cache={tmp_path}/{cache}"]
+        words = ["model=cgan", "data=folder", f"data.path={tmp_path}/images", f"data.cache={tmp_path}/{cache}"]
         tiny = [word for word in TINY if word not in ("data=synthetic", "data.n=64")]
         return Run(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)
 
     runs = {"a": begin("a"), "b": begin("b"), "memory": begin("memory", "file/cache")}
     assert runs["a"].trainer.batches.streamed and not runs["memory"].trainer.batches.streamed
-    play = runs["b"].trainer.round
+    step = runs["b"].trainer.round
 
     def dies(progress: float) -> None:
         if runs["b"].trainer.step == 3:
             raise MemoryError
-        play(progress)
+        step(progress)
 
     runs["b"].trainer.round = dies  # type: ignore[method-assign]
     with pytest.raises(Exception):  # noqa: B017
@@ -387,6 +356,6 @@ def test_a_run_on_a_mapped_folder_goes_on_to_the_bit(tmp_path):
         a, b = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("a", other))
         assert_same(a, b)
         assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
-    assert "remark: the decoded pictures are held in memory" in (tmp_path / "memory" / "log.txt").read_text()
-    assert "remark" not in (tmp_path / "a" / "log.txt").read_text()
+    assert "the decoded images are kept in memory" in (tmp_path / "memory" / "log.txt").read_text()
+    assert "kept in memory" not in (tmp_path / "a" / "log.txt").read_text()
     assert "batches" not in [thread.name for thread in threading.enumerate()]

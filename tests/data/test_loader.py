@@ -1,4 +1,4 @@
-"""BatchLoader as a pure function of (seed, n), wherever their images lie."""
+"""Batches as a pure function of (seed, n), wherever the images are stored."""
 
 import threading
 from dataclasses import replace
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from gancli.data import dataset as image_set
+from gancli.data import dataset as dataset_module
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader
@@ -15,90 +16,46 @@ from gancli.data.loader import BatchLoader
 CPU = torch.device("cpu")
 
 
-def numbered(n: int = 10) -> ImageDataset:
-    """Image i has the value i everywhere but in its left column, which is 255: a flip shows."""
-    images = torch.arange(n, dtype=torch.uint8).reshape(n, 1, 1, 1).repeat(1, 1, 4, 4)
-    images[..., 0] = 255
+def numbered(n: int = 10, m: int = 0, paired: bool = False) -> ImageDataset:
+    """Image i has the value i, source i the value 100 + i; the left column is 255, so that a flip shows."""
+    images, sources = (
+        torch.arange(first, first + count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, channels, 4, 4)
+        for first, count, channels in ((0, n, 3), (100, m, 1))
+    )
+    images[..., 0] = sources[..., 0] = 255
+    if m:
+        return ImageDataset(images, torch.zeros(n, dtype=torch.int64), [], [], sources, paired)
     return ImageDataset(images, torch.arange(n) % 3, ["a", "b", "c"])
 
 
-def numbers(x: torch.Tensor) -> list[int]:
-    return [round((v + 1) * 127.5) for v in x[:, 0, 0, 1].tolist()]
-
-
-def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
-    batches = BatchLoader(numbered(), 5, 0, False, 0, CPU)
-    epochs = [[i for n in (2 * e, 2 * e + 1) for i in numbers(batches(n)[0])] for e in range(4)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-
-
-def test_batches_span_epochs_without_loss():
-    batches = BatchLoader(numbered(), 4, 0, False, 7, CPU)
-    drawn = [i for n in range(5) for i in numbers(batches(n)[0])]
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-
-
-def test_any_batch_can_be_drawn_first():
-    forward, backward = (BatchLoader(numbered(), 4, 3, True, 3, CPU) for _ in range(2))
-    ahead = [forward(n) for n in range(9)]
-    for n in reversed(range(9)):
-        for a, b in zip(ahead[n], backward(n)):
-            assert torch.equal(a, b)
-
-
-def test_labels_stay_with_their_images_as_one_hot():
-    x, c = BatchLoader(numbered(), 10, 3, False, 0, CPU)(0)
-    assert c.shape == (10, 3) and c.argmax(1).tolist() == [i % 3 for i in numbers(x)]
-    x, c = BatchLoader(numbered(), 10, 0, False, 0, CPU)(0)
-    assert c.shape == (10, 0)
-
-
-def test_flips_are_drawn_for_each_image():
-    batches = BatchLoader(numbered(100), 100, 0, True, 0, CPU)
-    mirrored = torch.cat([batches(n)[0][:, 0, 0, 3] == 1 for n in range(4)]).float().mean().item()
-    assert 0.4 < mirrored < 0.6
-    assert (batches(0)[0][:, 0, 0, 3] == 1).any() and (batches(0)[0][:, 0, 0, 0] == 1).any()
-
-
-@pytest.mark.parametrize(
-    ("size", "classes", "sentence"),
-    [
-        (0, 0, "at least one image"),
-        (11, 0, "larger than the data, 10 images"),
-        (4, 5, "takes 5 classes but the data has 3"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused(size, classes, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        BatchLoader(numbered(), size, classes, False, 0, CPU)
-
-
-# --- streamed -----------------------------------------------------------------------------------------------------
-
-
-def with_sources(paired: bool) -> ImageDataset:
-    return ImageDataset(
-        numbered().images, torch.zeros(10, dtype=torch.int64), [], [], numbered(10).images + 100, paired
-    )
-
-
-def photos() -> ImageCrops:
-    """Of 7x9 and 12x5 pixels."""
+def crops() -> ImageCrops:
+    """Crops of two images of 7x9 and 12x5 pixels."""
     pixels = torch.arange(123, dtype=torch.uint8).repeat_interleave(3).view(-1, 3)
     return ImageCrops(pixels, torch.tensor([[7, 9], [12, 5]]), torch.tensor([0, 63]), 2)
 
 
-STREAMED = {
+DATA = {
     "images": (numbered(), 0),
     "classes": (numbered(), 3),
-    "pairs": (with_sources(True), 0),
-    "unpaired": (with_sources(False), 0),
-    "photographs": (photos(), 0),
+    "paired": (numbered(10, 10, paired=True), 0),
+    "unpaired": (numbered(10, 7), 0),
+    "crops": (crops(), 0),
 }
 
 
-def assert_equal(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]) -> None:
+def loader(data: ImageDataset | ImageCrops, size: int = 4, classes: int = 0, flip: bool = True, **options: Any):
+    return BatchLoader(data, size, classes, flip, **{"seed": 3, "device": CPU, **options})
+
+
+def values(x: Tensor) -> list[int]:
+    return [round((v + 1) * 127.5) for v in x[:, 0, 0, 1].tolist()]
+
+
+def flipped(x: Tensor) -> Tensor:
+    return x[:, 0, 0, -1] == 1
+
+
+def assert_equal(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> None:
     assert all(torch.equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b))
 
 
@@ -106,51 +63,132 @@ def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
-@pytest.mark.parametrize("ahead", [0, 3])
-@pytest.mark.parametrize("kind", STREAMED)
-def test_streamed_batches_are_those_of_resident_data(kind, ahead):
-    """Over epochs, of one batch and of several, forward, back, and again."""
-    data, classes = STREAMED[kind]
-    resident = BatchLoader(data, 4, classes, True, 5, CPU)
-    streamed = BatchLoader(replace(data, mapped=True), 4, classes, True, 5, CPU, ahead=ahead)
+# --- what a batch holds -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_every_image_is_sampled_once_before_any_is_sampled_twice(size):
+    batches = loader(numbered(), size, flip=False)
+    row = [i for n in range(40 // size) for i in values(batches(n)[0])]
+    epochs = [row[start : start + 10] for start in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_any_batch_can_be_sampled_first_and_ranks_share_it(name):
+    data, classes = DATA[name]
+    forward, backward = loader(data, 6, classes), loader(data, 6, classes)
+    batches = [forward(n) for n in range(9)]
+    for n in reversed(range(9)):
+        assert_equal(batches[n], backward(n))
+        parts = [loader(data, 6, classes, rank=rank, world_size=3)(n) for rank in range(3)]
+        assert_equal(batches[n], tuple(torch.cat(side) for side in zip(*parts)))
+
+
+def test_labels_stay_with_their_images_as_one_hot_rows():
+    x, c = loader(numbered(), 10, 3, flip=False)(0)
+    assert c.shape == (10, 3) and c.argmax(1).tolist() == [i % 3 for i in values(x)]
+    assert loader(numbered(), 10)(0)[1].shape == (10, 0)
+
+
+def test_half_of_the_images_are_flipped():
+    batches = loader(numbered(100), 100)
+    assert 0.4 < torch.cat([flipped(batches(n)[0]) for n in range(4)]).float().mean() < 0.6
+    assert 0 < flipped(batches(0)[0]).sum() < 100 and not flipped(loader(numbered(), flip=False)(0)[0]).any()
+
+
+def test_pairs_stay_together_and_are_flipped_together():
+    batches = loader(numbered(50, 50, paired=True), 20)
+    pairs = [batches(n) for n in range(5)]
+    for x, c in pairs:
+        assert x.shape == (20, 3, 4, 4) and c.shape == (20, 1, 4, 4) and c.dtype == torch.float32
+        assert [100 + i for i in values(x)] == values(c) and torch.equal(flipped(x), flipped(c))
+    assert sorted(i for _, c in pairs for i in values(c)) == sorted(2 * list(range(100, 150)))
+    assert 0.3 < torch.cat([flipped(c) for _, c in pairs]).float().mean() < 0.7
+
+
+def test_unpaired_sources_are_sampled_and_flipped_independently():
+    batches = loader(numbered(10, 15), 5)
+    pairs = [batches(n) for n in range(12)]
+    images, sources = ([i for batch in side for i in values(batch)] for side in zip(*pairs))
+    for row, count, first in ((images, 10, 0), (sources, 15, 100)):
+        epochs = [row[start : start + count] for start in range(0, 60, count)]
+        assert all(sorted(epoch) == list(range(first, first + count)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+    flips = [torch.cat([flipped(batch) for batch in side]) for side in zip(*pairs)]
+    assert not torch.equal(*flips) and all(0.3 < side.float().mean() < 0.7 for side in flips)
+    assert len(set(zip(images, sources))) > 40, "the partners change"
+
+
+def test_sources_do_not_change_which_images_are_sampled():
+    for data in (numbered(10, 10, paired=True), numbered(10, 7)):
+        for n in range(6):
+            assert torch.equal(loader(data)(n)[0], loader(numbered())(n)[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "classes", "world_size", "message"),
+    [
+        (numbered(), 0, 0, 1, r"data\.batch_size=0 is out of range.*; type data\.batch_size=64"),
+        (numbered(), 11, 0, 1, r"batch_size=11 is more than the 10 images of the data; type data\.batch_size=10 or"),
+        (numbered(10, 7), 8, 0, 1, r"batch_size=8 is more than the 7 source images of the data; type data"),
+        (numbered(), 4, 5, 1, "takes 5 classes, but the data has 3"),
+        (numbered(10, 10, True), 4, 3, 1, "takes 3 classes, but the data gives source images"),
+        (numbered(), 4, 0, 3, r"3 processes cannot share data\.batch_size=4 equally; type data\.batch_size=3"),
+    ],
+)  # fmt: skip
+def test_impossible_batches_are_refused(data, size, classes, world_size, message):
+    with pytest.raises(ValueError, match=message):
+        loader(data, size, classes, world_size=world_size)
+
+
+# --- streamed and prefetched --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+@pytest.mark.parametrize("name", DATA)
+def test_streamed_batches_equal_those_of_resident_data(name, prefetch):
+    data, classes = DATA[name]
+    direct = loader(data, 4, classes)
+    resident = loader(data, 4, classes, prefetch=prefetch)
+    streamed = loader(replace(data, memory_mapped=True), 4, classes, prefetch=prefetch)
     assert streamed.streamed and not resident.streamed
     for first, count in ((0, 1), (1, 1), (2, 2), (4, 2), (6, 2), (8, 3), (100, 1), (101, 1), (7, 2), (7, 2), (0, 1)):
-        streamed.prefetch(first, count)
-        for n in range(first, first + count):
-            assert_equal(streamed.next_batch(), resident(n))
-        assert_equal(streamed(first + 50), resident(first + 50))
+        for batches in (resident, streamed):
+            batches.prefetch(first, count)
+            for n in range(first, first + count):
+                assert_equal(batches.next_batch(), direct(n))
+            assert_equal(batches(first + 50), direct(first + 50))
+        assert not resident.background
     streamed.wait()
     assert not readers()
 
 
-def test_resident_data_have_no_thread_and_streamed_ones_one_that_ends():
-    for ahead in (0, 3):
-        resident = BatchLoader(numbered(), 4, 0, True, 0, CPU, ahead=ahead)
-        for n in range(5):
-            resident.prefetch(n, 1)
-            resident.next_batch()
-            assert not readers() and not resident.reading
-    streamed = BatchLoader(replace(numbered(), mapped=True), 4, 0, True, 0, CPU)
+def test_streamed_data_has_one_thread_that_ends():
+    streamed = loader(replace(numbered(), memory_mapped=True))
     for n in range(5):
         streamed.prefetch(n, 1)
-        assert len(readers()) <= 1 and streamed.reading
-    streamed.reading[1].join(10)  # by itself, whether or not anybody waits
+        assert len(readers()) <= 1 and streamed.background
+    streamed.background[1].join(10)  # on its own, nobody waits
     assert not readers()
 
 
-class Torn(ImageDataset):
+class FailsLater(ImageDataset):
     """Images that cannot be read from the third time on."""
 
-    def gathered(self, numbers: dict[str, torch.Tensor]) -> torch.Tensor:
-        self.times = getattr(self, "times", 0) + 1
-        if self.times > 2:
+    reads = 0
+
+    def gather(self, where: dict[str, Tensor]) -> Tensor:
+        self.reads += 1
+        if self.reads > 2:
             raise OSError("the disk is gone")
-        return super().gathered(numbers)
+        return super().gather(where)
 
 
-def test_what_fails_in_the_thread_is_raised_where_its_batch_is_wanted():
+def test_an_error_of_the_thread_is_raised_when_its_batch_is_needed():
     data = numbered()
-    batches = BatchLoader(Torn(data.images, data.labels, data.class_names, mapped=True), 4, 0, False, 0, CPU)
+    batches = loader(FailsLater(data.images, data.labels, data.class_names, memory_mapped=True))
     batches.prefetch(0, 1)
     batches.prefetch(1, 1)
     batches.next_batch()
@@ -161,11 +199,11 @@ def test_what_fails_in_the_thread_is_raised_where_its_batch_is_wanted():
     assert not readers()
 
 
-def test_threads_of_torch_are_as_many_as_before():
+def test_reading_leaves_torchs_number_of_threads_alone():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        batches = BatchLoader(replace(numbered(), mapped=True), 4, 0, False, 0, CPU)
+        batches = loader(replace(numbered(), memory_mapped=True))
         batches.prefetch(0, 1)
         batches.wait()
         assert torch.get_num_threads() == 2
@@ -173,35 +211,35 @@ def test_threads_of_torch_are_as_many_as_before():
         torch.set_num_threads(before)
 
 
-def test_what_is_recorded_finds_streamed_images_where_they_have_been():
-    """A batch size or a number of moves that comes back has its old place."""
-    batches = BatchLoader(replace(numbered(), mapped=True), 4, 0, True, 0, CPU, ahead=3)
-    places: dict[int, dict[str, int]] = {}
+def test_prefetched_buffers_keep_their_addresses():
+    """A CUDA graph of a step finds its batches where they were when it was captured."""
+    batches = loader(replace(numbered(), memory_mapped=True), prefetch=3)
+    addresses: dict[int, dict[str, int]] = {}
     for first, count in ((0, 1), (1, 2), (3, 1), (4, 2), (6, 2)):
         batches.prefetch(first, count)
-        found = {what: table.data_ptr() for what, table in batches.parts.items()}
-        assert places.setdefault(count, found) == found and {"order", "flip", "images"} == found.keys()
+        now = {name: buffer.data_ptr() for name, buffer in batches.buffers.items()}
+        assert addresses.setdefault(count, now) == now and {"index", "flip", "images"} == now.keys()
 
 
-@pytest.mark.parametrize("data", [numbered(), photos()], ids=["images", "photographs"])
-def test_data_lie_on_a_device_with_room_for_them(data, monkeypatch):
+@pytest.mark.parametrize("data", [numbered(), crops()], ids=["images", "crops"])
+def test_data_moves_to_a_device_with_room_for_it(data, monkeypatch):
     device: Any = torch.device("meta")
-    mapped = replace(data, mapped=True)
-    monkeypatch.setattr(image_set, "free_memory", lambda device: 4 * 3 * 123)
-    there = mapped.to(device)
-    assert there.device == device and not there.mapped and mapped.device == CPU
-    assert mapped.to(CPU) is mapped, "what is mapped stays in its file"
-    monkeypatch.setattr(image_set, "free_memory", lambda device: 4 * 100)
+    mapped = replace(data, memory_mapped=True)
+    monkeypatch.setattr(dataset_module, "free_memory", lambda device: 4 * 3 * 160)
+    moved = mapped.to(device)
+    assert moved.device == device and not moved.memory_mapped and mapped.device == CPU
+    assert mapped.to(CPU) is mapped, "memory-mapped data stays in its file"
+    monkeypatch.setattr(dataset_module, "free_memory", lambda device: 4 * 100)
     assert mapped.to(device) is mapped and data.to(device) is data
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("kind", STREAMED)
-def test_a_gpu_without_room_has_the_same_batches(kind, monkeypatch):
-    (data, classes), device = STREAMED[kind], torch.device("cuda")
-    resident = BatchLoader(data, 4, classes, True, 5, device, ahead=3)
-    monkeypatch.setattr(image_set, "free_memory", lambda device: 0.0)
-    streamed = BatchLoader(replace(data, mapped=True), 4, classes, True, 5, device, ahead=3)
+@pytest.mark.parametrize("name", DATA)
+def test_a_gpu_without_room_gets_the_same_batches(name, monkeypatch):
+    (data, classes), device = DATA[name], torch.device("cuda")
+    resident = loader(data, 4, classes, device=device, prefetch=3)
+    monkeypatch.setattr(dataset_module, "free_memory", lambda device: 0.0)
+    streamed = loader(replace(data, memory_mapped=True), 4, classes, device=device, prefetch=3)
     assert streamed.streamed and not resident.streamed
     for n in range(0, 20, 2):
         for batches in (resident, streamed):

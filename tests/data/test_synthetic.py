@@ -1,4 +1,4 @@
-"""Data with a known answer, measured against that answer."""
+"""Synthetic data against its known answers."""
 
 import math
 
@@ -9,21 +9,21 @@ from gancli.data.synthetic import SIGMA, centres, mode_counts, synthetic
 
 
 @pytest.mark.parametrize(("kind", "modes"), [("ring", 8), ("grid", 25)])
-def test_mixtures(kind, modes):
+def test_mixtures_have_their_centres_sigma_and_modes(kind, modes):
     data = synthetic(kind, n=50_000)
     assert data.is_points and tuple(data.images.shape) == (50_000, 2, 1, 1) and data.images.dtype == torch.float32
     assert data.classes == modes and data.images.abs().max() < 1
     offsets = data.images.reshape(-1, 2) - centres(kind)[data.labels]
     assert offsets.mean(0).abs().max() < 5 * SIGMA / math.sqrt(50_000)
     assert (offsets.std(0) - SIGMA).abs().max() < 0.02 * SIGMA
-    share = data.labels.bincount(minlength=modes) / 50_000
-    assert (share - 1 / modes).abs().max() < 5 * math.sqrt(1 / modes / 50_000)
+    fractions = data.labels.bincount(minlength=modes) / 50_000
+    assert (fractions - 1 / modes).abs().max() < 5 * math.sqrt(1 / modes / 50_000)
     counts, fraction = mode_counts(data.images, kind)
     assert counts.shape == (modes,) and abs(fraction - (1 - math.exp(-4.5))) < 0.003
     assert counts.sum().item() == round(fraction * 50_000)
 
 
-def test_centres():
+def test_centres_lie_on_a_ring_and_a_grid():
     ring, grid = centres("ring"), centres("grid")
     assert torch.allclose(ring.norm(dim=1), torch.full((8,), 0.8)) and torch.allclose(ring[2], torch.tensor([0.0, 0.8]))
     assert sorted(set(grid.flatten().tolist())) == torch.tensor([-0.8, -0.4, 0.0, 0.4, 0.8]).tolist()
@@ -40,27 +40,26 @@ def test_mode_counts_by_hand():
 
 
 @pytest.mark.parametrize("kind", ["ring", "grid", "shapes"])
-def test_the_ith_depends_on_the_seed_alone(kind):
+def test_number_i_depends_on_the_seed_alone(kind):
     few, many, other = (synthetic(kind, n=n, seed=seed) for n, seed in ((10, 3), (50, 3), (10, 4)))
     assert torch.equal(few.images, many.images[:10]) and torch.equal(few.labels, many.labels[:10])
     assert not torch.equal(few.images, other.images)
 
 
 @pytest.mark.parametrize("size", [8, 32, 65])
-def test_shapes(size):
+def test_shapes_lie_inside_on_a_plain_ground(size):
     data = synthetic("shapes", n=80, size=size)
     assert tuple(data.images.shape) == (80, 3, size, size) and data.images.dtype == torch.uint8
     assert data.class_names == ["circle", "square", "triangle", "cross"] and set(data.labels.tolist()) == {0, 1, 2, 3}
     border = data.images.clone()
     border[:, :, 1:-1, 1:-1] = data.images[:, :, :1, :1]
-    assert (border == data.images[:, :, :1, :1]).all()  # plain ground, shapes do not touch the edge
+    assert (border == data.images[:, :, :1, :1]).all()  # the shapes do not touch the edge
     grey = synthetic("shapes", n=80, size=size, channels=1)
     lit = grey.images.flatten(1)
     assert (lit.max(1).values.int() - lit.min(1).values.int()).min() > 20
 
 
-def test_shape_areas():
-    """Covered area over that of the bounding circle, as geometry says."""
+def test_shapes_cover_their_fraction_of_the_bounding_circle():
     data = synthetic("shapes", n=200, size=64)
     level = data.images.double()
     ground = level[:, :, :1, :1]
@@ -68,15 +67,15 @@ def test_shape_areas():
         (1, 2)
     ) / 64**2
     smallest, largest = math.pi * 0.22**2, math.pi * 0.36**2
-    for k, share in enumerate(
+    for k, fraction in enumerate(
         [1, 2 / math.pi, 3 * math.sqrt(3) / 4 / math.pi, (4 * 1.9 * 0.6 - 2 * 0.36) / 2 / math.pi]
     ):
         area = cover[data.labels == k]
-        assert (area > 0.93 * smallest * share).all() and (area < 1.07 * largest * share).all(), (k, area)
+        assert (area > 0.93 * smallest * fraction).all() and (area < 1.07 * largest * fraction).all(), (k, area)
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         ({"kind": "rings"}, r"data\.kind=rings .* did you mean ring"),
         ({"kind": "moons"}, r"data\.kind=moons is not one of ring, grid, shapes"),
@@ -87,11 +86,8 @@ def test_shape_areas():
         ({"kind": "shapes", "channels": 2}, r"data\.channels=2"),
     ],
 )
-def test_sentences(settings, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         synthetic(**{"n": 10, **settings})
-
-
-def test_shapes_have_no_centres():
     with pytest.raises(ValueError, match="not one of ring, grid"):
         centres("shapes")

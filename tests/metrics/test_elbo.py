@@ -9,7 +9,6 @@ from torch.distributions import Bernoulli as BernoulliOf
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gancli.evaluation.autoencoders import bits
 from gancli.images import to_float
 from gancli.losses.divergence import gaussian_kl
 from gancli.metrics.elbo import elbo, importance_weighted
@@ -123,20 +122,6 @@ def test_all_pixels_of_an_image_count():
             likelihood(raw[:1, c : c + 1, i : i + 1], x[:1, c : c + 1, i : i + 1]) for c in range(3) for i in range(4)
         ]
         assert torch.allclose(sum(one), likelihood(raw, x)[:1])
-
-
-def test_bits_per_dimension_of_a_density_are_those_of_its_mass_in_levels():
-    """Of a Gaussian that is far wider than a level, and of the logistic nothing is to be converted."""
-    sigma = 0.1
-    likelihood = Gaussian().double()
-    likelihood.log_sigma.data.fill_(math.log(sigma))
-    x = LEVELS.double()[[90, 128, 140]].reshape(1, 3, 1, 1)
-    of = Normal(torch.zeros_like(x), sigma)
-    mass = of.cdf(x + LEVEL / 2) - of.cdf(x - LEVEL / 2)
-    nats = likelihood(torch.zeros_like(x), x).item()
-    assert bits(nats, 3, likelihood) == pytest.approx(-mass.log2().mean().item(), abs=1e-3)
-    assert bits(-3 * 8 * math.log(2), 3, DiscretizedLogistic()) == pytest.approx(8), "256 levels, all equally likely"
-    assert bits(-3 * math.log(2), 3, Bernoulli()) == pytest.approx(1)
 
 
 def test_a_likelihood_that_says_nothing_of_pixels_has_no_unit():

@@ -80,7 +80,7 @@ def test_any_size_from_4_on():
 @pytest.mark.parametrize("name", list(SHAPES))
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (3, 50), (1, 8)])
 def test_shapes_and_chunks(random, monkeypatch, name, channels, size):
-    see = features.extractor(name)
+    see = features.bundled_extractor(name)
     images = some(7, channels, size)
     found, logits = see(images)
     assert found.shape == (7, SHAPES[name][2]) == (7, see.dim) and logits.shape == (7, 10)
@@ -95,7 +95,7 @@ def test_shapes_and_chunks(random, monkeypatch, name, channels, size):
 
 
 def test_floats_are_rounded_to_8_bits(random):
-    see = features.extractor("cifar")
+    see = features.bundled_extractor("cifar")
     images = some(4, 3, 32)
     noise = (torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) - 0.5) * 0.9 / 127.5
     for whole, near in zip(see(images), see(to_float(images) + noise)):
@@ -103,11 +103,11 @@ def test_floats_are_rounded_to_8_bits(random):
 
 
 def test_grey_is_luma_and_colour_is_repetition(random):
-    digits, things = features.extractor("mnist"), features.extractor("cifar")
+    digits, things = features.bundled_extractor("mnist"), features.bundled_extractor("cifar")
     images = some(4, 3, 28)
     pictures = [Image.fromarray(image).convert("L") for image in images.permute(0, 2, 3, 1).numpy()]
     luma = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))[:, None]
-    assert torch.equal(digits.shown(images), luma) and torch.equal(digits(images)[0], digits(luma)[0])
+    assert torch.equal(digits.preprocess(images), luma) and torch.equal(digits(images)[0], digits(luma)[0])
     grey = some(4, 1, 32)
     assert torch.equal(things(grey)[0], things(grey.expand(-1, 3, -1, -1))[0])
 
@@ -115,9 +115,9 @@ def test_grey_is_luma_and_colour_is_repetition(random):
 @pytest.mark.parametrize("name", list(SHAPES))
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 64), (1, 100)])
 def test_sizes_are_changed_as_those_of_data_sets(random, name, channels, size):
-    see, images = features.extractor(name), some(3, channels, size)
+    see, images = features.bundled_extractor(name), some(3, channels, size)
     own = ImageDataset(images, torch.zeros(3, dtype=torch.int64)).resized(see.size, see.channels).images
-    assert torch.equal(see.shown(images), own) and own.shape == (3, see.channels, see.size, see.size)
+    assert torch.equal(see.preprocess(images), own) and own.shape == (3, see.channels, see.size, see.size)
     assert torch.equal(see(images)[1], see(own)[1])
 
 
@@ -133,27 +133,27 @@ def test_sizes_are_changed_as_those_of_data_sets(random, name, channels, size):
     ],
 )
 def test_the_protocol_says_which_network_and_what_was_done(random, name, channels, size, steps):
-    see = features.extractor(name)
+    see = features.bundled_extractor(name)
     digest = hashlib.sha256((random / f"features-{name}.safetensors").read_bytes()).hexdigest()
     assert see.name == name and see.hash == digest[:12]
     assert see.protocol(channels, size) == f"{name} {digest[:12]}, {see.dim} features; {steps}"
 
 
 def test_other_weights_are_another_protocol(random):
-    before = features.extractor("mnist")
+    before = features.bundled_extractor("mnist")
     written(random / "features-mnist.safetensors", 1, 28, 16, seed=1)
-    after = features.extractor("mnist")
+    after = features.bundled_extractor("mnist")
     assert before.hash != after.hash and not torch.equal(before(some(2, 1, 28))[0], after(some(2, 1, 28))[0])
 
 
 @pytest.mark.parametrize("shape", [(5, 2, 1, 1), (5, 4, 8, 8), (5, 3, 8, 9)])
 def test_what_is_no_square_picture_is_refused(random, shape):
     with pytest.raises(ValueError, match="square pictures in grey or colour"):
-        features.extractor("cifar")(torch.zeros(shape))
+        features.bundled_extractor("cifar")(torch.zeros(shape))
 
 
 def test_a_training_around_it_changes_nothing(random):
-    see, images = features.extractor("cifar"), some(4, 3, 32)
+    see, images = features.bundled_extractor("cifar"), some(4, 3, 32)
     alone, cudnn = see(images), torch.backends.cudnn
     before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
     try:
@@ -173,29 +173,29 @@ def test_a_training_around_it_changes_nothing(random):
 
 
 def test_the_network_that_suits(random):
-    assert features.for_images(1) == "mnist" and features.for_images(3) == "cifar"
+    assert features.default_extractor(1) == "mnist" and features.default_extractor(3) == "cifar"
     with pytest.raises(ValueError, match="grey or colour"):
-        features.for_images(2)
+        features.default_extractor(2)
     with pytest.raises(ValueError, match="no features 'minst'; did you mean mnist"):
-        features.extractor("minst")
+        features.bundled_extractor("minst")
 
 
 def test_missing_and_damaged_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "WEIGHTS", tmp_path)
     with pytest.raises(ValueError, match=r"scores mnist .* type python benchmarks/train_features.py mnist$"):
-        features.extractor("mnist")
+        features.bundled_extractor("mnist")
     file = tmp_path / "features-mnist.safetensors"
     whole = written(file, 1, 28, 16).read_bytes()
     for content in (b"", whole[:-9], b"nothing"):
         file.write_bytes(content)
         with pytest.raises(ValueError, match="is damaged, or no network of features"):
-            features.extractor("mnist")
+            features.bundled_extractor("mnist")
     save_file({"x": torch.zeros(2)}, file)
     with pytest.raises(ValueError, match="is damaged, or no network of features"):
-        features.extractor("mnist")
+        features.bundled_extractor("mnist")
     other = next(Path(features.__file__).parent.glob("weights/sr_compact*"))
     with pytest.raises(ValueError, match="no network of features: it holds a Compact"):
-        features.opened(other, "mnist")
+        features.classifier_extractor(other, "mnist")
 
 
 # --- Inception ----------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def package(tmp_path, monkeypatch):
 def test_inception_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ValueError, match="type pip install torch-fidelity"):
-        features.inception()
+        features.inception_extractor()
 
 
 def test_inception_of_a_file_or_of_torchs_own_folder(package, tmp_path, monkeypatch):
@@ -240,17 +240,17 @@ def test_inception_of_a_file_or_of_torchs_own_folder(package, tmp_path, monkeypa
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(ValueError, match=r"could not be downloaded \(no network\); put the file that https"):
-        features.inception()
+        features.inception_extractor()
     mine = tmp_path / "mine.pth"
     with pytest.raises(ValueError, match=r"no weights of Inception in .*mine.pth"):
-        features.inception(mine)
+        features.inception_extractor(mine)
     mine.write_bytes(b"a stranger's")
     with pytest.raises(ValueError, match="was not opened: its SHA-256 begins with"):
-        features.inception(mine)
+        features.inception_extractor(mine)
     package.write_bytes(b"weights")
     mine.write_bytes(b"weights")
-    for see in (features.inception(), features.inception(mine)):
-        assert see.look.content == b"weights" and (see.name, see.hash) == ("inception", features.INCEPTION[:12])
+    for see in (features.inception_extractor(), features.inception_extractor(mine)):
+        assert see.forward.content == b"weights" and (see.name, see.hash) == ("inception", features.INCEPTION[:12])
         found, logits = see(some(70, 1, 20))
         assert found.shape == (70, 2048) and logits.shape == (70, 1008) and found.dtype == torch.float32
         told = "8 bits, 20 to 299 pixels by TensorFlow 1's bilinear, grey in all three channels"
@@ -265,8 +265,8 @@ def test_inception_is_downloaded_once_and_checked(package, monkeypatch):
         Path(to).write_bytes(b"weights")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    features.inception()
-    features.inception()
+    features.inception_extractor()
+    features.inception_extractor()
     assert asked == [("https://example.invalid/inception.pth", features.INCEPTION)] and package.is_file()
 
 
@@ -293,7 +293,9 @@ def test_the_committed_command_at_tiny_size(tmp_path, monkeypatch, capsys):
         train.main()
         found.append(capsys.readouterr())
     assert "features-mnist.safetensors: " in found[0].out and found[0].err.count("of the test images") == 2
-    first, again = (features.opened(tmp_path / out / "features-mnist.safetensors", "mnist") for out in ("a", "b"))
+    first, again = (
+        features.classifier_extractor(tmp_path / out / "features-mnist.safetensors", "mnist") for out in ("a", "b")
+    )
     assert torch.equal(first(some(3, 1, 28))[1], again(some(3, 1, 28))[1]), "same seed, same network"
     with safe_open(tmp_path / "a" / "features-mnist.safetensors", framework="pt") as file:
         told = file.metadata()
@@ -326,7 +328,7 @@ def test_images_are_moved_and_turned_but_stay_whole():
 @pytest.mark.parametrize(("name", "data", "least"), [("mnist", mnist, 0.993), ("cifar", cifar10, 0.90)])
 def test_the_bundled_networks_know_the_real_test_images(name, data, least):
     test = data(os.environ["GAN_DATA"], split="test")
-    _, logits = features.extractor(name)(test.images)
+    _, logits = features.bundled_extractor(name)(test.images)
     right = float((logits.argmax(1) == test.labels).double().mean())
     assert right >= least
     with safe_open(FILES[name], framework="pt") as file:
@@ -336,5 +338,5 @@ def test_the_bundled_networks_know_the_real_test_images(name, data, least):
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_the_bundled_networks_are_small(name):
     assert FILES[name].stat().st_size <= 1_000_000
-    see = features.extractor(name)
+    see = features.bundled_extractor(name)
     assert (see.channels, see.size, see.dim) == SHAPES[name]

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from gancli.images import enlarge, to_float
-from gancli.metrics.psnr_ssim import BINS, fidelity, luma, psnr, shaved, spectrum, ssim
+from gancli.metrics.psnr_ssim import BINS, fidelity, luma, psnr, shave, spectrum, ssim
 
 
 def picture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_a_border_of_scale_pixels_does_not_count():
     made[..., :4] = made[..., -4:] = 1
     assert fidelity(made, real, 4)["psnr"] == math.inf
     assert fidelity(made, real, 3)["psnr"] < 40
-    assert shaved(torch.zeros(1, 8, 9), 4).shape == (1, 8, 9), "nothing would be left"
+    assert shave(torch.zeros(1, 8, 9), 4).shape == (1, 8, 9), "nothing would be left"
 
 
 def test_ssim_is_the_reference_librarys():

@@ -74,7 +74,7 @@ def test_the_last_score_of_a_protocol_counts(tmp_path: Path) -> None:
     add_score(folder, {"fd_mnist": 5.0}, protocol(generated=1000), step=100)
     add_score(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y"))
     with (folder / "scores.jsonl").open("a") as file:
-        file.write('{"step": 300, "figures": {"fd_mnist": 1.0}, "proto')  # killed while writing
+        file.write('{"step": 300, "metrics": {"fd_mnist": 1.0}, "proto')  # killed while writing
     first, second = read_run(folder).scores
     assert (first.metrics, first.step, first.source) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
     assert (second.metrics, second.step) == ({"fd_mnist": 5.0}, 100)

@@ -58,7 +58,7 @@ def test_the_scores_of_a_training_are_those_of_gan_evaluate(gan):
     assert evaluated("run", "recall_mnist")[6] == pytest.approx(found["scores"]["recall_mnist"], abs=1e-6)
     told = next(row for row in rows("run") if row.get("event") == "protocol")
     assert told["figures"] == ["fd_mnist", "recall_mnist"]
-    for key in ("features", "made", "real", "real images", "seed", "averaged"):
+    for key in ("features", "generated", "real", "real images", "seed", "averaged"):
         assert told["protocol"][key] == found["protocol"][key], key
 
 

@@ -156,7 +156,9 @@ def test_too_many_kinds_end_it(tmp_path):
     recorded.graphs = Repeated()
     assert play(plain, 8) == play(recorded, 8) and not recorded.graphs.launched
     recorded.graphs.recorded = dict.fromkeys(range(MOST), (None, None))
-    recorded.graphs.played = Counter({tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM})
+    recorded.graphs.played = Counter(
+        {tuple(u.key for u in recorded.objective.updates(recorded.step, recorded.progress)): WARM}
+    )
     play(recorded, 1)
     assert recorded.graphs.refused == f"there are more than {MOST} kinds of them"
 

@@ -152,14 +152,14 @@ def test_without_locks_a_line_of_the_log_says_so(gan, monkeypatch):
     def refuse(file: int) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(locks, "hold", refuse)
+    monkeypatch.setattr(locks, "lock_file", refuse)
     code, _, error = gan("train", *TINY, "run.dir=run")
-    assert code == 0 and "this file system knows no locks" in error and "no locks" in Path("run/log.txt").read_text()
+    assert code == 0 and "this file system has no locks" in error and "no locks" in Path("run/log.txt").read_text()
 
 
 def test_a_lock_whose_file_was_taken_away_meanwhile_is_taken_again(tmp_path, monkeypatch):
     """Its holder ended between our opening and our locking: what we hold is a file that nobody else will find."""
-    real, times = locks.hold, []
+    real, times = locks.lock_file, []
 
     def late(file: int) -> None:
         times.append(file)
@@ -167,7 +167,7 @@ def test_a_lock_whose_file_was_taken_away_meanwhile_is_taken_again(tmp_path, mon
             (tmp_path / ".lock").unlink()
         real(file)
 
-    monkeypatch.setattr(locks, "hold", late)
+    monkeypatch.setattr(locks, "lock_file", late)
     with RunLock(tmp_path):
         assert len(times) == 2 and str(os.getpid()) in (tmp_path / ".lock").read_text()
         with pytest.raises(RunBusy, match=f"process {os.getpid()}"), RunLock(tmp_path):

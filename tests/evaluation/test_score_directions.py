@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d
 
 from gancli.data.builtin import mnist
 from gancli.images import to_float
-from gancli.metrics.feature_extractors import extractor
+from gancli.metrics.feature_extractors import bundled_extractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.inception_score import InceptionScore
 from gancli.metrics.kid import mmd
@@ -108,7 +108,7 @@ def digits() -> World:
     Blurred more than this, or under more noise, all of them look alike, and whether they lie in the ball of some lone
     digit, which can hold any of them, is chance: then precision and density may rise again.
     """
-    root, see = os.environ["GAN_DATA"], extractor("mnist")
+    root, see = os.environ["GAN_DATA"], bundled_extractor("mnist")
     train, test = mnist(root), mnist(root, split="test")
     # The second half of the test digits was written by other people than the first, less neatly.
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))

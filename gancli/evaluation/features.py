@@ -1,0 +1,139 @@
+"""Features of a set of images by one frozen network: moments of all images, features of a random subset."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gancli.metrics.feature_extractors import FeatureExtractor
+from gancli.metrics.fid import Moments
+from gancli.metrics.inception_score import InceptionScore
+from gancli.runtime import cache
+from gancli.runtime.seeding import derive_seed
+
+MAX_FEATURES = 10_000  # images in the subset; distances between all pairs of more take minutes
+SPLITS = 10  # of the Inception score
+MIN_IMAGES = 2 * SPLITS  # enough for a covariance, nearest neighbours and every split
+CACHE_FORMAT = 2
+
+
+class Images(Protocol):
+    """A set of square images of any length, read in batches."""
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (N, C, H, H) uint8 and classes (N,), zeros without classes, from the first image on."""
+
+
+def content_hash(images: Images) -> str:
+    """Return the SHA-256 of all pixels and classes."""
+    digest = hashlib.sha256(repr((images.count, images.channels, images.size)).encode())
+    for x, labels in images.uint8_batches(progress=False):
+        digest.update(x.numpy().tobytes() + labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class FeatureStatistics:
+    """What the metrics need to know of n images.
+
+    Attributes:
+        moments: of the features of all images.
+        features: (K, D) of a random subset of at most MAX_FEATURES images.
+        labels, predicted: int64 (K,), the subset's classes and the network's predictions.
+        inception_score: mean and standard deviation over SPLITS splits of all images.
+    """
+
+    n: int
+    moments: Moments
+    features: Tensor
+    labels: Tensor
+    predicted: Tensor
+    inception_score: tuple[float, float]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything as tensors by name."""
+        return {
+            "n": torch.tensor(self.n),
+            "mean": self.moments.mean,
+            "scatter": self.moments.scatter,
+            "features": self.features,
+            "labels": self.labels,
+            "predicted": self.predicted,
+            "inception_score": torch.tensor(self.inception_score, dtype=torch.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "FeatureStatistics":
+        """Rebuild from `tensors()`; raise KeyError if one is missing."""
+        n, (mean, deviation) = int(tensors["n"]), tensors["inception_score"].tolist()
+        moments = Moments(n, tensors["mean"], tensors["scatter"])
+        return cls(n, moments, tensors["features"], tensors["labels"], tensors["predicted"], (mean, deviation))
+
+
+class FeatureCollector:
+    """Collects the statistics of n images batch by batch; `seed` chooses the subset and the splits."""
+
+    def __init__(self, extractor: FeatureExtractor, n: int, seed: int = 0):
+        if n < MIN_IMAGES:
+            raise ValueError(f"scores need {MIN_IMAGES} images or more on either side, but there are {n}; type n=10000")
+        self.extractor, self.n, self.count = extractor, n, 0
+        subset = torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, "kept")))[:MAX_FEATURES]
+        self.in_subset = torch.zeros(n, dtype=torch.bool)
+        self.in_subset[subset] = True
+        self.moments, self.inception_score = Moments(), InceptionScore(n, SPLITS, seed)
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Add images (N, C, H, H), uint8 or float in [-1, 1], of classes (N,)."""
+        features, logits = self.extractor(images)
+        self.moments.add(features)
+        self.inception_score.add(logits)
+        chosen = self.in_subset[self.count : self.count + len(images)]
+        self.parts.append((features[chosen], labels[chosen], logits.argmax(1)[chosen]))
+        self.count += len(images)
+
+    def statistics(self) -> FeatureStatistics:
+        """Return the statistics once all n images were added."""
+        assert self.count == self.n, (self.count, self.n)
+        features, labels, predicted = (torch.cat(parts) for parts in zip(*self.parts))
+        return FeatureStatistics(self.n, self.moments, features, labels, predicted, self.inception_score.score())
+
+
+def collect(
+    extractors: Sequence[FeatureExtractor], images: Images, seed: int = 0, progress: bool = False
+) -> list[FeatureStatistics]:
+    """Return the statistics of images by each network, in one pass over the images."""
+    collectors = [FeatureCollector(extractor, images.count, seed) for extractor in extractors]
+    for x, labels in images.uint8_batches(progress):
+        for collector in collectors:
+            collector.add(x, labels)
+    return [collector.statistics() for collector in collectors]
+
+
+def cached_statistics(
+    extractor: FeatureExtractor, images: Images, content: str, seed: int = 0, progress: bool = False
+) -> FeatureStatistics:
+    """Return the statistics of real images, from the cache where they were collected before.
+
+    The file is named after the images' `content_hash`, the network and the seed, so it never serves other images.
+    """
+    facts = (CACHE_FORMAT, extractor.name, extractor.hash, content, seed, MAX_FEATURES, SPLITS)
+    file = cache.cache_path("statistics", *facts)
+    with contextlib.suppress(KeyError):
+        return FeatureStatistics.from_tensors(cache.read_cached(file))
+    (statistics,) = collect([extractor], images, seed, progress)
+    cache.write_cached(file, statistics.tensors())
+    return statistics

@@ -1,0 +1,33 @@
+"""One reading of class names and numbers."""
+
+import pytest
+import torch
+
+from gancli.data.classes import class_index, one_hot
+
+
+def test_a_name_wins_then_the_number():
+    assert [class_index(c, ["cat", "dog"], 2) for c in ("dog", "0", 1)] == [1, 0, 1]
+    assert [class_index(c, ["2", "0", "1"], 3) for c in (2, "2", 0, "1")] == [0, 0, 1, 2]
+    assert [class_index(c, ["8", "cat"], 2) for c in (8, 1, "0")] == [0, 1, 0]
+    assert class_index(3, [], 4) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "message"),
+    [
+        ("cta", ["cat", "dog"], r"^there is no class 'cta'; did you mean cat\?; the classes are cat, dog$"),
+        (2, ["cat", "dog"], "^class 2 is outside 0 to 1; the classes are cat, dog$"),
+        ("-1", ["cat", "dog"], "^class -1 is outside 0 to 1"),
+        (2, [], "^class 2 is outside 0 to 1$"),
+        ("x", [str(i) for i in range(25)], "18, 19 and 5 more$"),
+    ],
+)
+def test_unknown_classes_are_refused(name, names, message):
+    with pytest.raises(ValueError, match=message):
+        class_index(name, names, max(len(names), 2))
+
+
+def test_one_hot():
+    assert one_hot(torch.tensor([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert one_hot(torch.tensor([0, 0]), 0).shape == (2, 0)
