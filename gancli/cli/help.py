@@ -44,7 +44,7 @@ def help_of(command: str, words: list[str]) -> str:
     lines = [header(command), "", "Choices:"]
     for group in ["model", "data", "trainer", "experiment", "sweep", *(g for g in choice if g.startswith("model/"))]:
         lines += textwrap.wrap(f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6)
-    found = train_keys(choice)
+    found = list(train_keys(choice).values())
     shown = [key for key in found if everything or (key.meaning and not key.plumbing)]
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
     if not everything:

@@ -156,7 +156,7 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
 
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
     """Raise UsageError for a key that does not exist, with the nearest, or a value of another type than its default."""
-    known = {key.name: key for key in train_keys(choice)}
+    known = train_keys(choice)
     for key, equals, value in typed:
         if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
             continue
@@ -230,29 +230,26 @@ def chosen(words: list[str]) -> dict[str, str]:
     return {**(defaults(f"model/{model}") if model in choices("model") else {}), **found}
 
 
-def train_keys(choice: dict[str, str]) -> list[Key]:
-    """Return the keys of `gan train` with these choices: its own, then those of each choice."""
-    found = keys("train")
+def train_keys(choice: dict[str, str]) -> dict[str, Key]:
+    """Return the keys of `gan train` with these choices by name: its own, then those of each choice."""
     inner = [group for group in choice if group.startswith("model/")]
-    for group in ("data", "model", *inner, "trainer"):
-        if choice[group] in choices(group):
-            found += keys(f"{group}/{choice[group]}", f"{group.replace('/', '.')}.")
-    if choice["experiment"] in choices("experiment"):
-        found += keys(f"experiment/{choice['experiment']}")
-    by_name: dict[str, Key] = {}
-    for key in found:
-        by_name.setdefault(key.name, key)
-    return list(by_name.values())
+    order = [group for group in ("data", "model", *inner, "trainer", "experiment") if choice[group] in choices(group)]
+    return _keys_of([("train", ""), *((f"{group}/{choice[group]}", group) for group in order)])
 
 
 @functools.cache
 def every_key() -> dict[str, Key]:
-    """Return the keys of `gan train` with any choice, by name; the default choices come first."""
-    found = train_keys(chosen([]))
-    for group in groups():
-        prefix = "" if group in ("experiment", "sweep") else f"{group.replace('/', '.')}."
-        found += [key for name in choices(group) for key in keys(f"{group}/{name}", prefix)]
-    by_name: dict[str, Key] = {}
-    for key in found:
-        by_name.setdefault(key.name, key)
-    return by_name
+    """Return the keys of `gan train` with any choice; those of the default choices come first."""
+    every = _keys_of([(f"{group}/{name}", group) for group in groups() for name in choices(group)])
+    first = train_keys(chosen([]))
+    return first | {name: key for name, key in every.items() if name not in first}
+
+
+def _keys_of(configs: list[tuple[str, str]]) -> dict[str, Key]:
+    """Return the keys of configs, each given with its group; of a key in several the first."""
+    found: dict[str, Key] = {}
+    for name, group in configs:
+        prefix = "" if group in ("", "experiment", "sweep") else f"{group.replace('/', '.')}."
+        for key in keys(name, prefix):
+            found.setdefault(key.name, key)
+    return found

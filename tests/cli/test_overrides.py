@@ -93,7 +93,6 @@ WRONG_FOR_HYDRA = [
     (["train", "run.dir='${modle.name}'"], "modle"),
     (["train", "-m", "hydra/launcher=jobli", "run.dir=s"], "did you mean joblib?"),
     (["train", "+seed=3"], "seed"),
-    (["train", "--cfg", "job", "--package", "trainr"], "did you mean trainer?"),
 ]
 
 

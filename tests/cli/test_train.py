@@ -3,13 +3,16 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from helpers import TINY, process
 
 from gancli.config import choices
+from gancli.data import synthetic
 
 ODD_FOLDER = "my images (1)=a,b {x} ~ 猫"
 NO_STEPS = [word for word in TINY if not word.startswith("trainer.steps")]
@@ -94,6 +97,25 @@ def test_runs_that_start_at_once_do_not_share_a_folder(tmp_path):
     assert all(run.returncode == 0 for run in runs) and len(folders) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
+    words = ["train", *NO_STEPS, "trainer.sample_every=100000", "run.dir=run"]
+    run = process(*words, "trainer.steps=100000", cwd=tmp_path)
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and "D/adversarial" in metrics.read_text()):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signum)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == code and "Traceback" not in error and "saved" in error
+    stopped = json.loads(metrics.read_text().splitlines()[-1])
+    assert stopped["event"] == "stopped"
+    again = process(*words, f"trainer.steps={stopped['step'] + 2}", cwd=tmp_path)
+    _, error = again.communicate(timeout=60)
+    assert again.returncode == 0 and "resumed" in error
+
+
 def test_tensorboard_is_written_on_request_and_named_where_it_is_missing(gan, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     assert gan("train", *TINY, "trainer.tensorboard=true", "run.dir=run")[0] == 0
@@ -119,7 +141,9 @@ def test_every_experiment_composes(experiment, gan, tmp_path):
 
 def test_part_of_the_config_and_hydras_own_are_printed(gan):
     assert gan("train", "model=cgan", "--cfg=job", "-p", "model.classes", "--resolve")[1] == "10\n"
-    assert gan("train", "--cfg", "job", "--package", "trainer.ema")[1].startswith("half_life_kimg: 500.0\n")
+    assert gan("train", "--cfg", "job", "--package", "trainer.ema")[1].startswith(
+        "# @package trainer.ema\nhalf_life_kimg: 500.0\n"
+    )
     assert gan("train", "--cfg", "hydra")[1].startswith("hydra:\n")
     assert {"hydra:", "model:"} <= set(gan("train", "--cfg", "all")[1].splitlines())
 
@@ -168,6 +192,18 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/*")}
     gan(*words)
     assert before == {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/*")}, "finished jobs are left alone"
+
+
+def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
+    real, calls = synthetic.synthetic, []
+
+    def exits_once(**settings):
+        calls.append(settings)
+        return real(**settings) if len(calls) > 1 else sys.exit(3)
+
+    monkeypatch.setattr(synthetic, "synthetic", exits_once)
+    code, _, error = gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")
+    assert code == 1 and "sys.exit(3)" in error and any((tmp_path / "s" / "1" / "checkpoints").iterdir())
 
 
 PLUGINS = {"optuna": "hydra_optuna_sweeper", "joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
