@@ -74,14 +74,14 @@ def learned(path: Path) -> dict:
     return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
 
 
-def write_generator(path: Path, config: dict, state: dict, **changes: object) -> Path:
-    """Write the smallest checkpoint of a generator, as `gan export` does."""
+def write_generator(path: Path, config: dict, state: dict, names: dict | None = None, **changes: object) -> Path:
+    """Write the smallest checkpoint of a generator, as `gan export` does; names: more arguments of `write`."""
     content = {
         "config": {"seed": 0, "data": {"name": "photos"}, "model": {"name": "model", "classes": 0}, "trainer": {}},
         "output": {"size": 8, "channels": 3, "class_names": []},
         **{"step": 1, "images": 8, "seconds": 1.0, "networks": {"G": {"config": config, "state": state}}},
     }
-    return checkpoint.write(path, content | changes)
+    return checkpoint.write(path, content | changes, **(names or {}))
 
 
 def without_clocks(path: Path) -> list[dict]:

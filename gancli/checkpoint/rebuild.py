@@ -1,4 +1,4 @@
-"""Networks rebuilt from a checkpoint: what may be built, and nothing else."""
+"""Networks rebuilt from a checkpoint, which may come from anybody."""
 
 import importlib
 import warnings
@@ -14,15 +14,14 @@ from gancli.runtime.text import one_line
 
 # Noise is sampled and images are generated in blocks of this many: image i of a seed is then the same at any n.
 BLOCK = 64
-LARGEST_NUMBER = 2**20  # of a network's config: a width, a size, a depth
+LARGEST_NUMBER = 2**20  # in a network's config: a width, a size, a depth
 
 
 def rebuild(config: Any) -> nn.Module:
-    """The network that a config describes: {"_target_": class, its arguments}, which may be such configs too.
+    """Build the network of a config {"_target_": class, its arguments}; arguments may be such configs too.
 
-    Configs come from strangers' files, so nothing is called that is not an nn.Module class written in this package's
-    folder of networks: the module is imported only when its name begins with `gancli.networks.`, and one attribute of
-    it is looked up, once. (Some of the other modules do things when they are imported.)
+    Only nn.Module classes that are written below `gancli.networks` are called. A module is imported only if its name
+    begins so, since some modules act when they are imported, and only its own attributes are looked up.
     """
     if not isinstance(config, dict) or not isinstance(config.get("_target_"), str):
         raise ValueError("the checkpoint does not say how its network is built; it was not written by gan train")
@@ -32,35 +31,41 @@ def rebuild(config: Any) -> nn.Module:
     if not module.startswith("gancli.networks.") or not module.replace(".", "").isidentifier():
         raise refused
     try:
-        found = vars(importlib.import_module(module)).get(name)
+        network_class = vars(importlib.import_module(module)).get(name)
     except ImportError:
         raise refused from None
-    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("gancli.")):
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise refused
+    if not network_class.__module__.startswith("gancli.networks."):
         raise refused
     arguments = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in arguments.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-            raise ValueError(f"the checkpoint's {target} was not built: no network has {key}={str(value)[:20]}")
+            raise ValueError(f"the checkpoint's {target} was not built: {key}={str(value)[:20]} is out of range")
     try:
-        return found(**{k: rebuild(v) if isinstance(v, dict) else v for k, v in arguments.items()})
-    except Exception as error:  # another version's arguments, or a stranger's, can fail in any way
+        return network_class(**{k: rebuild(v) if isinstance(v, dict) else v for k, v in arguments.items()})
+    except Exception as error:  # arguments of another version or of an untrusted file can fail in any way
         reason = f"{target} cannot be built by this version: {one_line(error, 200)}"
         raise ValueError(f"the checkpoint's {reason}") from error
 
 
 def generator_weights(content: dict[str, Any], ema: bool = True) -> dict[str, Tensor]:
-    """Return G's weights of a checkpoint: the averaged ones or the live ones; an exported file has only one set."""
+    """Return the averaged or the live weights of G in a checkpoint; an exported file has only one set."""
     return content["ema"] if ema and "ema" in content else content["networks"]["G"]["state"]
 
 
 def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None = None) -> nn.Module:
-    """The network of a config with these weights. Before it takes any memory both, and `output`, are known to agree."""
+    """Build the network of a config with these weights, after checks that take no memory.
+
+    Args:
+        output: size and channels of its images, checked too.
+    """
     blueprint = outline(config, state)
-    wanted = {name: tuple(x.shape) for name, x in blueprint.state_dict().items()}
+    expected = {name: tuple(x.shape) for name, x in blueprint.state_dict().items()}
     given = {name: tuple(x.shape) for name, x in state.items()}
-    if wanted != given:
-        first = min(str(k) for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))
-        raise ValueError(f"the checkpoint's network does not fit its weights, {first[:200]} for one; use another one")
+    if expected != given:
+        first = min(str(k) for k in expected.keys() | given.keys() if expected.get(k) != given.get(k))
+        raise ValueError(f"the checkpoint's network does not fit its weights, such as {first[:200]}; use another one")
     if output:
         check_output(blueprint, output)
     network = rebuild(config)
@@ -69,7 +74,7 @@ def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None
 
 
 def outline(config: Any, state: dict[str, Tensor]) -> nn.Module:
-    """The network of a config without memory for its weights. ValueError as soon as they outnumber those of `state`."""
+    """Build the network of a config on the meta device; raise ValueError once it has more weights than `state`."""
     left = [len(state), sum(x.numel() for x in state.values())]
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -82,33 +87,33 @@ def outline(config: Any, state: dict[str, Tensor]) -> nn.Module:
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of layers without a weight
+            warnings.simplefilter("ignore")  # about layers without a weight
             return rebuild(config)
     finally:
         hook.remove()
 
 
-class Largest(TorchFunctionMode):
-    """Within it, `bytes` are those of the largest tensor that was made."""
+class LargestTensor(TorchFunctionMode):
+    """Context that records the bytes of the largest tensor computed in it."""
 
     bytes = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, Tensor):
-            self.bytes = max(self.bytes, made.nbytes)
-        return made
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.bytes = max(self.bytes, result.nbytes)
+        return result
 
 
 def check_output(network: nn.Module, output: dict[str, Any]) -> None:
-    """ValueError where a network, without memory, makes other images than is said, or such that memory will not do."""
+    """Raise ValueError if a network on the meta device has other images than `output` says, or too large ones."""
     z_dim, classes, size = (int(n) for n in (network.z_dim, network.classes, output["size"]))  # type: ignore[arg-type]
     if not z_dim:
-        return  # what it makes depends on what it is given
-    with torch.device("meta"), Largest() as largest, torch.no_grad():
-        made = tuple(network.eval()(torch.empty(1, z_dim), torch.empty(1, classes)).shape)
-    if made != (1, output["channels"], size, size):
-        raise ValueError(f"its images are of shape {made[1:]}, which is not what it says of them")
+        return  # its images depend on its inputs
+    with torch.device("meta"), LargestTensor() as largest, torch.no_grad():
+        shape = tuple(network.eval()(torch.empty(1, z_dim), torch.empty(1, classes)).shape)
+    if shape != (1, output["channels"], size, size):
+        raise ValueError(f"its images have the shape {shape[1:]}, which is not what the file says")
     needed, free = 3 * BLOCK * largest.bytes, free_memory()
     if needed > free:
         raise ValueError(f"{BLOCK} of its images take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free")

@@ -1,4 +1,4 @@
-"""The generator that ships: a network, what its images are, and images by number."""
+"""Generators loaded from checkpoints: images by number, and interpolation."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gancli.checkpoint.format import find, read
 from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.data.classes import class_index, one_hot
+from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import one_line
 
@@ -18,7 +19,7 @@ Latents = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes) of N images
 
 
 def noise(indices: range, z_dim: int, seed: int) -> Tensor:
-    """z (len(indices), z_dim) for these image numbers: a pure function of (seed, image number), on the CPU."""
+    """Return z (len(indices), z_dim) of these images of a seed, on the CPU; row i depends on (seed, i) alone."""
     first, last = indices.start // BLOCK, -(-indices.stop // BLOCK)
     blocks = [
         torch.randn(BLOCK, z_dim, generator=torch.Generator().manual_seed(derive_seed(seed, "z", b)))
@@ -29,10 +30,10 @@ def noise(indices: range, z_dim: int, seed: int) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """From a at t = 0 to b at t = 1 along the arc between them, each row by itself; (N, z_dim).
+    """Interpolate rows (N, z_dim) along the arc from a, at t = 0, to b, at t = 1.
 
-    Gaussian noise lies near a sphere; a straight line would pass through its empty middle. White 2016,
-    https://arxiv.org/abs/1609.04468, section 2.1.
+    Gaussian noise lies near a sphere, and a straight line would pass through its empty middle. Section 2.1 of White
+    2016, https://arxiv.org/abs/1609.04468.
     """
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None]
     angle = cosine.acos()
@@ -42,10 +43,14 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 class Generator:
-    """What a checkpoint gives back: `sample` and `interpolate` make images, float (N, C, H, W) in [-1, 1].
+    """A network G(z, c) with the facts of its images; `sample` returns float (N, C, H, W) in [-1, 1].
 
-    Where z_dim is 0 nothing is made of noise, and only the network itself is of use.
-    network: G(z, c) with `z_dim` and `classes`, in eval mode. class_names: of the data it was trained on.
+    With z_dim 0, as for image to image, only `network` is of use.
+
+    Attributes:
+        network: in eval mode, without gradients.
+        size, channels: of its images; of the training images where it takes images of any size.
+        class_names: of the training data.
     """
 
     def __init__(self, network: nn.Module, size: int, channels: int, class_names: Sequence[str] = ()):
@@ -58,69 +63,65 @@ class Generator:
         return next(self.network.parameters()).device
 
     def labels(self, n: int, classes: Sequence[int | str] = (), start: int = 0) -> Tensor:
-        """The class (n,) of images start, start + 1, ...: those asked for (all, if none is named) in turn."""
+        """Return the classes (n,) of images start, start + 1, ...: `classes`, by default all, in turn."""
         if not self.classes:
             if len(classes):
                 raise ValueError(
-                    "classes were asked for, but this model is unconditional: it was trained without classes; "
-                    "leave classes= out, or train model=cgan"
+                    "this model is unconditional: it was trained without classes; leave classes= out, or train "
+                    "model=cgan"
                 )
             return torch.zeros(n, dtype=torch.int64)
         numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(self.classes))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
 
     def blocks(self, n: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Iterator[tuple[Tensor, Tensor]]:
-        """`sample` in pieces of BLOCK images, (images, labels), for when all of them do not fit in memory."""
+        """Yield (images, labels) of `sample` in blocks of BLOCK images, for more images than fit in memory."""
         self.check_noise()
-        if n < 1:
-            raise ValueError(f"at least one image is made, but n={n}; type n=64")
+        check_number("n", n, 1, example=64)
         for start in range(0, n, BLOCK):
             labels = self.labels(BLOCK, classes, start)
-            images = self.forward(noise(range(start, start + BLOCK), self.z_dim, seed), labels)
-            keep = min(BLOCK, n - start)
-            yield images[:keep], labels[:keep]
+            z = noise(range(start, start + BLOCK), self.z_dim, seed)
+            images = self.generate(z, one_hot(labels, self.classes))
+            yield images[: n - start], labels[: n - start]
 
     def sample(self, n: int = 64, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
-        """n images (n, C, H, W). Image i of a seed is the same at any n; `classes` are taken in turn."""
+        """Return n images (n, C, H, W). Image i of a seed is the same at any n; `classes` are used in turn."""
         return torch.cat([images for images, _ in self.blocks(n, seed, classes)])
 
     def interpolate(self, n: int, frames: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
-        """From each of images 0 to n - 1 of a seed to the next (the last to the first): (n * frames, C, H, W).
+        """Return images (n * frames, C, H, W) from each of the images 0 to n - 1 of a seed to the next, and back again.
 
-        frames: images a stretch, its start included and its end not. A class turns into the next one gradually.
+        Args:
+            frames: images from each to the next, the first included and the last not. Classes are interpolated too.
         """
         self.check_noise()
         if n < 2 or frames < 1:
             raise ValueError(
-                f"a way goes between two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
+                f"interpolation needs two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
             )
         z, c = noise(range(n), self.z_dim, seed), one_hot(self.labels(n, classes), self.classes)
         return self.interpolate_latents((z, c), (z.roll(-1, 0), c.roll(-1, 0)), [f / frames for f in range(frames)])
 
     def interpolate_latents(self, start: Latents, end: Latents, times: Sequence[float]) -> Tensor:
-        """On the way from each code of `start`, time 0, to that of `end`, time 1: (N * len(times), C, H, W)."""
+        """Return images (N * len(times), C, H, W) between latents `start`, at time 0, and `end`, at time 1."""
         points = [(slerp(start[0], end[0], t), (1 - t) * start[1] + t * end[1]) for t in times]
         z, c = (torch.stack(part, 1).flatten(0, 1) for part in zip(*points))
         return self.generate(z, c)
 
     @torch.no_grad()
     def generate(self, z: Tensor, c: Tensor) -> Tensor:
-        """Images (N, C, H, W) of codes z (N, z_dim) and c (N, classes), a one-hot class each or a blend of them."""
+        """Return images (N, C, H, W) of latents z (N, z_dim) and c (N, classes), one-hot or a mixture of classes."""
         blocks = zip(z.to(self.device).split(BLOCK), c.to(self.device).split(BLOCK))
         # A network without tanh may leave the range by a little.
         return torch.cat([self.network(*block).clamp(-1, 1) for block in blocks])
 
     def check_noise(self) -> None:
-        """ValueError where this is a model that makes nothing of noise."""
+        """Raise ValueError unless this model samples from noise."""
         if not self.z_dim:
             raise ValueError(
-                "this model makes images of images and none of noise; "
-                "type gan upscale IN ckpt=..., or gan translate or gan inpaint"
+                "this model does not sample from noise, it turns images into images; type gan upscale IN ckpt=..., or "
+                "gan translate or gan inpaint"
             )
-
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Images (N, C, H, W) of noise z (N, z_dim) and classes (N,)."""
-        return self.generate(z, one_hot(labels, self.classes))
 
 
 # By command: what its networks do, what is typed after the checkpoint, and where another network comes from.

@@ -107,7 +107,7 @@ def short_names(keys: Iterable[str]) -> list[str]:
 
 def caption(row: RunRow) -> tuple[str, str]:
     """Return two lines for an image: which run it is, and its value and settings."""
-    name = f"rank {row.rank} · {row.run.name}" if row.rank else f"{row.run.name} ({row.run.status})"
+    name = f"rank {row.rank} · job {row.run.name}" if row.rank else f"job {row.run.name} ({row.run.status})"
     value = f"{row.sort_by} {number(row.value)}" if row.value is not None else ""
     return name, " · ".join(part for part in (value, settings_text(row)) if part)
 

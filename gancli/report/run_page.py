@@ -1,4 +1,4 @@
-"""The page of a run, index.html: samples over time, curves, scores, config and how the run was made."""
+"""The page of a run, index.html: samples over time, curves, scores, config and provenance."""
 
 import shlex
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
         if use in USES:
             label, more = USES[use]
             commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
-        commands.append(("measure it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+        commands.append(("evaluate it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
     if run.status == "running":  # the folder cannot tell whether its process was killed
         commands.append(("if it was killed, resume", resume_command(run)))
     elif run.status != "finished":

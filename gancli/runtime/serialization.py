@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import NoneType
 from typing import Any, BinaryIO
 
@@ -46,12 +46,16 @@ def encode(content: dict[str, Any]) -> list[Any]:
         parts.append(_bytes(x))
         end += x.nbytes
     head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    head = len(head).to_bytes(8, "little") + head
+    return [seal(head + b" " * (-len(head) % 8), parts), *parts]
+
+
+def seal(header: bytes, parts: Iterable[Any]) -> bytes:
+    """Return a header with its length before it and the checksum of the file in it."""
+    head = len(header).to_bytes(8, "little") + header
     digest = hashlib.sha256(head)
     for part in parts:
         digest.update(part)
-    return [head.replace(PREFIX + ZEROS, PREFIX + digest.hexdigest().encode(), 1), *parts]
+    return head.replace(PREFIX + ZEROS, PREFIX + digest.hexdigest().encode(), 1)
 
 
 def decode(file: BinaryIO) -> dict[str, Any]:

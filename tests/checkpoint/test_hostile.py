@@ -1,6 +1,5 @@
 """Files made to do harm: each ends in one sentence, runs nothing, and takes little memory."""
 
-import hashlib
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import check_output, outline, rebuild
 from gancli.cli import main as cli
 from gancli.config import choices
-from gancli.runtime.serialization import CONTENT, PREFIX, STRIDE, TENSOR, ZEROS, decode, encode
+from gancli.runtime.serialization import CONTENT, STRIDE, TENSOR, ZEROS, decode, encode, seal
 
 FUZZER = ROOT / "benchmarks" / "fuzz.py"
 MEMORY = 200 * 2**20  # bytes that a refusal may take
@@ -34,18 +33,11 @@ def good(tmp_path_factory) -> Path:
     return run / "checkpoints/last.safetensors"
 
 
-def sealed(header: str, data: bytes) -> bytes:
-    """Return a file with this header, its checksum right."""
-    head = len(header).to_bytes(8, "little") + header.encode()
-    digest = hashlib.sha256(head + data).hexdigest().encode()
-    return head.replace(PREFIX + ZEROS, PREFIX + digest, 1) + data
-
-
 def file_of(content: Any, tensors: Any = (), data: bytes = b"") -> bytes:
-    """Return a file of this content, text or JSON, with entries for these tensors."""
+    """Return a file of this content, text or JSON, with entries for these tensors, its checksum right."""
     text = content if isinstance(content, str) else json.dumps(content)
-    entries = {**dict(tensors), "__metadata__": {"gancli_sha256": ZEROS.decode(), CONTENT: text}}
-    return sealed(json.dumps(dict(reversed(entries.items())), separators=(",", ":")), data)
+    header = {"__metadata__": {"gancli_sha256": ZEROS.decode(), CONTENT: text}, **dict(tensors)}
+    return seal(json.dumps(header, separators=(",", ":")).encode(), [data]) + data
 
 
 def refused(gan: Any, folder: Path, *commands: str, run: str = "bad.safetensors") -> None:

@@ -240,4 +240,4 @@ def test_a_model_that_takes_no_noise_is_refused(gan, pictures):
     assert gan("train", "model=sr_compact", "data=synthetic", "data.size=16", *small, "run.dir=r")[0] == 0
     for words in (["project", f"{pictures}/0.png"], ["edit", f"{pictures}/0.png"], ["edit"]):
         code, out, error = gan(*words, "ckpt=r")
-        assert code == 1 and not out and "makes images of images and none of noise" in error
+        assert code == 1 and not out and "does not sample from noise" in error

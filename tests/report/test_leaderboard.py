@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from run_fixtures import CONFIG, FAILED, FINISHED, add_score, metric_row, protocol, write_job, write_run
+from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, write_job, write_run
 
 from gancli.commands import report
 from gancli.report.leaderboard import NOTE, terminal_text, write_leaderboard
@@ -153,14 +153,6 @@ def test_two_protocols_never_share_a_table_and_most_runs_come_first(tmp_path: Pa
     assert [row.rank for row in (*few.rows, *many.rows)] == [1, 2, 1]
 
 
-def test_other_versions_and_weights_are_the_same_protocol(tmp_path: Path) -> None:
-    a, b = write_jobs(tmp_path, "a", "b")
-    add_score(a, {"fd_mnist": 3.0}, protocol(weights="a", versions={"torch": "2.15.0"}))
-    add_score(b, {"fd_mnist": 1.0}, protocol(weights="b", versions={"torch": "3.0.0"}, skipped={"is": "few"}))
-    (table,) = tables([a, b])
-    assert jobs(table) == ["b", "a"] and "weights" not in table.details and "versions" not in table.details
-
-
 def test_gan_evaluate_comes_first_then_trainings_then_quick_metrics(tmp_path: Path) -> None:
     event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(generated=2000)}
     rows = [event, metric_row(200, fd_mnist=3.0, sliced_wasserstein=0.1)]
@@ -187,18 +179,17 @@ def test_quick_metrics_are_shown_when_a_finished_run_has_nothing_else(tmp_path: 
 
 
 def test_quick_metrics_compare_for_the_same_data_and_task_only(tmp_path: Path) -> None:
-    names = ["mnist", "digits", "digits"]
-    runs = [write_job(tmp_path / str(i), float(i), data=name) for i, name in enumerate(names)]
-    digits, mnist = tables(runs)
-    assert (digits.heading, jobs(digits)) == ("digits", ["1", "2"])
-    assert (mnist.heading, jobs(mnist)) == ("mnist", ["0"])
-    tasks = {"a": "Inpaint", "b": "Inpaint", "c": "Colorize"}
-    models = {run: {"name": run, "task": {"_target_": f"gancli.transforms.tasks.{t}"}} for run, t in tasks.items()}
-    runs = [
-        write_run(tmp_path / run, rows=[metric_row(9, psnr=20.0)], config=CONFIG | {"model": model})
-        for run, model in models.items()
+    nodes = [("mnist", "Inpaint"), ("digits", "Inpaint"), ("digits", "Inpaint"), ("digits", "Colorize")]
+    runs = []
+    for i, (data, task) in enumerate(nodes):
+        model = {"name": f"m{i}", "task": {"_target_": f"gancli.transforms.tasks.{task}"}}
+        config = {"model": model, "data": {"name": data}}
+        runs.append(write_run(tmp_path / str(i), rows=[metric_row(9, psnr=20.0)], config=config))
+    assert [(table.heading, jobs(table)) for table in tables(runs)] == [
+        ("digits", ["1", "2"]),
+        ("mnist", ["0"]),
+        ("digits", ["3"]),
     ]
-    assert [jobs(table) for table in tables(runs)] == [["a", "b"], ["c"]]
 
 
 def test_losses_and_speeds_are_ranked_only_when_typed(tmp_path: Path) -> None:
@@ -310,8 +301,8 @@ def test_a_setting_without_a_finished_seed_is_last_and_a_repeated_seed_counts_on
 def test_without_repeated_settings_there_is_no_table_over_seeds(tmp_path: Path) -> None:
     runs = [write_job(tmp_path / model, 1.0, model=model, seed=i) for i, model in enumerate(["dcgan", "mlp"])]
     assert tables(runs)[0].setting_rows == []
-    text = write_leaderboard(runs, tmp_path)
-    assert "±" not in text and "Runs" not in text and "seeds" not in (tmp_path / "leaderboard.md").read_text()
+    text = write_leaderboard(runs, tmp_path) + (tmp_path / "leaderboard.md").read_text()
+    assert "±" not in text and "Runs" not in text and "seeds" not in text
 
 
 # --- files

@@ -143,19 +143,13 @@ def test_probabilities_of_d_are_drawn_on_zero_to_one_and_logits_are_not(
     assert [c["unit"] for c in charts] == [False, unit, False]
 
 
-def test_a_curve_keeps_its_extremes_and_a_spike_does_not_flatten_it() -> None:
+def test_a_long_curve_has_few_points_keeps_its_extremes_and_is_not_flattened_by_a_spike() -> None:
     values = np.random.default_rng(0).normal(size=10_000)
     values[5_000] = 1e6
     drawn = curve("G/adversarial", np.arange(10_000.0), values)
+    assert len(drawn["x"]) == len(drawn["y"]) == 240
     assert max(drawn["high"]) == 1e6 and max(drawn["y"]) < 1
     assert drawn["spikes"] and drawn["window"][1] < 10
-
-
-def test_the_page_of_a_hundred_thousand_rows_is_small(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).normal(size=100_000).tolist()
-    assert (
-        len(html_of(tmp_path / "run", rows=[metric_row(i, **{"G/adversarial": v}) for i, v in enumerate(noise)])) < 5e5
-    )
 
 
 def test_metrics_are_facts_and_gradient_norms_are_not(tmp_path: Path) -> None:
