@@ -25,6 +25,7 @@ import torch
 
 from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
+from gancli.runtime.files import PARTIAL
 from gancli.training import checkpoint_manager as keeper
 from gancli.training import run as train  # noqa: F401  what takes longest to import, once for all processes
 
@@ -109,7 +110,7 @@ def ended(child: int, kill: bool = False) -> int:
 
 def partial(run: Path) -> set[tuple[str, int]]:
     """The files that a save has begun and not ended, by name and time."""
-    return {(file.name, file.stat().st_mtime_ns) for file in (run / "checkpoints").glob(".*.partial")}
+    return {(file.name, file.stat().st_mtime_ns) for file in (run / "checkpoints").glob(PARTIAL)}
 
 
 def where(run: Path, before: set[tuple[str, int]]) -> str:

@@ -29,7 +29,7 @@ from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.runtime.hardware import describe
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 N, SEED = 10_000, 0
 
@@ -81,7 +81,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(compose([*words, f"seed={seed}"]), Path(folder), [], quiet=True)
+            run = TrainingRun(compose([*words, f"seed={seed}"]), Path(folder), [], quiet=True)
         trainer = run.trainer
         judge = Judge(run.data, options.data, trainer.device)
         line: dict[str, Any] = {"seed": seed, "figure": judge.figure}
@@ -93,7 +93,7 @@ def main() -> None:
             target = min(scores.values())
             print(json.dumps(line), flush=True)
         curve: list[tuple[float, int, float]] = []
-        for seconds, played in looks(trainer.rounds(), options.every):
+        for seconds, played in looks(trainer.steps(), options.every):
             curve.append((round(seconds, 2), played, judge(trainer.ema.network)))
             print(json.dumps(curve[-1]), flush=True)
             reached = [at for (at, _, score), (_, _, after) in pairwise(curve) if max(score, after) <= target]

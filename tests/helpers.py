@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from gancli.checkpoint import format as checkpoint
 from gancli.config import choices, compose
 from gancli.images import to_float, to_uint8
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
 MODELS = choices("model")
@@ -31,23 +31,23 @@ def config(*overrides: str, tiny: bool = True) -> DictConfig:
     return compose([*(TINY if tiny else []), *overrides])
 
 
-def start(folder: Path, model: str, *overrides: str) -> Run:
+def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
     """Return a tiny run of `model` in `folder`, ready to train."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(config(f"model={model}", *overrides), folder, [], quiet=True)
+    return TrainingRun(config(f"model={model}", *overrides), folder, [], quiet=True)
 
 
 def interrupted(folder: Path, model: str, *overrides: str, after: int = 3) -> None:
     """Train a run that is killed after some of its steps: its last checkpoint is older."""
     run = start(folder, model, *overrides)
-    play = run.trainer.round
+    play = run.trainer.train_step
 
     def dies(progress: float) -> None:
         if run.trainer.step == after:
             raise MemoryError
         play(progress)
 
-    run.trainer.round = dies  # type: ignore[method-assign]
+    run.trainer.train_step = dies  # type: ignore[method-assign]
     with pytest.raises(Exception):  # noqa: B017
         run.train()
 
@@ -126,3 +126,18 @@ def soft_images(n: int = 8, channels: int = 3, side: int = 24) -> torch.Tensor:
     clouds = torch.randn(n, channels, 6, 6, generator=generator)
     clouds = torch.nn.functional.interpolate(clouds, (side, side), mode="bicubic")
     return to_float(to_uint8(0.4 * clouds + 0.1 * torch.randn(n, channels, side, side, generator=generator)))
+
+
+def npz_arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
+    """Return arrays of a data set in one npz file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    x = {f"x_{split}": rng.integers(0, 256, (n, h, h, c), dtype=np.uint8) for split in ("train", "test")}
+    return {**x, "y_train": labels, "y_test": labels[::-1].copy()}
+
+
+def npz_archive(path: Path, **changed: object) -> Path:
+    """Write an npz of `npz_arrays` with some replaced, or left out where None."""
+    content = {key: value for key, value in {**npz_arrays(), **changed}.items() if value is not None}
+    np.savez(path, **content)  # type: ignore[arg-type]
+    return path

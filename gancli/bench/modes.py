@@ -30,7 +30,8 @@ from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.text import one_line, plural, table, without_nan
-from gancli.training.run import Run, leave_traces
+from gancli.training.run import TrainingRun
+from gancli.training.run_log import record_failure
 
 # What makes each recipe differ from the common ones below; a later override replaces an earlier one.
 PLANE = {
@@ -123,7 +124,7 @@ def modes(
             line = report.add(job, facts, *judge(job.data, made))
         except Exception as error:
             folder.mkdir(parents=True, exist_ok=True)
-            leave_traces(folder, error, overrides)
+            record_failure(folder, error, overrides)
             line = report.fail(job, one_line(error))
         print(f"{number} of {len(jobs)}  {job.data} {job.recipe}-{job.seed}: {line}", file=sys.stderr, flush=True)
         report.write(finished=number == len(jobs))
@@ -159,7 +160,7 @@ def play(
     Samples are float points (N, 2, 1, 1), or pictures of 8 bits (N, C, H, W), as real ones are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(compose(overrides), folder, overrides, quiet=True)
+    run = TrainingRun(compose(overrides), folder, overrides, quiet=True)
     if run.trainer.progress < 1:  # otherwise an earlier call has finished it
         run.train()
     G = load_generator(folder / "checkpoints" / "last.safetensors", ema=True, device=device)

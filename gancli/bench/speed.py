@@ -31,7 +31,7 @@ from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.text import plural, table, without_nan
-from gancli.training.run import size
+from gancli.training.preflight import in_bytes
 
 # What each model is told beside its batch and width.
 MODELS = {
@@ -224,7 +224,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gflop": ("GFLOP a round", "{:,.4g}".format),
     "gflop_per_second": ("GFLOP/s", "{:,.4g}".format),
     "share": ("of products", "{:.0%}".format),
-    "memory": ("memory", size),
+    "memory": ("memory", in_bytes),
 }
 SHEET, LEFT, RIGHT, GAP = 900, 140, 260, 16  # pixels: a panel's width, the margins in it, and between panels
 BAR, CHART = 24, 260  # from bar to bar, and the height of a panel of curves

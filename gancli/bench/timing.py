@@ -19,7 +19,7 @@ from gancli.config import compose
 from gancli.runtime.device import choose_device
 from gancli.runtime.hardware import peak_memory
 from gancli.runtime.text import one_line
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 WARM = 2  # rounds before any is timed: compilers run, kernels are chosen, memory is taken
 LARGEST, LONG = 8192, 0.05  # a square product's side, and the seconds that are long enough for one
@@ -47,17 +47,17 @@ class Trained(Way):
 
     def __init__(self, overrides: list[str]):
         with tempfile.TemporaryDirectory() as folder:
-            self.run = Run(compose(overrides), Path(folder), [], quiet=True)
+            self.run = TrainingRun(compose(overrides), Path(folder), [], quiet=True)
         trainer = self.run.trainer
         self.device, self.compiled, self.precision = trainer.device, trainer.compiled, self.run.options.precision
-        self.images = trainer.batches.batch_size * trainer.objective.n_critic
+        self.images = trainer.batches.batch_size * trainer.objective.n_critic  # type: ignore[attr-defined]
 
     def rounds(self) -> Generator[None, None, None]:
         trainer = self.run.trainer
-        for step in trainer.rounds():
+        for step in trainer.steps():
             if step % self.run.options.log_every == 0:
-                trainer.broken()
-                trainer.read()
+                trainer.non_finite()
+                trainer.read_terms()
             yield
 
 

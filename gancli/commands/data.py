@@ -1,5 +1,11 @@
 """gan data check: report what is in a folder of images before training on it."""
 
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+
+from gancli.config import override
 from gancli.data.image_files import CheckReport, check_folder
 from gancli.runtime.text import plural, printable
 
@@ -10,33 +16,54 @@ def main(action: str, path: str) -> int:
         raise ValueError(f"gan data has no action {action!r}; type gan data check DIR")
     report = check_folder(path)
     print(report_text(report))
-    if not report.images:
-        raise ValueError(
-            f"{path} has no image that can be decoded; give a folder with PNG, JPEG, WebP or other image files"
-        )
+    if not report.infos:
+        raise ValueError(f"{path} has no image that can be decoded; give a folder with PNG, JPEG, WebP or other images")
     if report.bad:
-        raise ValueError(
-            f"{len(report.bad)} of {plural(len(report.bad) + report.images, 'file')} in {path} cannot be used; "
-            "delete or repair those named above"
-        )
+        total = plural(len(report.bad) + len(report.infos), "file")
+        raise ValueError(f"{len(report.bad)} of {total} in {path} cannot be used; delete or repair those named above")
     return 0
 
 
 def report_text(report: CheckReport) -> str:
     """Return the report as lines of a name and its value."""
-    rows = [("folder", str(report.path)), ("images", f"{report.images:,}")]
-    if report.images:
+    rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
+    if report.infos:
         rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no sub-folders")]
         rows += [("", f"{n:>9,}  {name}") for name, n in report.classes.items()]
-        rows += [
-            (name, f"{low:,} to {high:,} pixels, median {median:,}")
-            for name, (low, median, high) in (("width", report.widths), ("height", report.heights))
-        ]
-        rows += [("modes", _counts(report.modes)), ("formats", _counts(report.formats))]
+        for name in ("width", "height"):
+            sides = [getattr(info, name) for info in report.infos]
+            median = round(statistics.median(sides))
+            rows += [(name, f"{min(sides):,} to {max(sides):,} pixels, median {median:,}")]
+        rows += [("modes", _counts(info.mode for info in report.infos))]
+        rows += [("formats", _counts(info.format for info in report.infos))]
     rows += [("bad", f"{len(report.bad):,}"), *(("", f"{name}: {reason}") for name, reason in report.bad)]
-    rows += [("try" if i == 0 else "", line) for i, line in enumerate(report.suggestions)]
+    rows += [("try" if i == 0 else "", line) for i, line in enumerate(suggestions(report))]
     return "\n".join(printable(f"{name:<10}{value}".rstrip()) for name, value in rows)
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+def _counts(values: Iterable[str]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in Counter(values).most_common())
+
+
+def suggestions(report: CheckReport) -> list[str]:
+    """Return a command that trains on the folder, then advice; nothing for a folder without an image."""
+    if not (n := len(report.infos)):
+        return []
+    side = statistics.median(min(info.width, info.height) for info in report.infos)
+    size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
+    command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
+    if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
+        command += " data.channels=1"
+    if n < 128:  # most recipes' batch, which cannot be larger than the data
+        command += f" data.batch_size={1 << n.bit_length() - 1}"
+    if len(report.classes) > 1:
+        command += " model=cgan"
+    lines = [command]
+    if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
+        rare = min(report.classes, key=lambda name: report.classes[name])
+        lines.append(f"class {rare} is rare, {report.classes[rare]} of {n}: add images or leave it out")
+    if n < 500:
+        lines.append(f"{plural(n, 'image')} may be too few: a GAN can memorise them; use 500 or more")
+    if report.bad:
+        lines.append("delete or repair the bad files; training skips them, or stops at them with data.strict=true")
+    return lines

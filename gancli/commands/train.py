@@ -1,19 +1,76 @@
-"""gan train: from a config to a run folder."""
+"""gan train: one run, from a composed config to what is printed at its end."""
 
+import contextlib
+import shlex
+import sys
 from pathlib import Path
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
-from gancli.training import run
+from gancli.runtime import ranks
+from gancli.runtime.determinism import deterministic
+from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.locks import RunBusy, RunLock
+from gancli.runtime.signals import Stopped
+from gancli.training.run import TrainingRun
+from gancli.training.run_log import record_failure
 
 
 def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> float | None:
-    """Train one run, alone or as a job such as "job 3 of 6"; return the value that a sweeper minimises."""
-    hydra: Any = HydraConfig.get()
-    with read_write(hydra), open_dict(hydra):
-        hydra.runtime.output_dir = str(folder)
-        hydra.overrides.task = overrides
+    """Train one run and return the score that a sweeper minimises.
+
+    Args:
+        folder: run folder; it is made.
+        overrides: as they were typed.
+        job: such as "job 3 of 6" in a sweep, where each job prints one line; empty for a run alone.
+
+    Raises:
+        Whatever ends the run early; its traceback is then in the run's log.
+    """
+    name, run = f"{job}  {' '.join(overrides)}", None
     folder.mkdir(parents=True, exist_ok=True)
-    return run.main(cfg, int(job.rpartition(" of ")[2]) if " of " in job else None)
+    try:
+        lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
+        with deterministic(cfg.deterministic), lock:
+            run = TrainingRun(cfg, folder, overrides, quiet=bool(job))
+            run.warnings += [lock.warning] if isinstance(lock, RunLock) and lock.warning else []
+            score = run.train()
+    except BaseException as error:
+        failure = _with_advice(error, run)
+        if ranks.is_first():
+            _clean_up(failure, folder, overrides, started=bool(job or run))
+            if isinstance(failure, Stopped) and run and not job:
+                print(f"gan: to go on, type {_resume_command(overrides, folder)}", file=sys.stderr)
+            if isinstance(failure, Exception) and job:
+                outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
+                print(f"{name}  {outcome}: {failure}", file=sys.stderr, flush=True)
+        raise failure from failure.__cause__
+    if job:
+        print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
+    elif ranks.is_first():
+        print(folder)
+    return score
+
+
+def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException:
+    """Return the error to raise: sys.exit would end a whole sweep, and an allocator does not say what to type."""
+    if isinstance(error, SystemExit):
+        return RuntimeError(f"the job called sys.exit({error.code})")
+    if run and is_out_of_memory(error):
+        advice = ValueError(run.out_of_memory())
+        advice.__cause__ = error
+        return advice
+    return error
+
+
+def _clean_up(error: BaseException, folder: Path, overrides: list[str], started: bool) -> None:
+    """Record a failure in the folder, or remove a folder in which nothing was written."""
+    if isinstance(error, Exception) and not isinstance(error, RunBusy) and started:
+        record_failure(folder, error, overrides)
+    else:
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def _resume_command(overrides: list[str], folder: Path) -> str:
+    return shlex.join(["gan", "train", *(o for o in overrides if not o.startswith("run.dir=")), f"run.dir={folder}"])

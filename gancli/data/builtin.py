@@ -1,4 +1,4 @@
-"""Built-in data sets, and your own in one npz file."""
+"""Built-in data sets."""
 
 import tempfile
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from gancli.data.dataset import ImageDataset
+from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
 from gancli.runtime.checks import check_choice, check_number
 
 DIGITS = [str(i) for i in range(10)]
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-KEYS = "x_train y_train x_test y_test"
 
 
 def digits(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
@@ -24,7 +24,7 @@ def digits(size: int | None = None, channels: int | None = None, split: str = "t
 
     The 17 levels 0 to 16 of the original become 0 to 255. The splits may share writers: UCI's file does not name them.
     """
-    _check_split(split)
+    check_choice("data.split", split, SPLITS)
     table = _digits_table()
     images = torch.from_numpy((table[:, :64] * (255 / 16)).round().astype(np.uint8)).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(table[:, 64].astype(np.int64))
@@ -80,25 +80,6 @@ def stacked_digits(total: int, n: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng([seed, 4]).integers(total, size=(n, 3)))
 
 
-def npz(path: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
-    """Load a NumPy archive with the keys x_train y_train x_test y_test; only x of the chosen split is required.
-
-    x: uint8 (N, H, H, C) with C 1 or 3, or (N, H, H) for grey. y: whole numbers from 0, (N,). Without y there are no
-    classes; else they are named "0", "1", ... up to the largest label of both splits.
-    """
-    if not path:
-        raise ValueError(f"data=npz needs data.path=FILE.npz, a file with the keys {KEYS}")
-    _check_split(split)
-    file = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
-    if not file.is_file():
-        raise ValueError(f"data.path={path} is not a file; give an .npz file with the keys {KEYS}")
-    return _read_npz(file, split, None).resized(size, channels)
-
-
-def _check_split(split: str) -> None:
-    check_choice("data.split", split, ("train", "test"))
-
-
 def _digits_table() -> np.ndarray:
     """Return floats (1797, 65): 64 pixels in 0..16 and the class."""
     spec = find_spec("sklearn")
@@ -116,7 +97,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
 
     What torchvision has read is cached: importing it again takes longer than reading.
     """
-    _check_split(split)
+    check_choice("data.split", split, SPLITS)
     if not root:
         raise ValueError(
             f"data.root= is empty; give the folder that has {name}.npz or {folder}, or leave data.root out"
@@ -124,7 +105,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     root_folder = Path(root).expanduser()
     archive, files = root_folder / f"{name}.npz", root_folder / folder
     if archive.is_file():
-        return _read_npz(archive, split, class_names)
+        return read_npz(archive, split, class_names)
 
     if cached := cache.read_cached(_cache_file(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
@@ -142,7 +123,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged file can fail in any way inside torchvision
         raise ValueError(
-            f"data={name}: {files} is damaged ({_reason(error)}); move it away to download it again, "
+            f"data={name}: {files} is damaged ({last_line(error)}); move it away to download it again, "
             f"put {name}.npz beside it, or choose data=digits, which needs no download"
         ) from error
     cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
@@ -169,7 +150,7 @@ def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> N
                     raise
     except Exception as error:  # no network, a proxy's error page, a wrong checksum, a full disk: all end the same way
         raise ValueError(
-            f"data={name} is neither at {root / name}.npz nor at {folder}, and the download failed ({_reason(error)}); "
+            f"data={name} is neither at {root / name}.npz nor at {folder}, and its download failed ({last_line(error)}); "
             f"put {name}.npz (keys {KEYS}) or torchvision's {folder.name} into {root}, give data.root= of a folder "
             "that has either, or choose data=digits, which needs no download"
         ) from error
@@ -178,79 +159,7 @@ def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> N
             root.rmdir()
 
 
-def _reason(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """Return the last line of an error: torchvision's say there what happened."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip(" .") if lines else type(error).__name__
-
-
-def _read_npz(file: Path, split: str, class_names: list[str] | None) -> ImageDataset:
-    """Load one split of an archive. With class_names labels are required; with None the labels tell the classes."""
-    x_key, y_key = f"x_{split}", f"y_{split}"
-    try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("it is one bare array")
-        with archive:
-            keys = list(archive)
-            x = archive[x_key] if x_key in keys else None
-            ys = {key: archive[key] for key in ("y_train", "y_test") if key in keys}
-    except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
-        raise ValueError(
-            f"{file} is not a readable npz archive of plain arrays ({_reason(error)}); "
-            f"write it again with numpy.savez and the keys {KEYS}"
-        ) from error
-    if x is None:
-        raise ValueError(
-            f"{file} has no {x_key}, only {', '.join(keys) or 'nothing'}; name its arrays {KEYS}, "
-            "or choose the other data.split"
-        )
-    _check_images(file, x_key, x)
-    images = torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
-    if not ys and class_names is None:
-        return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64))
-    if y_key not in ys:
-        raise ValueError(f"{file} has no {y_key}; add the labels of {x_key}, whole numbers of shape ({len(x)},)")
-    for key in ys:
-        ys[key] = _checked_labels(file, key, ys[key], class_names)
-    if len(ys[y_key]) != len(x):
-        raise ValueError(
-            f"{file} has {len(x)} images in {x_key} but {len(ys[y_key])} labels in {y_key}; give a label per image"
-        )
-    if class_names is None:  # of both splits, so that train and test agree on how many there are
-        class_names = [str(i) for i in range(1 + max(int(y.max(initial=0)) for y in ys.values()))]
-        if len(class_names) > sum(map(len, ys.values())):
-            raise ValueError(
-                f"{file} has labels up to {len(class_names) - 1}, more than images; number the classes 0, 1, 2, ..."
-            )
-    return ImageDataset(images, torch.from_numpy(ys[y_key]), class_names)
-
-
-def _check_images(file: Path, key: str, x: np.ndarray) -> None:
-    if x.dtype != np.uint8:
-        raise ValueError(f"{key} in {file} is {x.dtype}; store images as uint8, 0 to 255")
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3):
-        raise ValueError(
-            f"{key} in {file} has the shape {x.shape}, channels first; store it as {key}.transpose(0, 2, 3, 1)"
-        )
-    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
-        raise ValueError(f"{key} in {file} has the shape {x.shape}; give (N, H, W) or (N, H, W, C) with C 1 or 3")
-    if not x.size:
-        raise ValueError(f"{key} in {file} is empty, of shape {x.shape}; give at least one image")
-    if x.shape[1] != x.shape[2]:
-        raise ValueError(f"{key} in {file} has images of {x.shape[1]}x{x.shape[2]} pixels; crop or pad them to squares")
-
-
-def _checked_labels(file: Path, key: str, y: np.ndarray, class_names: list[str] | None) -> np.ndarray:
-    """Return labels as int64 (N,); Keras stores CIFAR-10's as (N, 1)."""
-    if not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"{key} in {file} is {y.dtype}; store labels as whole numbers, such as int64")
-    if y.ndim != 1 and y.shape != (len(y), 1):
-        raise ValueError(f"{key} in {file} has the shape {y.shape}; give one label per image, of shape (N,)")
-    y = y.reshape(-1).astype(np.int64)
-    top = len(class_names) - 1 if class_names else None
-    if y.size and (y.min() < 0 or (top is not None and y.max() > top)):
-        raise ValueError(
-            f"{key} in {file} has labels from {y.min()} to {y.max()}; number the classes 0 to {top or 'K-1'}"
-        )
-    return y

@@ -1,11 +1,10 @@
-"""Folders of image files: which there are, decoding each of them, and the report of `gan data check`.
+"""Folders of image files: which there are, decoding each of them, and which are bad.
 
 This module does not import torch: checking a folder answers at once.
 """
 
 import os
 import shlex
-import statistics
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from gancli.config import override
-from gancli.runtime.text import one_line, plural, printable
+from gancli.runtime.text import one_line, printable
 
 T = TypeVar("T")
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
@@ -218,30 +216,22 @@ def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterat
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-# --- gan data check -----------------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class CheckReport:
-    """Report of `gan data check` on one folder.
+    """Result of decoding every image of a folder.
 
-    images:          number of images that can be decoded
-    classes:         class to number of its images, sorted by name; empty where there are no sub-folders
-    widths, heights: (smallest, median, largest) in pixels; zeros where there is no image
-    modes, formats:  Pillow's mode and the file format to number of images, commonest first
-    bad:             (file, reason) of what cannot be used
-    suggestions:     a sentence or a command each
+    infos:   of the images that can be decoded
+    classes: class to number of its images, sorted by name; empty where there are no sub-folders
+    bad:     (file, reason) of what cannot be used
     """
 
     path: Path
-    images: int
+    infos: list[ImageInfo]
     classes: dict[str, int]
-    widths: tuple[int, int, int]
-    heights: tuple[int, int, int]
-    modes: dict[str, int]
-    formats: dict[str, int]
     bad: Skipped
-    suggestions: list[str]
 
 
 def check_folder(path: str) -> CheckReport:
@@ -256,45 +246,7 @@ def check_folder(path: str) -> CheckReport:
         else:
             infos.append(result)
             counts[of] += 1
-    report = CheckReport(
-        path=listing.root,
-        images=len(infos),
-        classes=dict(sorted(counts.items())) if listing.classes else {},
-        widths=_range([info.width for info in infos]),
-        heights=_range([info.height for info in infos]),
-        modes=dict(Counter(info.mode for info in infos).most_common()),
-        formats=dict(Counter(info.format for info in infos).most_common()),
-        bad=sorted(bad),
-        suggestions=[],
-    )
-    if infos:
-        report.suggestions = _suggestions(report, statistics.median(min(info.width, info.height) for info in infos))
-    return report
-
-
-def _range(values: list[int]) -> tuple[int, int, int]:
-    return (min(values), round(statistics.median(values)), max(values)) if values else (0, 0, 0)
-
-
-def _suggestions(report: CheckReport, side: float) -> list[str]:
-    """Return a command that trains on the folder, then advice; `side`: median of the shorter sides in pixels."""
-    size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
-    command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
-    if all(mode in ("1", "L", "I") or mode.startswith("I;16") for mode in report.modes):
-        command += " data.channels=1"
-    if report.images < 128:  # most recipes' batch, which cannot be larger than the data
-        command += f" data.batch_size={1 << report.images.bit_length() - 1}"
-    if len(report.classes) > 1:
-        command += " model=cgan"
-    lines = [command]
-    if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
-        rare = min(report.classes, key=lambda name: report.classes[name])
-        lines.append(f"class {rare} is rare, {report.classes[rare]} of {report.images}: add images or leave it out")
-    if report.images < 500:
-        lines.append(f"{plural(report.images, 'image')} may be too few: a GAN can memorise them; use 500 or more")
-    if report.bad:
-        lines.append("delete or repair the bad files; training skips them, or stops at them with data.strict=true")
-    return lines
+    return CheckReport(listing.root, infos, dict(sorted(counts.items())) if listing.classes else {}, sorted(bad))
 
 
 def no_images(key: str, path: str, why: str) -> ValueError:

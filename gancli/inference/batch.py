@@ -51,7 +51,7 @@ class Batch:
     Args:
         command: as in `gan translate`.
         inputs: files, folders and globs.
-        out: a file, a folder, or "" to write beside each input.
+        out: a file, a folder, or "" to write next to each input.
         suffix: appended to the name of each result, before its extension.
         format: a key of `FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
@@ -216,7 +216,7 @@ def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[
                 continue
             if to and names_file(out):
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
-            # Beside the folder, not inside: a second run must not take results for inputs.
+            # Next to the folder, not inside: a second run must not take results for inputs.
             named = path if path.name and path.name != ".." else path.resolve()
             items = find_in_folder(path, to or named.with_name(named.name + suffix), suffix, extension)
             found += items or [Failure(printable(word), "no image is in it")]

@@ -23,7 +23,7 @@ from gancli.data.image_modes import (
     warn,
 )
 from gancli.images import with_channels
-from gancli.inference import generator
+from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.inference.translator import check_channels
 from gancli.transforms.masks import centre
@@ -109,4 +109,4 @@ def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | st
         ema: use the averaged weights.
         tile: edge of a tile in pixels; 0 chooses it by the free memory.
     """
-    return Inpainter(generator.load(ckpt, ema, device, "inpaint").network, tile)
+    return Inpainter(load(ckpt, ema, device, "inpaint").network, tile)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gancli.data.image_modes import is_grey, standardize, warn
 from gancli.images import with_channels
-from gancli.inference import generator
+from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
 from gancli.runtime.checks import check_choice
 
@@ -74,7 +74,7 @@ def load_translator(
         tile: edge of a tile in pixels; 0 chooses it by the free memory.
     """
     check_choice("direction", direction, DIRECTIONS)
-    network = generator.load(ckpt, ema, device, "translate").network
+    network = load(ckpt, ema, device, "translate").network
     if direction == "back" and not hasattr(network, "back"):
         raise ValueError(f"{ckpt} translates in one direction only; leave direction= out, or train model=cyclegan")
     return Translator(getattr(network, direction, network), tile)

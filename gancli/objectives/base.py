@@ -1,6 +1,6 @@
 """The interface between an objective and the training loop."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class Update(NamedTuple):
     after_step: Callable[[], None] | None = None
 
     @property
-    def key(self) -> Hashable:
+    def key(self) -> tuple[str, str, tuple[tuple[str, Any], ...]]:
         """The network, the loss by name and its settings: two updates of one key run the same kernels."""
         settings = getattr(self.loss, "keywords", {})
         return self.network, getattr(self.loss, "func", self.loss).__qualname__, tuple(sorted(settings.items()))

@@ -1,4 +1,4 @@
-"""Time: the loop and its budget."""
+"""From a config to a trained model: building, the loop, resuming, saving, logging."""
 
 from gancli.training.loop import Trainer
 from gancli.training.schedules import Budget

@@ -1,4 +1,4 @@
-"""The checkpoints folder of a run: last, previous, best and numbered checkpoints."""
+"""The checkpoints folder of a run: the last, the one before it, the best, and numbered ones that are kept."""
 
 import contextlib
 import threading
@@ -8,106 +8,119 @@ from pathlib import Path
 from typing import Any
 
 from gancli.checkpoint import format as checkpoint
+from gancli.checkpoint.format import SUFFIX
 from gancli.runtime.files import PARTIAL
 from gancli.runtime.serialization import map_tensors
 
-# Of the time between two saves: what takes more is written beside the training, from a copy.
-SHARE = 0.02
+LAST, PREVIOUS, BEST = f"last{SUFFIX}", f"previous{SUFFIX}", f"best{SUFFIX}"
+# A save that takes more than this fraction of the time since the one before is written in a thread, from a copy.
+MAX_FRACTION = 0.02
 
 
 class CheckpointManager:
-    """Saves a run when it is due, and says in the log what that takes.
+    """Saves a run when a checkpoint is due, and logs what that takes.
 
-    every, minutes: rounds and minutes of training between saves, whichever is over first; minutes of 0 are never over.
-    keep_every: rounds between those that are kept; 0 keeps none. keep_last: how many of these; 0 keeps all.
-    seconds: of training, when this session began.
+    Args:
+        every, minutes: steps and minutes of training between saves, whichever is reached first; 0 minutes count steps
+            alone.
+        keep_every: steps between numbered checkpoints; 0 keeps none.
+        keep_last: number of numbered checkpoints to keep, the newest; 0 keeps all.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        every: int,
-        minutes: float,
-        keep_every: int,
-        keep_last: int,
-        seconds: float = 0.0,
-        log: Callable[[str], None] = print,
-    ):
-        if minutes < 0 or keep_last < 0 or keep_every < 0:
-            raise ValueError(
-                f"trainer.checkpoint_minutes={minutes}, trainer.keep_every={keep_every} and "
-                f"trainer.keep_last={keep_last} are not negative; type 0 for none, and trainer.keep_last=0 for all"
-            )
-        self.folder, self.every, self.minutes, self.log = folder, every, minutes, log
+    def __init__(self, folder: Path, every: int, minutes: float = 0.0, keep_every: int = 0, keep_last: int = 0):
+        self.folder, self.every, self.minutes = folder, every, minutes
         self.keep_every, self.keep_last = keep_every, keep_last
-        self.seconds, self.begun, self.took = seconds, time.perf_counter(), 0.0
-        self.thread: threading.Thread | None = None
-        self.error: Exception | None = None
-        self.lines: list[str] = []
+        self.log: Callable[[str], None] = print
+        self._training_seconds = 0.0  # at the last save
+        self._started, self._save_seconds = time.perf_counter(), 0.0  # of the last save
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._lines: list[str] = []
+
+    def start_session(self, seconds: float, log: Callable[[str], None]) -> None:
+        """Set the seconds of training so far, and where to log."""
+        self._training_seconds, self.log = seconds, log
 
     def clean(self, good: Path | None) -> None:
-        """Before the first save: what a killed session left half written is removed, and `good` becomes the last one.
+        """Remove half-written files, and make `good`, from which the run continues, the last checkpoint.
 
-        A last.safetensors that could not be read would else be the one before the next, in the place of the good one.
+        An unreadable last checkpoint would else become the previous one and replace the good one.
         """
         for partial in self.folder.glob(PARTIAL):
             with contextlib.suppress(OSError):
                 partial.unlink()
-        last = self.folder / "last.safetensors"
+        last = self.folder / LAST
         if good and good != last:
             if last.exists():
-                last.replace(self.folder / "damaged.safetensors")
+                last.replace(self.folder / f"damaged{SUFFIX}")
             checkpoint.link(good, last)
 
-    def due(self, step: int, seconds: float) -> bool:
-        """Whether to save after this round; seconds: of training."""
-        return step % self.every == 0 or 0 < 60 * self.minutes <= seconds - self.seconds
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Return whether to save after this step; seconds: of training so far."""
+        return step % self.every == 0 or 0 < 60 * self.minutes <= seconds - self._training_seconds
+
+    def skip(self, seconds: float) -> None:
+        """Count the minutes to the next save from here: another process saves."""
+        self._training_seconds = seconds
 
     def save(self, content: dict[str, Any], step: int, seconds: float) -> None:
-        """Write `content`, at once or beside the training; ValueError where that fails, or where the last one did."""
+        """Write a checkpoint, in a thread where that takes long.
+
+        Raises:
+            ValueError: it cannot be written, or the one before could not.
+        """
         self.wait()
-        begun = time.perf_counter()
-        since, self.begun, self.seconds = begun - self.begun, begun, seconds
-        if self.took <= SHARE * since:
+        now = time.perf_counter()
+        since, self._started, self._training_seconds = now - self._started, now, seconds
+        if self._save_seconds <= MAX_FRACTION * since:
             self._write(content, step, since)
             self.wait()
             return
-        copy = map_tensors(content, lambda x: x.detach().to("cpu", copy=True))
-        self.thread = threading.Thread(target=self._write, args=(copy, step, since, "; beside the training"))
-        self.thread.start()
+        copy = map_tensors(content, lambda t: t.detach().to("cpu", copy=True))
+        self._thread = threading.Thread(target=self._write, args=(copy, step, since, "; in a thread"))
+        self._thread.start()
 
     def save_best(self, content: dict[str, Any]) -> None:
-        """Write `content` as best.safetensors, at once: ValueError where that fails."""
+        """Write the best checkpoint at once, or raise ValueError."""
         self.wait()
-        checkpoint.write(self.folder / "best.safetensors", content)
+        checkpoint.write(self.folder / BEST, content)
+
+    def try_save(self, content: dict[str, Any]) -> int:
+        """Write a checkpoint and remove it; return its bytes."""
+        path = self.folder / f".preflight.partial{SUFFIX}"
+        try:
+            return checkpoint.write(path, content).stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
 
     def wait(self) -> None:
-        """Until what was saved is on the disk."""
-        if self.thread:
-            self.thread.join()
-            self.thread = None
-        for line in self.lines:
+        """Wait until everything is on the disk; raise what a thread has raised."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        for line in self._lines:
             self.log(line)
-        self.lines, error, self.error = [], self.error, None
+        self._lines, error, self._error = [], self._error, None
         if error:
             raise error
 
     def _write(self, content: dict[str, Any], step: int, since: float, where: str = "") -> None:
-        kept = f"step-{step:07d}.safetensors" if self.keep_every and step and step % self.keep_every == 0 else ""
+        is_numbered = self.keep_every and step and step % self.keep_every == 0
+        numbered = f"step-{step:07d}{SUFFIX}" if is_numbered else ""
         try:
-            checkpoint.write(self.folder / "last.safetensors", content, previous="previous.safetensors", numbered=kept)
-            self.took = time.perf_counter() - self.begun
-            share = f", {self.took / since:.1%} of the time since the one before" if step else ""
-            self.lines.append(f"step {step:,} saved in {self.took:.2f} s{share}{where}")
-            if kept:
+            checkpoint.write(self.folder / LAST, content, previous=PREVIOUS, numbered=numbered)
+            self._save_seconds = time.perf_counter() - self._started
+            fraction = f", {self._save_seconds / since:.1%} of the time since the one before" if step else ""
+            self._lines.append(f"step {step:,} saved in {self._save_seconds:.2f} s{fraction}{where}")
+            if numbered:
                 self._remove_old()
-        except Exception as error:  # it is raised where somebody waits for this
-            self.error = error
+        except Exception as error:  # `wait` raises it in the main thread
+            self._error = error
 
     def _remove_old(self) -> None:
-        """Only after the new one is safe, and not at the price of the training."""
+        """Remove numbered checkpoints, now that the new one is safe; a file that stays must not end the training."""
         for file in checkpoint.numbered_files(self.folder)[self.keep_last :] if self.keep_last else []:
             try:
                 file.unlink()
             except OSError as error:
-                self.lines.append(f"warning: {file.name} could not be removed ({error.strerror}) and stays")
+                self._lines.append(f"warning: {file.name} could not be removed ({error.strerror}) and stays")

@@ -1,9 +1,9 @@
-"""Rounds as CUDA graphs: all kernels of a round are recorded once and then launched together.
+"""Steps as CUDA graphs: all kernels of a step are captured once and then launched together.
 
-At 32x32 a GPU is done with a round before Python has asked for it kernel by kernel. A graph repeats the kernels it was
-recorded with on the same memory: so whatever differs from round to round has to lie in tensors (the place in the data,
-the rates, the weight of the average), and what Python decides by itself makes another kind of round, with a graph of
-its own. Random numbers are drawn anew, from the seed that torch's generator has when a graph is launched.
+At 32x32 a GPU finishes a step before Python has launched it kernel by kernel. A graph repeats the captured kernels on the
+same memory. So whatever changes from step to step lies in tensors (the index of the batch, the learning rates, the
+weight of the average), and what Python decides makes another phase with a graph of its own. Random numbers are new in
+every replay, from the seed of torch's generator at its launch.
 """
 
 import contextlib
@@ -14,81 +14,94 @@ from typing import Any, TypeVar
 
 import torch
 
+from gancli.runtime import ranks
 from gancli.runtime.text import one_line
 
 T = TypeVar("T")
-WARM = 3  # rounds of a kind before it is recorded: libraries set themselves up, optimizers make their state
-MOST = 8  # kinds: each keeps the memory of a round
+WARM_UP = 3  # steps of a phase before it is captured: libraries initialise, optimizers allocate their state
+MAX_PHASES = 8  # each holds the memory of a step
 
 
-def unrecordable(graph_safe: bool, optimizers: Iterable[Any], beta2: Any, processes: int) -> str:
-    """Why rounds cannot be recorded; "" where they can. optimizers: what makes them."""
-    if processes > 1:
+def why_not(graph_safe: bool, optimizers: Iterable[Any], beta2: Any) -> str:
+    """Return why CUDA graphs are unavailable, or an empty string.
+
+    Args:
+        graph_safe: model.graph_safe.
+        optimizers: factories of the optimizers.
+        beta2: schedule of Adam's second momentum, or None.
+    """
+    if ranks.world_size() > 1:
         return "several processes train together"
     if not graph_safe:
-        return "this model decides some things on the host (model.graph_safe=false)"
+        return "this model makes decisions on the host (model.graph_safe=false)"
     if beta2:
-        return "Adam's second momentum changes from round to round"
-    makers = [getattr(make, "func", make) for make in optimizers]
-    if odd := [make for make in makers if "capturable" not in inspect.signature(make).parameters]:
-        return f"{odd[0].__name__} counts its steps on the host"
+        return "Adam's second momentum changes from step to step"
+    factories = [getattr(factory, "func", factory) for factory in optimizers]
+    if unfit := [f for f in factories if "capturable" not in inspect.signature(f).parameters]:
+        return f"{unfit[0].__name__} counts its steps on the host"
     return ""
 
 
 class CudaGraphs:
-    """Called with a kind of round and how it is played, it plays the round, or launches what was recorded of it.
+    """Runs the steps of each phase, the first ones eagerly and the rest by replaying a graph.
 
-    `refused` says why nothing is recorded any more, where that is so: rounds are then played as they come.
+    Attributes:
+        failure: why steps run eagerly from now on, or empty.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
-        # What is recorded must not have been begun on another stream: autograd comes back to where a tensor was made.
+        # Eager steps use the stream of the captures: autograd goes back to the stream on which a tensor was created.
         self.stream = torch.cuda.Stream(device)
-        self.recorded: dict[Hashable, Callable[[], None]] = {}
-        self.played: Counter[Hashable] = Counter()
-        self.given: dict[Hashable, Any] = {}
-        self.refused = ""
+        self.replays: dict[Hashable, Callable[[], None]] = {}
+        self.eager_steps: Counter[Hashable] = Counter()
+        self.results: dict[Hashable, Any] = {}
+        self.failure = ""
 
-    def __call__(self, kind: Hashable, play: Callable[[], T], again: Callable[[], object]) -> T:
-        """What `play` gives, the same for all rounds of a kind. again: seeds as for this round once more."""
-        if kind in self.recorded:
-            self.recorded[kind]()
-            return self.given[kind]
-        if kind is not None and not self.refused and self.played[kind] >= WARM:
-            if len(self.recorded) == MOST:
-                self.refused = f"there are more than {MOST} kinds of them"
+    def __call__(self, phase: Hashable, run: Callable[[], T], seed: Callable[[], object]) -> T:
+        """Run a step and return its result, which is the same for all steps of a phase.
+
+        Args:
+            run: the step.
+            seed: seeds the step's random numbers once more, after a capture.
+        """
+        if phase in self.replays:
+            self.replays[phase]()
+            return self.results[phase]
+        if not self.failure and self.eager_steps[phase] >= WARM_UP:
+            if len(self.replays) == MAX_PHASES:
+                self.failure = f"there are more than {MAX_PHASES} phases"
             else:
                 try:
-                    self.recorded[kind] = self.record(play)
-                    again()
-                    return self(kind, play, again)
-                except RuntimeError as error:  # an operation that waits for the host, say; nothing has been computed
-                    self.refused = one_line(error, 200)
-                    again()
-        self.played[kind] += 1
-        with self.aside():
-            self.given[kind] = play()
-        return self.given[kind]
+                    self.replays[phase] = self.capture(run)
+                    seed()
+                    return self(phase, run, seed)
+                except RuntimeError as error:  # such as an operation that waits for the host; nothing was computed
+                    self.failure = one_line(error, 200)
+                    seed()
+        self.eager_steps[phase] += 1
+        with self.side_stream():
+            self.results[phase] = run()
+        return self.results[phase]
 
-    def record(self, play: Callable[[], object]) -> Callable[[], None]:
-        """How to launch it. Nothing is computed."""
+    def capture(self, run: Callable[[], object]) -> Callable[[], None]:
+        """Return the replay of a step. Nothing is computed."""
         graph = torch.cuda.CUDAGraph()
-        # A thread that reads images may take memory meanwhile.
+        # A thread that reads images may allocate meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            play()
+            run()
         return graph.replay
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Within it, kernels go to the stream that recordings are made on."""
-        now = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(now)
+    def side_stream(self) -> Iterator[None]:
+        """Run kernels on the stream of the captures."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             yield
-        now.wait_stream(self.stream)
+        current.wait_stream(self.stream)
 
-    def forget(self) -> None:
-        """Tensors have been replaced that recordings point to."""
-        self.recorded.clear()
-        self.played.clear()
+    def reset(self) -> None:
+        """Forget the captures: tensors that they point to have been replaced."""
+        self.replays.clear()
+        self.eager_steps.clear()

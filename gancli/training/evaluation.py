@@ -1,4 +1,4 @@
-"""How good G's average is while it trains: how the best checkpoint is chosen, and what ends a run that gets no better."""
+"""Scores of the averaged G during training: cheap ones with every grid, and those that best.* and patience go by."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,21 @@ from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
+from gancli.training.preview import sources_of
 
-SEED = 0  # of the images of either side: the same for every run, whatever its own seed
+SEED = 0  # of generated and real images: the same for every run, whatever its own seed
+REFERENCE_IMAGES = 1000
 
 
 class Evaluation:
-    """Scores of n images of G's, always of the same noise, beside n of the training images; the first one decides.
+    """Scores of n images of G, always of the same noise, against n training images.
 
-    metrics: as of `Comparison`; without any the Fréchet distance, or the kernel distance where there are no more images
-    than features. G that makes nothing of noise, or points of the plane, is measured by its quick metrics, on the
-    ImageDataset `reference`. G: the average. name, split: of the data. remark: what a person should know of the choice.
+    A G without noise, or with points of the plane, is scored by its quick metrics instead.
+
+    Attributes:
+        metric: name of the metric that decides which step is best.
+        names: names of the metrics that follow `protocol`.
+        warning: sentence about a replaced metric, or empty.
     """
 
     def __init__(
@@ -32,63 +37,93 @@ class Evaluation:
         G: nn.Module,
         data: Any,
         reference: ImageDataset,
-        name: str,
-        split: str,
+        config: dict[str, Any],
         n: int,
         metrics: Sequence[str],
         device: torch.device,
     ):
+        """Prepare the real images' features.
+
+        Args:
+            quick_metrics: object with `metrics(G, real, seed)`, `headline` and `lower_is_better`.
+            G: averaged generator.
+            reference: real images for quick metrics.
+            config: resolved `data` section of the run's config.
+            metrics: as of `Comparison`. Without any: the Fréchet distance, or the kernel distance where there are no
+                more images than features.
+        """
         self.quick_metrics, self.data, self.reference, self.n = quick_metrics, data, reference, n
-        self.compare: Comparison | None = None
+        self.comparison: Comparison | None = None
         self.protocol: dict[str, Any] = {}
-        self.figure, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
-        self.names: list[str] = []  # of what is measured by the protocol
-        self.remark = ""
-        if not G.z_dim or reference.is_points:
+        self.metric, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
+        self.names: list[str] = []
+        self.warning = ""
+        if not G.z_dim or self.reference.is_points:
             if metrics:
                 raise ValueError(
-                    f"trainer.evaluate_metrics are scores of pictures made of noise, which this model makes none of; "
-                    f"leave it out, and {quick_metrics.headline} is what is looked at"
+                    f"trainer.evaluate_metrics are scores of images sampled from noise, but this model does not sample "
+                    f"from noise; leave it out to evaluate by {self.metric}"
                 )
             return
-        held = EvaluationSet(data, name, split, n, SEED)
-        self.figure = next(iter(metrics or [scores.score_name("fd", default_extractor(data.channels))]))
-        if self.figure in scores.NETWORKS:
-            self.figure = scores.score_name("fd", self.figure)
-        self.compare = Comparison(held, metrics or [self.figure], device, seed=SEED)
-        network, figure = scores.SCORES[self.figure]
-        features = next(see.dim for see in self.compare.extractors if see.name == network)
-        if figure == "fd" and min(n, held.count) <= features:
-            self.remark = (
-                f"{held.count:,} images are too few for {self.figure}, of {features:,} features; "
-                f"{scores.score_name('kd', network)} takes its place"
-            )
-            self.figure = scores.score_name("kd", network)
-        self.lower_is_better = scores.lower_is_better(self.figure)
-        self.names = [scores.score_name(f, see) for see, figures in self.compare.metrics_of.items() for f in figures]
-        self.names += [] if self.figure in self.names else [self.figure]
-        made = self.samples(G)
-        named = {key: value for key, value in held.protocol.items() if key != "n"}
-        self.protocol = {"averaged": True, **named, **self.compare.protocol(made)}
+        name = " ".join(str(part) for part in (config["name"], config.get("path")) if part)
+        self._prepare_comparison(EvaluationSet(data, name, config.get("split", "none"), n, SEED), metrics, device)
+        self._describe_protocol(G)
 
-    def samples(self, G: nn.Module) -> GeneratedImages:
+    def _prepare_comparison(self, real: EvaluationSet, metrics: Sequence[str], device: torch.device) -> None:
+        """Choose the deciding metric and compute the features of the real images."""
+        self.metric = next(iter(metrics or [scores.score_name("fd", default_extractor(self.data.channels))]))
+        if self.metric in scores.NETWORKS:
+            self.metric = scores.score_name("fd", self.metric)
+        self.comparison = Comparison(real, metrics or [self.metric], device, seed=SEED)
+        network, distance = scores.SCORES[self.metric]
+        features = next(extractor.dim for extractor in self.comparison.extractors if extractor.name == network)
+        if distance == "fd" and min(self.n, real.count) <= features:
+            replacement = scores.score_name("kd", network)
+            self.warning = (
+                f"{self.metric} needs more images than its {features:,} features, but there are {real.count:,}; "
+                f"{replacement} takes its place"
+            )
+            self.metric = replacement
+        self.lower_is_better = scores.lower_is_better(self.metric)
+        self.real = real
+
+    def _describe_protocol(self, G: nn.Module) -> None:
+        assert self.comparison
+        self.names = [scores.score_name(m, net) for net, metrics in self.comparison.metrics_of.items() for m in metrics]
+        self.names += [] if self.metric in self.names else [self.metric]
+        named = {key: value for key, value in self.real.protocol.items() if key != "n"}
+        self.protocol = {"averaged": True, **named, **self.comparison.protocol(self._samples(G))}
+
+    def _samples(self, G: nn.Module) -> GeneratedImages:
         return GeneratedImages(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
 
     def __call__(self, G: nn.Module) -> dict[str, float]:
-        """The figures of G, the average in eval mode, by name; `figure` is among them, if only as nan."""
-        if not self.compare:
-            found = self.quick_metrics.metrics(G, self.reference, SEED)
-        else:
-            names = self.data.class_names if int(G.classes) else ()  # type: ignore[arg-type]
-            found = self.compare(self.samples(G), names).values
-        return {self.figure: math.nan} | found
+        """Return the scores of G, the average in eval mode, by name; `metric` is among them, if only as nan."""
+        if not self.comparison:
+            return {self.metric: math.nan} | self.quick_metrics.metrics(G, self.reference, SEED)
+        names = self.data.class_names if int(G.classes) else ()  # type: ignore[arg-type]
+        return {self.metric: math.nan} | self.comparison(self._samples(G), names).values
+
+
+def reference_images(data: Any) -> ImageDataset:
+    """Return up to REFERENCE_IMAGES training images, sampled with a seed of their own: what quick metrics compare with."""
+    indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:REFERENCE_IMAGES]
+    sources = sources_of(data, indices).cpu()
+    return ImageDataset(data.take(indices).cpu(), data.labels[indices], data.class_names, sources=sources)
 
 
 @dataclass
 class Best:
-    """The best evaluation so far, of round `step`, and how many came since. figure, n: what it is, and of how many."""
+    """The best evaluation so far.
 
-    figure: str
+    Attributes:
+        metric: its name.
+        n: number of images that it compares.
+        step: step of the best evaluation; 0 before any.
+        since: number of evaluations after it.
+    """
+
+    metric: str
     n: int
     lower_is_better: bool
     value: float = math.nan
@@ -96,7 +131,7 @@ class Best:
     since: int = 0
 
     def add(self, value: float, step: int) -> bool:
-        """Whether this one is the best; what is no number never is."""
+        """Add an evaluation and return whether it is the best; a non-finite one never is."""
         better = value < self.value if self.lower_is_better else value > self.value
         if math.isfinite(value) and (better or math.isnan(self.value)):
             self.value, self.step, self.since = value, step, 0
@@ -108,6 +143,6 @@ class Best:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken, unless it is of another figure, or of another number of images."""
-        if (state.get("figure"), state.get("n")) == (self.figure, self.n):
+        """Restore a state of the same metric and number of images; ignore any other."""
+        if (state.get("metric"), state.get("n")) == (self.metric, self.n):
             self.value, self.step, self.since = float(state["value"]), int(state["step"]), int(state["since"])

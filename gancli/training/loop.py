@@ -1,4 +1,4 @@
-"""The one loop that trains every objective. It knows no model's name, no file format and no log format."""
+"""The loop that trains every objective. It knows no model's name, no file format and no log format."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -6,39 +6,37 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gancli.data.loader import BatchLoader
-from gancli.objectives.base import Fakes, Update
+from gancli.objectives.base import Fakes, Objective, Update
 from gancli.runtime import ranks
 from gancli.runtime.seeding import derive_seed
 from gancli.training.cuda_graphs import CudaGraphs
 from gancli.training.distributed import average, synchronise_batch_norm
 from gancli.training.ema import EMA
-from gancli.training.optimizers import plain
+from gancli.training.optimizers import undecorated
 from gancli.training.schedules import Budget, constant
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Trainer:
-    """Plays a objective's rounds until the budget is used.
+    """Trains the networks of an objective until the budget is used.
 
-    A round is a pure function of the state below and the step's number: batches are drawn by number, and everything
-    else that is random (noise, dropout) comes from torch's default generators, seeded afresh with (seed, step). So
-    no generator's state has to be saved, and pictures or metrics made between rounds cannot disturb the run.
+    A step is a pure function of the state and the step's number: batches have numbers, and all other random numbers
+    (noise, dropout) come from torch's default generators, seeded with (seed, step). So no generator's state is saved,
+    and samples or metrics between steps cannot disturb the run.
 
-    optimizers: for each player, a function from its parameters to its optimizer.
-    schedule: from the share of the budget used to a factor on every learning rate; beta2: to Adam's second momentum.
-    clip: largest gradient norm of a move; 0 does not clip.
-    compile: G and D through torch.compile; not where the objective differentiates a gradient, which it cannot.
-    sync_bn: with several processes on GPUs, batch norm sees the images of all of them.
-    graphs: records rounds and launches them whole, where `batches` brings its numbers ahead.
+    Attributes:
+        networks, parameters, optimizers: by network name, "G" or "D".
+        step, images, batch_index: steps, real images and batches so far.
+        rollbacks: how often the run went back to a checkpoint; each halves the learning rates.
     """
 
     def __init__(
         self,
-        objective: Any,
+        objective: Objective,
         batches: BatchLoader,
         optimizers: dict[str, Callable[[Any], torch.optim.Optimizer]],
         budget: Budget,
@@ -46,132 +44,153 @@ class Trainer:
         seed: int = 0,
         schedule: Callable[[float], float] = constant,
         beta2: Callable[[float], float] | None = None,
-        ema: Callable[[torch.nn.Module], EMA] = EMA,
+        ema: Callable[[nn.Module], EMA] = EMA,
         clip: float = 0.0,
         precision: str = "fp32",
         channels_last: bool = True,
         compile: bool = False,
         sync_bn: bool = True,
         graphs: CudaGraphs | None = None,
-        graph_safe: bool = True,
     ):
-        if precision not in PRECISIONS:
-            raise ValueError(f"trainer.precision={precision} is not known; type one of auto, {', '.join(PRECISIONS)}")
-        if clip < 0:
-            raise ValueError(f"a gradient norm is not negative, but trainer.clip={clip}; 0 does not clip")
+        """Move everything to the device.
+
+        Args:
+            optimizers: for each network, a function from its parameters to its optimizer.
+            schedule: maps the used fraction of the budget to a factor on every learning rate.
+            beta2: maps it to Adam's second momentum.
+            clip: largest gradient norm of an update; 0 does not clip.
+            precision: one of PRECISIONS; bf16 is autocast.
+            compile: compile the networks, unless the objective differentiates a gradient.
+            sync_bn: with several processes on GPUs, batch norm sees the images of all of them.
+            graphs: captures steps as CUDA graphs and replays them.
+        """
         self.objective, self.batches, self.budget, self.device = objective, batches, budget, device
         self.seed, self.schedule, self.beta2, self.clip = seed, schedule, beta2, clip
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         for part in vars(objective).values():
-            if isinstance(part, torch.nn.Module):  # such as an augmentation or a frozen feature network
+            if isinstance(part, nn.Module):  # an augmentation, say, or a frozen feature network
                 part.to(device)
-        self.players = {p: getattr(objective, p).to(device, memory_format=self.layout).train() for p in optimizers}
-        self.parameters = {p: list(module.parameters()) for p, module in self.players.items()}
-        self.optimizers = {p: plain(make)(self.parameters[p]) for p, make in optimizers.items()}
-        self.options = {
-            p: [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
-            for p, o in self.optimizers.items()
+        self.networks: dict[str, nn.Module] = {
+            name: getattr(objective, name).to(device, memory_format=self.memory_format).train() for name in optimizers
         }
-        self.ema, self.graphs, self.graph_safe = ema(objective.G), graphs, graph_safe
-        # On a GPU what differs from round to round lies in tensors: recorded or not, a round is the same to the bit.
-        self.in_tensors = batches.prefetch_count > 0
-        if self.in_tensors:
-            self.ema.weight = torch.zeros((), device=device)
-            self._rates_in_tensors()
-        self.clock = ranks.Clock()
+        self.parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
+        self.optimizers = {name: undecorated(make)(self.parameters[name]) for name, make in optimizers.items()}
+        self.group_options = {
+            name: [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
+        }
+        self.ema, self.graphs = ema(objective.G), graphs
+        if batches.prefetch_count > 0:
+            self.use_device_scalars()
         if sync_bn and ranks.world_size() > 1 and device.type == "cuda" and not objective.double_backward:
-            synchronise_batch_norm(self.players.values())
+            synchronise_batch_norm(self.networks.values())
         self.compiled = compile and not objective.double_backward
-        for module in self.players.values() if self.compiled else ():
-            module.compile()  # in place: the names in its state stay as they are
-        self.step = self.images = self.draws = self.rollbacks = 0
+        for network in self.networks.values() if self.compiled else ():
+            network.compile()  # in place: the names in its state stay the same
+        self.step = self.images = self.batch_index = self.rollbacks = 0
+        self.term_sums: dict[str, tuple[Tensor, int]] = {}
+        self._clock = ranks.Clock()
         self._seconds = 0.0
-        self._since: float | None = None
-        self.window: dict[str, tuple[Tensor, int]] = {}
+        self._session_start: float | None = None
+
+    # --- time
 
     @property
     def seconds(self) -> float:
-        """Time spent training, over all sessions of this run."""
-        return self._seconds + (self.clock.now() - self._since if self._since is not None else 0.0)
+        """Seconds of training, over all sessions of the run."""
+        return self._seconds + (self._clock.now() - self._session_start if self._session_start is not None else 0.0)
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is used, 0 to 1."""
+        """The used fraction of the budget, 0 to 1."""
         return self.budget.progress(self.step, self.images, self.seconds)
 
-    def rounds(self) -> Iterator[int]:
-        """Train: one round, then the number of rounds played so far, until the budget is used."""
-        self._since = self.clock.tick()
+    def steps(self) -> Iterator[int]:
+        """Train until the budget is used; yield the number of steps so far after each."""
+        self._session_start = self._clock.tick()
         try:
             while (progress := self.progress) < 1:
-                self.round(progress)
-                self.clock.tick()
+                self.train_step(progress)
+                self._clock.tick()
                 yield self.step
         finally:
-            self._seconds, self._since = self.seconds, None
+            self._seconds, self._session_start = self.seconds, None
             self.batches.wait()
 
-    def round(self, progress: float) -> None:
-        """Every move of the objective once: draw, loss, backward, step. Then the average."""
-        self.set_rates(progress)
-        moves = self.objective.updates(self.step, progress)
-        # The first process has the seed that one process alone has.
-        seed = derive_seed(self.seed, "round", self.step, *([ranks.rank()] if ranks.rank() else []))
-        # A critic of five moves has seen five batches of real images.
-        batch = self.batches.batch_size * max(Counter(update.network for update in moves).values())
-        self.ema.bring(self.images + batch, batch)
-        self.batches.prefetch(self.draws, len(moves))
-        torch.manual_seed(seed)
-        if self.graphs:
-            kind = tuple(update.key for update in moves) if self.graph_safe else None
-            watched = self.graphs(kind, partial(self.play, moves), partial(torch.manual_seed, seed))
-        else:
-            watched = self.play(moves)
-        self.window = {name: (total, count + watched[name]) for name, (total, count) in self.window.items()}
-        self.images += batch
-        self.draws += len(moves)
+    # --- a step
+
+    def train_step(self, progress: float) -> None:
+        """Apply every update of the objective once, then move the average."""
+        self._set_rates(progress)
+        updates = self.objective.updates(self.step, progress)
+        # A critic with five updates sees five batches of real images.
+        images = self.batches.batch_size * max(Counter(update.network for update in updates).values())
+        self.ema.set_weight(self.images + images, images)
+        self.batches.prefetch(self.batch_index, len(updates))
+        seed_step = partial(torch.manual_seed, self._step_seed())
+        seed_step()
+        apply = partial(self._apply, updates)
+        phase = tuple(update.key for update in updates)
+        counts = self.graphs(phase, apply, seed_step) if self.graphs else apply()
+        self.term_sums = {name: (total, n + counts[name]) for name, (total, n) in self.term_sums.items()}
+        self.images += images
+        self.batch_index += len(updates)
         self.step += 1
 
-    def play(self, moves: Sequence[Update]) -> Counter[str]:
-        """The moves of a round, then the average; gives how often each term was watched."""
-        watched: Counter[str] = Counter()
+    def _apply(self, updates: Sequence[Update]) -> Counter[str]:
+        """Apply updates and move the average; return how often each term was logged."""
+        counts: Counter[str] = Counter()
         carried: Fakes | None = None
-        for update in moves:
-            player = update.network
-            x, c = self.draw()
+        for update in updates:
+            x, c = self.next_batch()
             with self.autocast:
                 terms, carried = update.loss(x, c, carried)
-            optimizer, parameters = self.optimizers[player], self.parameters[player]
-            optimizer.zero_grad()
-            objective: Any = sum(terms.values())
-            # Only this player's gradients: the other side's weights cost nothing and gather nothing.
-            objective.backward(inputs=parameters)
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            terms = average(gradients, terms)
-            norm = torch.nn.utils.get_total_norm(gradients)
-            if self.clip:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
-            optimizer.step()
+            terms = self._minimise(update.network, terms)
             if update.after_step:
                 update.after_step()
-            terms[f"gradient_norm({player})"] = norm
-            self.watch(terms)
-            watched.update(list(terms))
+            self._add_terms(terms)
+            counts.update(list(terms))
         self.ema.update(self.objective.G)
-        return watched
+        return counts
 
-    def draw(self) -> tuple[Tensor, Tensor]:
+    def _minimise(self, network: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Step one network's optimizer on the sum of the terms; return them with the gradient norm."""
+        optimizer, parameters = self.optimizers[network], self.parameters[network]
+        optimizer.zero_grad()
+        loss: Any = sum(terms.values())
+        # Only this network's gradients: those of the other's weights are neither computed nor accumulated.
+        loss.backward(inputs=parameters)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        terms = average(gradients, terms)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+        optimizer.step()
+        return {**terms, f"gradient_norm({network})": norm}
+
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch (x, c) in the memory format of the networks."""
         x, c = self.batches.next_batch()
-        c = c.contiguous(memory_format=self.layout) if c.dim() == 4 else c
-        return x.contiguous(memory_format=self.layout), c
+        c = c.contiguous(memory_format=self.memory_format) if c.dim() == 4 else c
+        return x.contiguous(memory_format=self.memory_format), c
 
-    def set_rates(self, progress: float) -> None:
+    def _step_seed(self) -> int:
+        """Return the seed of this step and process; the first process has that of a single one."""
+        rank = ranks.rank()
+        return derive_seed(self.seed, "round", self.step, *([rank] if rank else []))
+
+    @property
+    def learning_rate(self) -> float:
+        """The first network's."""
+        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
+
+    def _set_rates(self, progress: float) -> None:
         factor = self.schedule(progress) * 0.5**self.rollbacks
-        for player, optimizer in self.optimizers.items():
-            for group, options in zip(optimizer.param_groups, self.options[player]):
+        for name, optimizer in self.optimizers.items():
+            for group, options in zip(optimizer.param_groups, self.group_options[name]):
                 rate = options["lr"] * factor
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
@@ -180,97 +199,105 @@ class Trainer:
                 if self.beta2:
                     group["betas"] = (group["betas"][0], self.beta2(progress))
 
-    def _rates_in_tensors(self) -> None:
-        """Where a recorded step finds them; what it counts lies on the device, too."""
+    def use_device_scalars(self) -> None:
+        """Keep what changes from step to step in tensors, where a captured CUDA graph finds it.
+
+        On a GPU this holds with and without graphs, so that both give the same bits.
+        """
+        self.ema.weight = torch.zeros((), device=self.device)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 if "capturable" in group:
                     group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
                     group["capturable"] = True
 
-    def watch(self, terms: dict[str, Tensor]) -> None:
-        """Add to the sums since the last `read`, which stay where they are on the device: nothing waits for them."""
-        for name, term in terms.items():
-            if name not in self.window:
-                self.window[name] = (torch.zeros_like(term, requires_grad=False), 0)
-            self.window[name][0].add_(term.detach())
+    # --- logged terms
 
-    def read(self) -> dict[str, float]:
-        """The mean of every term over the moves since the last call."""
-        means = {name: float(total) / count for name, (total, count) in self.window.items() if count}
-        for total, _ in self.window.values():
+    def _add_terms(self, terms: dict[str, Tensor]) -> None:
+        """Add to the sums since the last `read_terms`. They stay on the device, so nothing waits for them."""
+        for name, term in terms.items():
+            if name not in self.term_sums:
+                self.term_sums[name] = (torch.zeros_like(term, requires_grad=False), 0)
+            self.term_sums[name][0].add_(term.detach())
+
+    def read_terms(self) -> dict[str, float]:
+        """Return the mean of every term over the updates since the last call."""
+        means = {name: float(total) / count for name, (total, count) in self.term_sums.items() if count}
+        for total, _ in self.term_sums.values():
             total.zero_()
-        self.window = {name: (total, 0) for name, (total, _) in self.window.items()}
+        self.term_sums = {name: (total, 0) for name, (total, _) in self.term_sums.items()}
         return means
 
-    def broken(self) -> str:
-        """What is not finite, of the terms watched and of what a checkpoint holds; "" where all is well."""
-        terms = [name for name, (total, _) in self.window.items() if not torch.isfinite(total)]
+    def non_finite(self) -> str:
+        """Return what is not finite of the terms and of the state that is saved, or an empty string."""
+        terms = [name for name, (total, _) in self.term_sums.items() if not torch.isfinite(total)]
         if terms:
             return " and ".join([name for name in terms if "/" in name] or terms)
-        modules = {**self.players, "the average of G": self.ema.network}
-        for name, module in modules.items():
-            values = [v for v in module.state_dict().values() if v.is_floating_point()]
+        for name, network in {**self.networks, "the average of G": self.ema.network}.items():
+            values = [v for v in network.state_dict().values() if v.is_floating_point()]
             if values and not torch.isfinite(torch.stack(torch._foreach_norm(values))).all():
-                return f"a weight of {name}" if name in self.players else name
+                return f"a weight of {name}" if name in self.networks else name
         return ""
 
+    # --- state
+
     def rollback(self, state: dict[str, Any]) -> None:
-        """Back to an earlier state at half the learning rate; time that was spent stays spent."""
-        seconds, rollbacks, running = self.seconds, self.rollbacks, self._since is not None
+        """Load an earlier state and halve the learning rates; the time used stays used."""
+        seconds, rollbacks, is_training = self.seconds, self.rollbacks, self._session_start is not None
         self.load_state_dict(state)
         self._seconds, self.rollbacks = seconds, rollbacks + 1
-        self._since = self.clock.now() if running else None
+        self._session_start = self._clock.now() if is_training else None
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next round depends on, as tensors and plain values."""
+        """Return all that the next step depends on, as nested dicts of tensors and plain values."""
         return {
             "step": self.step,
             "images": self.images,
-            "draws": self.draws,
+            "batch_index": self.batch_index,
             "seconds": self.seconds,
             "rollbacks": self.rollbacks,
-            "window": {name: (total.clone(), count) for name, (total, count) in self.window.items() if count},
-            "networks": {p: module.state_dict() for p, module in self.players.items()},
+            "terms": {name: {"sum": total.clone(), "count": n} for name, (total, n) in self.term_sums.items() if n},
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "ema": self.ema.network.state_dict(),
-            "optimizers": {p: self._optimizer_state(p) for p in self.optimizers},
+            "optimizers": {name: self._optimizer_state(name) for name in self.optimizers},
             "objective": self.objective.state_dict(),
         }
 
-    def _optimizer_state(self, player: str) -> dict[str, Any]:
-        """Return an optimizer's state keyed by parameter names, its rates as numbers."""
-        state, names = self.optimizers[player].state_dict(), self._names(player)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state of `state_dict`, from any device."""
+        self.step, self.images, self.batch_index = state["step"], state["images"], state["batch_index"]
+        self._seconds, self.rollbacks = state["seconds"], state["rollbacks"]
+        self.term_sums = {name: (t["sum"].to(self.device, copy=True), t["count"]) for name, t in state["terms"].items()}
+        self.objective.load_state_dict(state["objective"])
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self._load_optimizer_state(name, state["optimizers"][name])
+        self.ema.network.load_state_dict(state["ema"])
+        if self.batches.prefetch_count > 0:
+            self.use_device_scalars()
+        if self.graphs:
+            self.graphs.reset()
+
+    def _optimizer_state(self, name: str) -> dict[str, Any]:
+        """Return an optimizer's state by parameter names, equal on every device."""
+        state, names = self.optimizers[name].state_dict(), self._parameter_names(name)
         groups = []
-        for group, options in zip(state["param_groups"], self.options[player]):
+        for group, options in zip(state["param_groups"], self.group_options[name]):
             plain = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
             plain = {key: value for key, value in plain.items() if key in options}
             groups.append({**group, **plain, "params": [names[i] for i in group["params"]]})
         return {"state": {names[i]: values for i, values in state["state"].items()}, "param_groups": groups}
 
-    def _load_optimizer_state(self, player: str, state: dict[str, Any]) -> None:
-        numbers = {name: i for i, name in enumerate(self._names(player))}
-        values = {numbers[name]: value for name, value in state["state"].items()}
-        groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in state["param_groups"]]
-        self.optimizers[player].load_state_dict({"state": values, "param_groups": groups})
+    def _load_optimizer_state(self, name: str, state: dict[str, Any]) -> None:
+        optimizer, index = self.optimizers[name], {n: i for i, n in enumerate(self._parameter_names(name))}
+        groups = [{**group, "params": [index[n] for n in group["params"]]} for group in state["param_groups"]]
+        optimizer.load_state_dict(
+            {"state": {index[n]: values for n, values in state["state"].items()}, "param_groups": groups}
+        )
+        for group, options in zip(optimizer.param_groups, self.group_options[name]):
+            group.update(options)  # the config's values: the state brings back those that it was saved with
 
-    def _names(self, player: str) -> list[str]:
-        """Return the names of a network's parameters, in the order in which its optimizer numbers them."""
-        return [name for name, _ in self.players[player].named_parameters()]
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self.step, self.images, self.draws = state["step"], state["images"], state["draws"]
-        self._seconds, self.rollbacks = state["seconds"], state["rollbacks"]
-        self.window = {name: (total.clone(), count) for name, (total, count) in state["window"].items()}
-        self.objective.load_state_dict(state["objective"])
-        for player, module in self.players.items():
-            module.load_state_dict(state["networks"][player])
-            optimizer = self.optimizers[player]
-            self._load_optimizer_state(player, state["optimizers"][player])
-            for group, options in zip(optimizer.param_groups, self.options[player]):
-                group.update(options)  # what the config says now: a state brings back the rates it was taken with
-        self.ema.network.load_state_dict(state["ema"])
-        if self.in_tensors:
-            self._rates_in_tensors()
-        if self.graphs:
-            self.graphs.forget()
+    def _parameter_names(self, name: str) -> list[str]:
+        """Return the names of a network's parameters in the order in which its optimizer numbers them."""
+        names = {id(p): parameter for parameter, p in self.networks[name].named_parameters()}
+        return [names[id(p)] for group in self.optimizers[name].param_groups for p in group["params"]]

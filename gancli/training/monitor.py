@@ -1,8 +1,8 @@
-"""What goes wrong while a GAN trains, seen in its logged numbers, and the override that is known to help.
+"""Health of a training: what goes wrong with GANs, seen in the logged numbers, and the override that is known to help.
 
-Nothing here looks at a network: all is a function of the rows of metrics.jsonl, so that a resumed run, fed the rows it
-has left, knows what the interrupted one knew, and that the page or a test can ask about any log. The thresholds are
-meant to be silent on a healthy run rather than quick on an ill one: what is told once wrongly is not read again.
+The monitor reads the rows of metrics.jsonl and nothing else. So a resumed run that reads its rows again knows what the
+interrupted one knew, and any log can be checked. Thresholds are chosen to be silent on healthy runs rather than early on
+sick ones: a false warning teaches people to ignore all of them.
 """
 
 import math
@@ -13,251 +13,250 @@ from typing import Any
 
 Row = dict[str, Any]
 
-WINDOW = 500  # steps that something holds before it is told, and is gone before it is over
-SLOW = 1000  # ... for classes, which come one by one: an MLP on MNIST is at 6 of 10 after 1,000 healthy steps
-WARM_UP = 500  # steps in which samples are grey, and all grey alike, in every run
-SATURATED = 0.01  # D(fake), and 1 - D(real), where D is no longer in doubt
-ALIKE = 0.3  # diversity; healthy DCGANs pass it within 375 steps, an MLP within 750, and then keep above 0.7
-COVERED = 0.85  # of the classes; two of ten are missing below it
-EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs kept below 4
-NORMS = 10  # gradient norms that make a median
-FAR = 1e4  # of an adversarial loss; a logit that large is far beyond what any loss here needs
+WINDOW = 500  # steps that a symptom lasts before a warning, and is absent before it ends
+SLOW_WINDOW = 1000  # ... for classes, which come one by one: an MLP on MNIST has 6 of 10 after 1,000 healthy steps
+WARM_UP = 500  # steps in which the samples of every run are grey and alike
+SATURATED = 0.01  # D(fake), and 1 - D(real), of a D without doubt
+LOW_DIVERSITY = 0.3  # healthy DCGANs pass it within 375 steps, an MLP within 750, and then stay above 0.7
+LOW_COVERAGE = 0.85  # fraction of the classes; two of ten are missing below it
+EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs stayed below 4
+MIN_NORMS = 10  # gradient norms that make a median
+LARGE_LOSS = 1e4  # of an adversarial term, far beyond what any loss here needs
 
 
 @dataclass(frozen=True)
 class Event:
-    """A finding that begins (kind "warning") or is over ("recovered"), with one sentence for a person."""
+    """A finding that begins (type "warning") or ends (type "recovered"), with a message."""
 
     step: int
-    kind: str
+    type: str
     finding: str
     message: str
 
 
 class Monitor:
-    """Rows in, events out: each finding is told when it begins and when it is over.
+    """Finds problems in rows of metrics: each gives one event when it begins and one when it ends.
 
-    active: what is wrong as of the last row, {finding: sentence}, with the newest numbers.
-    To resume, feed a new one the rows that are left and drop the events: they were told.
+    To resume, add the rows that are left to a new monitor and drop its events, which are logged already.
     """
 
     def __init__(self) -> None:
-        alike = Alike()
-        self.signs: list[Sign] = [DWon(), alike, ClassesMissing(alike), GradientsExploding(), LossesRunningAway()]
+        collapse = ModeCollapse()
+        self.symptoms: list[Symptom] = [
+            *(DWinning(), collapse, ClassesMissing(collapse), GradientsExploding(), LossesDiverging())
+        ]
 
     def add(self, row: Row) -> list[Event]:
-        """The findings that this row of metrics.jsonl begins or ends; lines that hold an event tell nothing."""
-        step = _number(row, "step")
-        if "event" in row or step is None or not math.isfinite(step):
+        """Return the findings that a row of metrics.jsonl begins or ends; rows with an event are ignored."""
+        number = _number(row, "step")
+        if "event" in row or number is None or not math.isfinite(number):
             return []
-        told = []
-        for sign in self.signs:
-            verdict = sign.judge(int(step), row)
-            if verdict is not None and sign.settle(int(step), *verdict):
-                told.append(Event(int(step), "warning" if sign.active else "recovered", sign.name, verdict[1]))
-        return told
+        events, step = [], int(number)
+        for symptom in self.symptoms:
+            check = symptom.check(step, row)
+            if check is not None and symptom.update(step, *check):
+                kind = "warning" if symptom.active else "recovered"
+                events.append(Event(step, kind, symptom.finding, check[1]))
+        return events
 
     @property
     def active(self) -> dict[str, str]:
-        return {sign.name: sign.sentence for sign in self.signs if sign.active}
+        """What is wrong as of the last row, {finding: message}, with the newest numbers."""
+        return {symptom.finding: symptom.message for symptom in self.symptoms if symptom.active}
 
 
 def findings(rows: Iterable[Row]) -> dict[str, str]:
-    """What is wrong at the last of the rows: {finding: sentence}."""
+    """Return what is wrong at the last of the rows: {finding: message}."""
     monitor = Monitor()
     for row in rows:
         monitor.add(row)
     return monitor.active
 
 
-class Sign:
-    """One thing that can go wrong: it has to hold for some steps to be told, and to be gone for as many to be over.
+class Symptom:
+    """One thing that can go wrong. It becomes active after `onset` steps, and inactive after `offset` steps without it.
 
-    A row speaks for the steps since the row of its kind before it: a log row is their mean, and of what was between
-    two pictures nothing else is known.
+    A row describes the steps since the previous row of its type: a log row is their mean, and between two grids of
+    samples nothing else is known.
     """
 
-    name = ""
-    onset = WINDOW  # steps until it is told ...
-    rows = 2  # ... and rows: a single one may be chance
-    offset = WINDOW  # steps until it is over
+    finding = ""
+    onset = WINDOW
+    min_rows = 2  # rows until it is active: a single one may be chance
+    offset = WINDOW
 
     def __init__(self) -> None:
-        self.active, self.sentence = False, ""
-        self._before = 0  # step of the row before
+        self.active, self.message = False, ""
+        self._previous_step = 0
         self._since, self._rows = 0, 0  # how long rows have contradicted `active`
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        """Whether the row shows it, and a sentence that says so or that it is over.
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+        """Return whether the row shows the symptom, and a message about it or its end.
 
-        (None, "") breaks whatever is going on without showing the opposite; None is a row of another kind.
+        (None, "") is inconclusive and restarts the count. None means that the row has other metrics.
         """
         raise NotImplementedError
 
-    def settle(self, step: int, ill: bool | None, sentence: str) -> bool:
-        """Take a verdict; whether it begins or ends the finding."""
-        if ill is None or ill == self.active:
+    def update(self, step: int, present: bool | None, message: str) -> bool:
+        """Count a check; return whether the symptom became active or inactive."""
+        if present is None or present == self.active:
             self._rows = 0
         else:
             if not self._rows:
-                self._since = self._before
+                self._since = self._previous_step
             self._rows += 1
-        self._before = step
-        onset, rows = (self.offset, 2) if self.active else (self.onset, self.rows)
-        turned = self._rows >= rows and step - self._since >= onset
-        if turned:
+        self._previous_step = step
+        steps, rows = (self.offset, 2) if self.active else (self.onset, self.min_rows)
+        changed = self._rows >= rows and step - self._since >= steps
+        if changed:
             self.active, self._rows = not self.active, 0
-        if self.active and ill:
-            self.sentence = sentence
-        return turned
+        if self.active and present:
+            self.message = message
+        return changed
 
 
-class DWon(Sign):
-    """D is always right, so nothing that G could change changes its verdict.
+class DWinning(Symptom):
+    """D makes almost no mistakes, so nothing that G could change changes its outputs.
 
-    The gradient that reaches G vanishes (of the textbook's loss) or points nowhere in particular (Arjovsky and Bottou
-    2017, https://arxiv.org/abs/1701.04862). A penalty on D's slope at real images keeps it from getting there
-    (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406); where D wins because it knows a small data set by heart,
-    augmenting what it sees does (Zhao et al. 2020, https://arxiv.org/abs/2006.10738).
+    The gradient that reaches G vanishes (with the textbook's loss) or has no useful direction (Arjovsky and Bottou 2017,
+    https://arxiv.org/abs/1701.04862). A penalty on D's gradient at real images prevents it (Mescheder et al. 2018,
+    https://arxiv.org/abs/1801.04406). Where D memorises a small data set, augmenting its inputs does (Zhao et al. 2020,
+    https://arxiv.org/abs/2006.10738).
     """
 
-    name = "d_won"
+    finding = "d_winning"
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
         real, fake = _number(row, "D(real)"), _number(row, "D(fake)")
         if real is None or fake is None:
             return None
-        numbers = f"D(fake) is {_show(fake)} and D(real) {_show(real)}"
         if not (math.isfinite(real) and math.isfinite(fake)):
             return None, ""
+        numbers = f"D(fake) is {_format(fake)} and D(real) {_format(real)}"
         if fake < SATURATED and real > 1 - SATURATED:
             return True, (
-                f"D has won: for {WINDOW} steps it has hardly erred, now {numbers}; "
+                f"D is winning: almost no mistakes in the last {WINDOW} steps, now {numbers}; "
                 f"type model/penalty=r1, or model/augment=diffaugment"
             )
-        return False, f"D no longer wins: {numbers}"
+        return False, f"D is no longer winning: {numbers}"
 
 
-class Alike(Sign):
-    """Mode collapse: G makes nearly one image of every z.
+class ModeCollapse(Symptom):
+    """G generates nearly the same image from every z.
 
-    Against it D is shown two samples at a time (Lin et al. 2018, https://arxiv.org/abs/1712.04086: from 99 to 1,000 of
-    1,000 stacked digits) or statistics over its batch (Salimans et al. 2016, https://arxiv.org/abs/1606.03498).
+    Showing D two samples at a time prevents it (Lin et al. 2018, https://arxiv.org/abs/1712.04086: from 99 to 1,000 of
+    1,000 stacked digits), or statistics over its batch (Salimans et al. 2016, https://arxiv.org/abs/1606.03498).
     """
 
-    name = "g_alike"
+    finding = "mode_collapse"
 
     def __init__(self) -> None:
         super().__init__()
-        self.best = 0.0
+        self.highest = 0.0
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
         value = _number(row, "diversity")
         if value is None:
             return None
         if not math.isfinite(value):
             return None, ""
-        share = f"{value:.0%}".replace("%", " %")
-        # An untrained G is grey whatever z is. Later it is no fault to be low while it still rises.
-        early, rising = step < WARM_UP, value > self.best
-        self.best = max(self.best, value)
-        if value >= ALIKE:
-            return False, f"samples differ again: their diversity is {share} of the data's"
+        # An untrained G is grey whatever z is. Later a low value is no fault while it still rises.
+        early, rising = step < WARM_UP, value > self.highest
+        self.highest = max(self.highest, value)
+        if value >= LOW_DIVERSITY:
+            return False, f"samples differ again: their diversity is {_percent(value)} of the data's"
         if not self.active and (early or rising):
             return None, ""
         return True, (
-            f"samples are nearly alike: their diversity is {share} of the data's; "
+            f"mode collapse: the diversity of samples is {_percent(value)} of the data's; "
             f"type model.packing=2, or model.minibatch=discrimination"
         )
 
 
-class ClassesMissing(Sign):
-    """Partial collapse: what is there varies, but whole classes of the data are never made.
+class ClassesMissing(Symptom):
+    """Partial mode collapse: samples vary, but whole classes of the data are never generated.
 
-    Besides packing, as above, a G that looks ahead at D's answer does not pile up where D is weakest just now (Metz et
+    Besides packing, as above, unrolling D's updates helps: G then does not move to where D is weakest just now (Metz et
     al. 2017, https://arxiv.org/abs/1611.02163).
     """
 
-    name = "classes_missing"
-    onset = offset = SLOW
+    finding = "classes_missing"
+    onset = offset = SLOW_WINDOW
 
-    def __init__(self, alike: Alike):
+    def __init__(self, collapse: ModeCollapse):
         super().__init__()
-        self.alike = alike
-        self.best = 0.0
+        self.collapse = collapse
+        self.highest = 0.0
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
         value = _number(row, "class_coverage")
         if value is None:
             return None
         if not math.isfinite(value):
             return None, ""
-        shown = f"samples show {value:.0%} of the data's classes".replace("%", " %")
-        early, rising = step < WARM_UP, value > self.best
-        self.best = max(self.best, value)
-        if value >= COVERED:
-            return False, f"classes are no longer missing: {shown}"
-        # Samples that are all alike have few classes too: that is told already.
-        low = _number(row, "diversity")
-        if not self.active and (early or rising or self.alike.active or (low is not None and low < ALIKE)):
+        covered = f"samples show {_percent(value)} of the data's classes"
+        early, rising = step < WARM_UP, value > self.highest
+        self.highest = max(self.highest, value)
+        if value >= LOW_COVERAGE:
+            return False, f"classes are no longer missing: {covered}"
+        # Collapsed samples have few classes too, and that warning is out already.
+        diversity = _number(row, "diversity")
+        collapsed = self.collapse.active or (diversity is not None and diversity < LOW_DIVERSITY)
+        if not self.active and (early or rising or collapsed):
             return None, ""
-        return True, f"classes are missing: {shown}; type model.packing=2, or model=unrolled"
+        return True, f"classes are missing: {covered}; type model.packing=2, or model=unrolled"
 
 
-class GradientsExploding(Sign):
-    """A step far longer than those that trained so far can undo them; clipping bounds it.
+class GradientsExploding(Symptom):
+    """A gradient far larger than usual: one such step can undo the training, and clipping bounds it.
 
-    Pascanu et al. 2013, https://arxiv.org/abs/1211.5063, section 3.2.
+    Section 3.2 of Pascanu et al. 2013, https://arxiv.org/abs/1211.5063.
     """
 
-    name = "gradients_exploding"
-    onset, rows = 0, 1
+    finding = "gradients_exploding"
+    onset, min_rows = 0, 1
 
     def __init__(self) -> None:
         super().__init__()
         self.norms: dict[str, list[float]] = {}  # sorted
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        worst, sentences = 0.0, ["", ""]
-        judged = False
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+        ratios = []
         for key in (key for key in row if key.startswith("gradient_norm")):
             norm, norms = _number(row, key), self.norms.setdefault(key, [])
             if norm is None:
                 continue
-            # Where D is always right its gradient is next to nothing, and what follows is no explosion: at least 1.
-            usual = max(norms[len(norms) // 2], 1.0) if norms else 1.0
-            times = norm / usual if math.isfinite(norm) else math.inf
-            if len(norms) >= NORMS:
-                judged = True
-                if times >= worst:
-                    worst = times
-                    sentences = [
-                        f"gradients are as before: {key} is {_show(norm)}, its median {_show(usual)}",
-                        f"gradients explode: {key} is {_show(norm)}, its median {_show(usual)}; type trainer.clip=1",
-                    ]
-            # An explosion that lasts must not become the measure.
-            if math.isfinite(norm) and (len(norms) < NORMS or times <= EXPLODED):
+            # A D that is always right has a gradient of almost nothing, and what follows is no explosion: at least 1.
+            median = max(norms[len(norms) // 2], 1.0) if norms else 1.0
+            ratio = norm / median if math.isfinite(norm) else math.inf
+            if len(norms) >= MIN_NORMS:
+                ratios.append((ratio, f"{key} is {_format(norm)}, its median {_format(median)}"))
+            # An explosion that lasts must not become the median.
+            if math.isfinite(norm) and (len(norms) < MIN_NORMS or ratio <= EXPLODED):
                 insort(norms, norm)
-        if not judged:
+        if not ratios:
             return None
-        return worst > EXPLODED, sentences[worst > EXPLODED]
+        ratio, numbers = max(reversed(ratios), key=lambda pair: pair[0])
+        if ratio > EXPLODED:
+            return True, f"gradients explode: {numbers}; type trainer.clip=1"
+        return False, f"gradients are as before: {numbers}"
 
 
-class LossesRunningAway(Sign):
+class LossesDiverging(Symptom):
     """An adversarial loss that grows without bound, as an unbounded critic's does.
 
-    A penalty on the critic's slope bounds it (Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028); where the
-    players only push each other on, smaller steps do.
+    A penalty on the critic's gradient bounds it (Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028), and smaller
+    steps help where G and D only push each other on.
     """
 
-    name = "losses_running_away"
-    onset, rows = 0, 1
+    finding = "losses_diverging"
+    onset, min_rows = 0, 1
 
     def __init__(self) -> None:
         super().__init__()
-        self.rate = 0.0
+        self.highest_rate = 0.0
 
-    def judge(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
         losses = {
             key: value for key in row if key.endswith("/adversarial") and (value := _number(row, key)) is not None
         }
@@ -265,32 +264,33 @@ class LossesRunningAway(Sign):
             return None
         rate = _number(row, "lr") or 0.0
         if math.isfinite(rate):
-            self.rate = max(self.rate, rate)  # a schedule lowers it
+            self.highest_rate = max(self.highest_rate, rate)  # a schedule lowers it
         # nan compares with nothing, so it goes first.
         key = max(losses, key=lambda k: abs(losses[k]) if math.isfinite(losses[k]) else math.inf)
         value = losses[key]
-        if abs(value) <= FAR:
-            return False, f"losses are back: {key} is {_show(value)}"
-        lower = f"{self.rate / 4:.0e}".replace("e-0", "e-") if self.rate else "5e-5"
-        return (
-            True,
-            f"losses run away: {key} is {_show(value)}; type a lower rate, model.lr={lower}, or model/penalty=gp",
-        )
+        if abs(value) <= LARGE_LOSS:
+            return False, f"losses are back: {key} is {_format(value)}"
+        lower = f"{self.highest_rate / 4:.0e}".replace("e-0", "e-") if self.highest_rate else "5e-5"
+        return True, f"losses diverge: {key} is {_format(value)}; type model.lr={lower}, or model/penalty=gp"
 
 
 def _number(row: Row, key: str) -> float | None:
-    """A row's number as metrics.jsonl keeps it; null stands for nan there, and None is what is no number."""
+    """Return a row's number as metrics.jsonl stores it: null is nan, and anything else that is no number is None."""
     value = row.get(key, "")
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # The file has six decimals: a row that was read back must be judged as it was when it was written.
+    # The file has six decimals: a row that was read back must give what it gave when it was written.
     return round(float(value), 6)
 
 
-def _show(value: float) -> str:
-    """Three digits, thousands separated."""
+def _percent(value: float) -> str:
+    return f"{value:.0%}".replace("%", " %")
+
+
+def _format(value: float) -> str:
+    """Return a number with three digits, thousands separated."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite"
     if abs(value) >= 1e6:

@@ -1,7 +1,7 @@
-"""torch's optimizers without their decorators, which are meant for torch.compile.
+"""torch's optimizers without the decorators that serve torch.compile.
 
-The first decorated call imports that compiler, which takes more than a second before the first round; the trainer
-compiles networks at most.
+The first decorated call imports the compiler, which takes more than a second before the first step. The trainer compiles
+networks at most.
 """
 
 import functools
@@ -15,15 +15,16 @@ from torch.optim import Optimizer
 DECORATED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 
-def plain(make: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    """What makes the same optimizer of the same parameters, its methods as they were written.
+def undecorated(factory: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """Return a factory of the same optimizer with undecorated methods.
 
-    make: a class of torch.optim's, or a functools.partial of one; whatever else makes an optimizer stays as it is.
+    Args:
+        factory: a class of torch.optim or a functools.partial of one; anything else is returned as it is.
     """
-    partial = make if isinstance(make, functools.partial) else functools.partial(make)
-    kind = partial.func
-    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
-        return make
-    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in DECORATED}
-    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # the decorator's other task
-    return functools.partial(type(kind.__name__, (kind,), methods), *partial.args, **partial.keywords)
+    partial = factory if isinstance(factory, functools.partial) else functools.partial(factory)
+    optimizer = partial.func
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        return factory
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(optimizer, name)) for name in DECORATED}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))  # the decorator disables gradients too
+    return functools.partial(type(optimizer.__name__, (optimizer,), methods), *partial.args, **partial.keywords)

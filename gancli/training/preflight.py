@@ -1,110 +1,167 @@
-"""Before a long run, all that it will do, once and at full size: what cannot work fails in the first seconds."""
+"""Before a long run, everything that it will do, once and at full size: what cannot work fails in the first seconds."""
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from gancli.runtime.hardware import is_out_of_memory, peak_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
-ROUNDS, MINUTES = 200, 1.0  # a run of as many or more is a long one
-LOOKS = 100  # at so many points of the budget a objective is asked for its moves
-WARM = 0.3  # seconds: the first round also warms up, and is played again for the estimate where that costs no more
+LONG_STEPS, LONG_MINUTES = 200, 1.0  # a run of as many or more is a long one
+POINTS = 100  # points of the budget at which an objective is asked for its updates
+WARM_UP = 0.3  # seconds: the first step also warms up, and is repeated for the estimate where that costs no more
 
 
 @dataclass
 class Trial:
-    """What it costs: seconds of a round, of a picture with its metrics, of a save; bytes of the files, of memory."""
+    """Costs of a run, measured.
 
-    round: float
-    picture: float
-    save: float
-    picture_bytes: int
+    Attributes:
+        step_seconds, sample_seconds, save_seconds: of a step, of a grid with its metrics, of a checkpoint.
+        sample_bytes, checkpoint_bytes: sizes of the files.
+        memory: largest number of bytes in use so far.
+        steps: that are left in the budget.
+        seconds: that the trial took.
+    """
+
+    step_seconds: float
+    sample_seconds: float
+    save_seconds: float
+    sample_bytes: int
     checkpoint_bytes: int
-    memory: int  # at most, so far
-    rounds: int  # that are left to be played
-    seconds: float  # that the trial took
-
-
-def left(trainer: Trainer, images: float, seconds: float) -> float:
-    """Rounds left in the budget, where a round shows so many images and takes so long."""
-    budget, found = trainer.budget, list[float]()
-    found += [budget.steps - trainer.step] if budget.steps else []
-    found += [(1000 * budget.kimg - trainer.images) / images] if budget.kimg else []
-    found += [(60 * budget.minutes - trainer.seconds) / seconds] if budget.minutes else []
-    return min(found)
+    memory: int
+    steps: int
+    seconds: float
 
 
 def is_long(trainer: Trainer) -> bool:
-    """Whether what is left is worth trying first."""
-    return left(trainer, trainer.batches.batch_size, 60 * MINUTES / ROUNDS) >= ROUNDS
+    """Return whether the rest of the budget is worth a trial."""
+    return _steps_left(trainer, trainer.batches.batch_size, 60 * LONG_MINUTES / LONG_STEPS) >= LONG_STEPS
 
 
-def preflight(trainer: Trainer, picture: Callable[[], int], save: Callable[[], int]) -> Trial:
-    """Play a round of every kind that the run will have, then call `picture` and `save`, which give their bytes.
+def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], int]) -> Trial:
+    """Take a step of every phase of the run, then call `sample` and `save`; leave the trainer as it was, to the bit.
 
-    Afterwards the trainer is as it was, to the last bit. ValueError where memory does not suffice, with what would fit.
+    Args:
+        sample, save: return the number of bytes that they write.
+
+    Raises:
+        ValueError: the memory is too small, with what would fit.
     """
-    begun, device = time.perf_counter(), trainer.device
-    state = map_tensors(trainer.state_dict() | {"window": {}}, lambda x: x.detach().to("cpu", copy=True))
-    window = trainer.state_dict()["window"]
+    start, device = time.perf_counter(), trainer.device
+    state = map_tensors(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        images, seconds = try_rounds(trainer)
-        costs = []
-        for act in (picture, save):  # a checkpoint has its full size now that the optimizers have played
-            since = time.perf_counter()
-            try:
-                size = act()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise ValueError(
-                    f"the grid of samples and its metrics do not fit into the memory of {device}; "
-                    f"type trainer.sample_rows=2"
-                ) from error
-            costs.append((time.perf_counter() - since, size))
+        images, step_seconds = _try_phases(trainer)
+        # After the steps: only now do the optimizers have their state, and checkpoints their full size.
+        sample_seconds, sample_bytes = _timed(sample, device)
+        save_seconds, checkpoint_bytes = _timed(save, device)
     memory = peak_memory(device)
-    trainer.load_state_dict({**state, "window": window})
+    trainer.load_state_dict(state)
     for optimizer in trainer.optimizers.values():
         optimizer.zero_grad()
-    (picture_seconds, picture_bytes), (save_seconds, save_bytes) = costs
-    rounds = int(left(trainer, images, seconds))
-    took = time.perf_counter() - begun
-    return Trial(seconds, picture_seconds, save_seconds, picture_bytes, save_bytes, memory, rounds, took)
+    steps, seconds = int(_steps_left(trainer, images, step_seconds)), time.perf_counter() - start
+    sizes = (sample_bytes, checkpoint_bytes, memory)
+    return Trial(step_seconds, sample_seconds, save_seconds, *sizes, steps, seconds)
 
 
-def kinds(trainer: Trainer) -> dict[float, float]:
-    """Where in the budget a new kind of round begins, and the share of what is left of it that is of this kind."""
-    objective, now = trainer.objective, trainer.progress
+def forecast(
+    trial: Trial, options: DictConfig, minutes_used: float, evaluation_seconds: float, folder: Path
+) -> dict[str, Any]:
+    """Return the values of the preflight event: minutes, disk, memory and a message.
+
+    Args:
+        evaluation_seconds: of one evaluation.
+
+    Raises:
+        ValueError: the disk has too little space.
+    """
+    samples, saves = trial.steps // options.sample_every, trial.steps // options.checkpoint_every
+    seconds = trial.steps * trial.step_seconds + samples * trial.sample_seconds + saves * trial.save_seconds
+    if options.evaluate_every:
+        seconds += trial.steps // options.evaluate_every * evaluation_seconds
+    minutes = min(seconds / 60, options.minutes - minutes_used) if options.minutes else seconds / 60
+    kept = trial.steps // options.keep_every if options.keep_every else 0
+    kept = min(kept, options.keep_last) if options.keep_last else kept
+    checkpoints = 3 + kept + bool(options.evaluate_every)  # last, previous, the next one being written, best
+    # A grid is a file and, a third longer, part of the page, which is written beside the old one.
+    disk = checkpoints * trial.checkpoint_bytes + samples * trial.sample_bytes * 7 / 3
+    free = shutil.disk_usage(folder).free
+    if disk > free:
+        raise ValueError(
+            f"this run needs about {in_bytes(disk)} of disk, for {checkpoints} checkpoints of "
+            f"{in_bytes(trial.checkpoint_bytes)}, but {in_bytes(free)} are free in {folder}; free some space, or type "
+            f"trainer.keep_last=1 or another run.dir="
+        )
+    duration = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
+    memory = f", {in_bytes(trial.memory)} of memory" if trial.memory else ""
+    message = f"about {duration}, {in_bytes(disk)} of disk{memory} at most; tried in {trial.seconds:.1f} s"
+    return {"minutes": minutes, "disk": int(disk), "memory": trial.memory, "message": message}
+
+
+def phases(trainer: Trainer) -> dict[float, float]:
+    """Return {progress at which a new list of updates begins: fraction of the rest of the budget that it lasts}."""
+    now = trainer.progress
     first: dict[object, float] = {}
-    share: dict[float, float] = {}
-    for look in range(LOOKS):
-        progress = now + (1 - now) * look / LOOKS
-        # Of a weight that changes all the time only counts whether it is 0.
-        keys = [update.key for update in objective.updates(0, progress)]
-        phase = tuple((*key[:2], tuple((name, bool(value)) for name, value in key[2])) for key in keys)
-        at = first.setdefault(phase, progress)
-        share[at] = share.get(at, 0.0) + 1 / LOOKS
-    return share
+    fractions: dict[float, float] = {}
+    for point in range(POINTS):
+        progress = now + (1 - now) * point / POINTS
+        # Of a weight that changes all the time only zero or not makes another phase.
+        keys = [update.key for update in trainer.objective.updates(0, progress)]
+        phase = tuple((network, loss, tuple((k, bool(v)) for k, v in settings)) for network, loss, settings in keys)
+        start = first.setdefault(phase, progress)
+        fractions[start] = fractions.get(start, 0.0) + 1 / POINTS
+    return fractions
 
 
-def try_rounds(trainer: Trainer) -> tuple[float, float]:
-    """Images and seconds of an average round. ValueError with the largest batch that fits, found by halving."""
-    batches, whole = trainer.batches, trainer.batches.batch_size
+def in_bytes(n: float) -> str:
+    """Return "85 MB", "1.2 GB"."""
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB" if n >= 1e7 else f"{n / 1e6:.1f} MB"
+
+
+def _steps_left(trainer: Trainer, images: float, seconds: float) -> float:
+    """Return the steps left in the budget, for so many images and seconds a step."""
+    budget = trainer.budget
+    left: list[float] = [budget.steps - trainer.step] if budget.steps else []
+    left += [(1000 * budget.kimg - trainer.images) / images] if budget.kimg else []
+    left += [(60 * budget.minutes - trainer.seconds) / seconds] if budget.minutes else []
+    return min(left)
+
+
+def _timed(act: Callable[[], int], device: torch.device) -> tuple[float, int]:
+    """Return the seconds of a call and its result."""
+    start = time.perf_counter()
+    try:
+        size = act()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"the grid of samples and its metrics do not fit into the memory of {device}; type trainer.sample_rows=2"
+        ) from error
+    return time.perf_counter() - start, size
+
+
+def _try_phases(trainer: Trainer) -> tuple[float, float]:
+    """Return images and seconds of an average step. Raise ValueError with the largest batch that fits, by halving."""
+    batches, batch_size = trainer.batches, trainer.batches.batch_size
     images, seconds = 0.0, 0.0
-    for progress, share in kinds(trainer).items():
+    for progress, fraction in phases(trainer).items():
         while True:
             try:
-                shown, took = try_round(trainer, progress)
+                step_images, step_seconds = _try_step(trainer, progress)
             except (RuntimeError, MemoryError, ValueError) as error:
-                # A smaller batch may be one that packing does not divide, or batch norm does not take.
-                if not is_out_of_memory(error) and batches.batch_size == whole:
+                # A smaller batch may be one that packing does not divide, or that batch norm refuses.
+                if not is_out_of_memory(error) and batches.batch_size == batch_size:
                     raise
             else:
-                images, seconds = images + share * shown, seconds + share * took
+                images, seconds = images + fraction * step_images, seconds + fraction * step_seconds
                 break
             for optimizer in trainer.optimizers.values():
                 optimizer.zero_grad()
@@ -114,22 +171,22 @@ def try_rounds(trainer: Trainer) -> tuple[float, float]:
                     f"not even one image at a time fits into the memory of {trainer.device}; type a smaller "
                     f"model.width= or data.size="
                 )
-    if batches.batch_size < whole:
+    if batches.batch_size < batch_size:
         raise ValueError(
-            f"a batch of data.batch_size={whole} does not fit into the memory of {trainer.device}; "
+            f"a batch of data.batch_size={batch_size} does not fit into the memory of {trainer.device}; "
             f"type data.batch_size={batches.batch_size}"
         )
     return images, seconds
 
 
-def try_round(trainer: Trainer, progress: float) -> tuple[int, float]:
-    """Play a round as at this point of the budget; gives its images and its seconds."""
+def _try_step(trainer: Trainer, progress: float) -> tuple[int, float]:
+    """Train a step as at this point of the budget; return its images and its seconds."""
     seconds: list[float] = []
-    while not seconds or (len(seconds) < 3 and sum(seconds) < WARM):
-        trainer.step = len(seconds)  # in round 0 everything is due that is due only now and then
-        begun, before = time.perf_counter(), trainer.images
-        trainer.round(progress)
+    while not seconds or (len(seconds) < 3 and sum(seconds) < WARM_UP):
+        trainer.step = len(seconds)  # in step 0 everything is due that is due only now and then
+        start, before = time.perf_counter(), trainer.images
+        trainer.train_step(progress)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return trainer.images - before, min(seconds)

@@ -1,15 +1,17 @@
-"""How long a run lasts, and what depends on how much of it is used."""
+"""The budget of a run, and schedules over the fraction of it that is used."""
 
 import math
 from dataclasses import dataclass
 
-# About a minute of digits or six of CIFAR-10 on two CPU cores.
+from gancli.runtime.checks import check_number
+
+# About a minute for digits, or six for CIFAR-10, on two CPU cores.
 DEFAULT_STEPS = 2000
 
 
 @dataclass
 class Budget:
-    """Steps, thousands of images, minutes: the first reached ends the run. With none given, DEFAULT_STEPS."""
+    """Steps, thousands of images, minutes: the first reached ends the run. Without any, DEFAULT_STEPS."""
 
     steps: int | None = None
     kimg: float | None = None
@@ -18,13 +20,12 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in given.items():
-            if isinstance(value, str | bool) or not value > 0:
-                raise ValueError(f"a run needs a positive budget, but trainer.{name}={value}; type trainer.{name}=10")
+            check_number(f"trainer.{name}", value, above=0, example=10)
         if not given:
             self.steps = DEFAULT_STEPS
 
     def progress(self, step: int, images: int, seconds: float) -> float:
-        """The share of the budget that is used, 0 to 1; at 1 the run is finished."""
+        """Return the used fraction of the budget, 0 to 1; at 1 the run is finished."""
         used = [
             step / self.steps if self.steps else 0.0,
             images / (self.kimg * 1000) if self.kimg else 0.0,
@@ -40,23 +41,23 @@ class Budget:
 
 
 def constant(progress: float) -> float:
-    """The learning rate's factor: always 1."""
+    """Return 1."""
     return 1.0
 
 
 def linear(progress: float, start: float = 0.0, end: float = 0.0) -> float:
-    """Factor 1 until `start` of the budget is used, then straight down to `end` at its end."""
+    """Return 1 until `start` of the budget is used, then a straight line to `end`."""
     return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
 
 
 def drop(progress: float, at: float = 0.5, factor: float = 0.1) -> float:
-    """Factor 1 until `at` of the budget is used, then `factor`."""
+    """Return 1 until `at` of the budget is used, then `factor`."""
     return 1.0 if progress < at else factor
 
 
 def cosine(progress: float, start: float = 1.0, end: float = 0.0, until: float = 1.0) -> float:
-    """From `start` to `end` by half a cosine, which is over when `until` of the budget is used.
+    """Return half a cosine from `start` to `end`, reached when `until` of the budget is used.
 
-    As a factor on the rate, or as a value of its own: a penalty's weight, Adam's second momentum.
+    It serves as a factor on the learning rate, or as a value: a penalty's weight, Adam's second momentum.
     """
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress / until)))

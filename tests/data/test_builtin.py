@@ -1,4 +1,4 @@
-"""Built-in data sets and npz archives."""
+"""Built-in data sets: read, downloaded, resized, stacked."""
 
 import os
 import sys
@@ -8,27 +8,13 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from helpers import fake_mnist
+from helpers import fake_mnist, npz_archive, npz_arrays
 from PIL import Image
 
 from gancli.data import builtin as sets
 from gancli.data.dataset import ImageDataset
 
 MODE = torch.tensor([100, 10, 1])  # of Stacked MNIST
-
-
-def arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % classes
-    x = {f"x_{split}": rng.integers(0, 256, (n, h, h, c), dtype=np.uint8) for split in ("train", "test")}
-    return {**x, "y_train": labels, "y_test": labels[::-1].copy()}
-
-
-def archive(path: Path, **changed: object) -> Path:
-    """Write an npz of `arrays` with some replaced, or left out where None."""
-    content = {key: value for key, value in {**arrays(), **changed}.items() if value is not None}
-    np.savez(path, **content)  # type: ignore[arg-type]
-    return path
 
 
 def test_digits_are_scikit_learns_with_or_without_its_file(monkeypatch):
@@ -45,71 +31,14 @@ def test_digits_are_scikit_learns_with_or_without_its_file(monkeypatch):
     assert torch.equal(sets.digits().images, train.images) and torch.equal(sets.digits().labels, train.labels)
 
 
-def test_npz_archives(tmp_path):
-    content = arrays()
-    data = sets.npz(str(archive(tmp_path / "a.npz")), split="test")
-    assert torch.equal(data.images, torch.from_numpy(content["x_test"]).permute(0, 3, 1, 2))
-    assert data.labels.tolist() == content["y_test"].tolist() and data.labels.dtype == torch.int64
-    assert data.class_names == ["0", "1", "2"] and data.images.is_contiguous()
-    grey = archive(tmp_path / "grey.npz", x_train=content["x_train"][..., 0])
-    assert tuple(sets.npz(str(grey)).images.shape) == (6, 1, 8, 8)
-    keras = archive(tmp_path / "keras.npz", y_train=content["y_train"][:, None].astype(np.uint8))
-    assert sets.npz(str(keras)).labels.tolist() == content["y_train"].tolist()
-    unlabelled = sets.npz(str(archive(tmp_path / "x.npz", y_train=None, y_test=None, x_test=None)))
-    assert unlabelled.classes == 0 and unlabelled.labels.tolist() == [0] * 6
-    fewer = archive(tmp_path / "fewer.npz", y_train=np.zeros(6, int))
-    assert sets.npz(str(fewer)).classes == 3, "both splits count"
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"x_train": None}, "has no x_train, only x_test"),
-        ({"x_train": np.zeros((6, 8, 8, 3), np.float32)}, "is float32; store images as uint8"),
-        ({"x_train": np.zeros((6, 3, 8, 8), np.uint8)}, r"channels first; .*transpose\(0, 2, 3, 1\)"),
-        ({"x_train": np.zeros((6, 8, 8, 4), np.uint8)}, r"shape \(6, 8, 8, 4\)"),
-        ({"x_train": np.zeros((6, 64), np.uint8)}, r"shape \(6, 64\)"),
-        ({"x_train": np.zeros((0, 8, 8), np.uint8)}, "is empty"),
-        ({"x_train": np.zeros((6, 8, 9), np.uint8)}, "8x9 pixels"),
-        ({"x_train": np.array([None])}, "not a readable npz"),
-        ({"y_train": np.zeros(6)}, "y_train .* is float64"),
-        ({"y_train": np.zeros((6, 10), int)}, r"y_train .* shape \(6, 10\)"),
-        ({"y_train": np.zeros(5, int)}, "6 images in x_train but 5 labels"),
-        ({"y_train": np.full(6, -1)}, "labels from -1 to -1"),
-        ({"y_train": np.full(6, 1000)}, "labels up to 1000"),
-        ({"y_train": None}, "has no y_train"),
-    ],
-)
-def test_bad_arrays_are_refused_in_one_sentence(tmp_path, changed, message):
-    with pytest.raises(ValueError, match=message) as error:
-        sets.npz(str(archive(tmp_path / "a.npz", **changed)))
-    assert "\n" not in str(error.value)
-
-
-def test_bad_archives_and_paths_are_refused(tmp_path):
-    (tmp_path / "text.npz").write_text("no archive")
-    np.save(tmp_path / "bare.npy", np.zeros(3))
-    cut = archive(tmp_path / "cut.npz")
-    cut.write_bytes(cut.read_bytes()[:-100])
-    for path in ("text.npz", "bare.npy", "cut.npz"):
-        with pytest.raises(ValueError, match="not a readable npz"):
-            sets.npz(str(tmp_path / path))
-    with pytest.raises(ValueError, match=r"data\.path=FILE\.npz"):
-        sets.npz("")
-    with pytest.raises(ValueError, match="is not a file"):
-        sets.npz(str(tmp_path / "missing.npz"))
-    with pytest.raises(ValueError, match=r"data\.split=val"):
-        sets.npz(str(cut), split="val")
-
-
 def test_built_in_sets_are_read_from_npz(tmp_path):
-    archive(tmp_path / "cifar10.npz")
+    npz_archive(tmp_path / "cifar10.npz")
     data = sets.cifar10(str(tmp_path), size=4, channels=1)
     assert tuple(data.images.shape) == (6, 1, 4, 4) and data.class_names[3] == "cat"
-    archive(tmp_path / "mnist.npz", y_train=np.full(6, 10))
+    npz_archive(tmp_path / "mnist.npz", y_train=np.full(6, 10))
     with pytest.raises(ValueError, match="labels from 10 to 10; number the classes 0 to 9"):
         sets.mnist(str(tmp_path))
-    archive(tmp_path / "fashion_mnist.npz", y_train=None, y_test=None)
+    npz_archive(tmp_path / "fashion_mnist.npz", y_train=None, y_test=None)
     with pytest.raises(ValueError, match="has no y_train"):
         sets.fashion_mnist(str(tmp_path))
 
@@ -195,11 +124,11 @@ def test_bad_roots_are_refused(tmp_path):
 
 
 def test_resized_is_pillows():
-    images = torch.from_numpy(arrays(4)["x_train"]).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(npz_arrays(4)["x_train"]).permute(0, 3, 1, 2).contiguous()
     data = ImageDataset(images, torch.zeros(4, dtype=torch.int64), skipped=[("a", "b")])
     same = data.resized(8, 3)
     assert torch.equal(same.images, images) and same.skipped == data.skipped and len(data.resized()) == 4
-    pil_images = [Image.fromarray(image) for image in arrays(4)["x_train"]]
+    pil_images = [Image.fromarray(image) for image in npz_arrays(4)["x_train"]]
     grey = np.stack([np.asarray(image.convert("L")) for image in pil_images])
     assert (data.resized(channels=1).images[:, 0].numpy() == grey).all()
     assert (data.resized(channels=1).resized(channels=3).images.numpy() == grey[:, None]).all()

@@ -22,7 +22,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
 from gancli.runtime import locks
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 SIZE = 8
 BAD = {
@@ -332,22 +332,22 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
         Image.fromarray(rng.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
     (tmp_path / "file").touch()
 
-    def begin(name: str, cache: str = "cache") -> Run:
+    def begin(name: str, cache: str = "cache") -> TrainingRun:
         (tmp_path / name).mkdir(exist_ok=True)
         words = ["model=cgan", "data=folder", f"data.path={tmp_path}/images", f"data.cache={tmp_path}/{cache}"]
         tiny = [word for word in TINY if word not in ("data=synthetic", "data.n=64")]
-        return Run(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)
+        return TrainingRun(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)
 
     runs = {"a": begin("a"), "b": begin("b"), "memory": begin("memory", "file/cache")}
     assert runs["a"].trainer.batches.streamed and not runs["memory"].trainer.batches.streamed
-    step = runs["b"].trainer.round
+    step = runs["b"].trainer.train_step
 
     def dies(progress: float) -> None:
         if runs["b"].trainer.step == 3:
             raise MemoryError
         step(progress)
 
-    runs["b"].trainer.round = dies  # type: ignore[method-assign]
+    runs["b"].trainer.train_step = dies  # type: ignore[method-assign]
     with pytest.raises(Exception):  # noqa: B017
         runs["b"].train()
     for run in (begin("b"), runs["a"], runs["memory"]):

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from gancli.commands.data import main as run
+from gancli.commands.data import report_text, suggestions
 from gancli.data.folder import folder
 from gancli.data.image_files import FIT_MODES, check_folder
 
@@ -255,12 +256,22 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
     Image.fromarray(noise(100, 50)).save(tmp_path / "dog" / "a.jpg", exif=exif)
     (tmp_path / "dog" / "b.png").touch()
     report = check_folder(str(tmp_path))
-    assert report.images == 4 and report.classes == {"cat": 3, "dog": 1}
-    assert report.widths == (60, 62, 100) and report.heights == (40, 40, 50)
-    assert report.modes == {"RGB": 3, "L": 1} and report.formats == {"PNG": 3, "JPEG": 1}
-    assert report.bad == [("dog/b.png", "is empty")]
-    assert report.suggestions[0].startswith(f"gan train data=folder data.path={tmp_path}/ data.size=32")
-    assert "data.batch_size=4" in report.suggestions[0]
+    assert report.classes == {"cat": 3, "dog": 1} and report.bad == [("dog/b.png", "is empty")]
+    assert report_text(report).splitlines()[1:] == [
+        "images    4",
+        "classes   2",
+        "                  3  cat",
+        "                  1  dog",
+        "width     60 to 100 pixels, median 62",
+        "height    40 to 50 pixels, median 40",
+        "modes     RGB 3, L 1",
+        "formats   PNG 3, JPEG 1",
+        "bad       1",
+        "          dog/b.png: is empty",
+        f"try       gan train data=folder data.path={tmp_path}/ data.size=32 data.batch_size=4 model=cgan",
+        "          4 images may be too few: a GAN can memorise them; use 500 or more",
+        "          delete or repair the bad files; training skips them, or stops at them with data.strict=true",
+    ]
 
 
 def test_the_command_reports_and_fails_on_bad_files(tmp_path, capsys, damaged):
@@ -290,7 +301,7 @@ def test_the_command_imports_neither_torch_nor_hydra(tmp_path):
 @pytest.mark.parametrize("name", ["(c)", "猫 [x],{y}=~", 'it\'s "so"', 'end\\"', "back\\slash\\", "a:b"])
 def test_the_suggested_command_survives_shell_and_hydra(name, tmp_path):
     save(noise(8, 8), tmp_path / name / "a.png")
-    words = shlex.split(check_folder(str(tmp_path / name)).suggestions[0])
+    words = shlex.split(suggestions(check_folder(str(tmp_path / name)))[0])
     (typed,) = (word for word in words if word.startswith("data.path="))
     parsed = OverridesParser.create().parse_override(typed)
     assert parsed.key_or_group == "data.path" and parsed.value() == f"{tmp_path / name}/"

@@ -231,18 +231,3 @@ def test_data_moves_to_a_device_with_room_for_it(data, monkeypatch):
     assert mapped.to(CPU) is mapped, "memory-mapped data stays in its file"
     monkeypatch.setattr(dataset_module, "free_memory", lambda device: 4 * 100)
     assert mapped.to(device) is mapped and data.to(device) is data
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", DATA)
-def test_a_gpu_without_room_gets_the_same_batches(name, monkeypatch):
-    (data, classes), device = DATA[name], torch.device("cuda")
-    resident = loader(data, 4, classes, device=device, prefetch=3)
-    monkeypatch.setattr(dataset_module, "free_memory", lambda device: 0.0)
-    streamed = loader(replace(data, memory_mapped=True), 4, classes, device=device, prefetch=3)
-    assert streamed.streamed and not resident.streamed
-    for n in range(0, 20, 2):
-        for batches in (resident, streamed):
-            batches.prefetch(n, 2)
-        for _ in range(2):
-            assert_equal(streamed.next_batch(), resident.next_batch())

@@ -106,7 +106,7 @@ def test_g_plays_alone_first_then_against_d(tmp_path):
 def test_the_second_phase_is_content_and_a_thousandth_of_ds_opinion(tmp_path):
     run = start(tmp_path / "run", "srgan", "model.pretrain=0")
     objective = run.trainer.objective
-    x, none = run.trainer.draw()
+    x, none = run.trainer.next_batch()
     objective.discriminator_loss(x, none, keep=True)
     _, c, made = objective.judged
     assert torch.equal(c, Degradation(4)(x)), "D and G are given what was made of x"
@@ -130,7 +130,7 @@ def test_a_run_starts_from_anothers_weights(tmp_path):
 
 def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):
     run = start(tmp_path / "run", "sr_compact")
-    z, c, x = run.fixed
+    z, c, x = run.preview.inputs
     shown = run.trainer.objective.preview(run.trainer.ema.network, z, c, x)
     assert shown.shape == (len(x), 3, 16, 48)
     assert torch.equal(shown[..., :16], enlarge(c, 4)) and torch.equal(shown[..., 32:], x)

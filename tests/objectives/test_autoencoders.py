@@ -23,7 +23,7 @@ def test_codes_are_as_far_from_noise_as_they_are_shifted():
 
 def test_codes_have_the_mean_and_variance_of_noise(tmp_path):
     run = start(tmp_path / "run", "aegan")
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     z = run.trainer.objective.G.encode(x, c)
     assert torch.allclose(z.mean(0), torch.zeros(32), atol=1e-5)
     assert torch.allclose(z.var(0, correction=0), torch.ones(32), atol=1e-2)
@@ -34,7 +34,7 @@ def test_an_autoencoder_first_and_then_its_decoder_is_g(tmp_path):
     objective = run.trainer.objective
     assert [player for player, _ in objective.updates(0, 0.0)] == ["G"]
     assert [player for player, _ in objective.updates(0, 0.5)] == ["D", "G"]
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     torch.manual_seed(0)
     alone = objective.reconstruction_loss(x, c)
     assert list(alone) == ["G/reconstruction"]
@@ -49,7 +49,7 @@ def test_an_autoencoder_first_and_then_its_decoder_is_g(tmp_path):
 def test_the_bound_by_hand(tmp_path):
     run = start(tmp_path / "run", "vae_mlp", "model/likelihood=bernoulli", "model.beta=2", "model.warmup=0.5")
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     objective.updates(0, 0.25)
     torch.manual_seed(3)
     terms = objective.bound_loss(x, c)
@@ -78,7 +78,7 @@ def test_ds_opinion_of_reconstructions_reaches_the_decoder_alone(tmp_path):
     """Larsen et al., algorithm 1: the encoder hears of the prior and of D's features."""
     run = start(tmp_path / "run", "vaegan")
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     terms = objective.generator_loss(x, c)
     encoder, decoder = (list(part.parameters()) for part in (objective.G.encoder, objective.G.decoder))
 

@@ -8,10 +8,10 @@ from helpers import MODELS, assert_same, config, learned, start, without_clocks
 
 import gancli
 from gancli.config import choices
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 
-def parameters(run: Run) -> dict[str, list[torch.Tensor]]:
+def parameters(run: TrainingRun) -> dict[str, list[torch.Tensor]]:
     return {player: [p.detach().clone() for p in ps] for player, ps in run.trainer.parameters.items()}
 
 
@@ -26,10 +26,10 @@ def test_the_name_in_a_yaml_is_the_name_of_its_file():
 def test_images_have_the_shape_of_the_data(model, tmp_path):
     run = start(tmp_path / "run", model)
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     given = objective.condition(x, c)
     assert objective.G(objective.noise(c), given).shape == x.shape == (8, 3, 16, 16)
-    if "D" in run.trainer.players:  # a number an image or a map of numbers
+    if "D" in run.trainer.networks:  # a number an image or a map of numbers
         assert len(objective.judge(x, given)) == 8 // objective.packing
 
 
@@ -42,7 +42,7 @@ def test_every_term_is_a_finite_scalar(model, loss, tmp_path):
     chosen = [f"model/loss={loss}"] if "loss" in config(f"model={model}").model else []
     run = start(tmp_path / "run", model, *chosen)
     for player, move in [move for progress in WHEN for move in run.trainer.objective.updates(0, progress)]:
-        terms = move(*run.trainer.draw())
+        terms = move(*run.trainer.next_batch())
         assert any(term.requires_grad for term in terms.values()), f"{player} has nothing to minimise"
         for name, term in terms.items():
             assert term.shape == () and torch.isfinite(term), name
@@ -52,11 +52,11 @@ def test_every_term_is_a_finite_scalar(model, loss, tmp_path):
 def test_a_move_changes_all_of_its_players_parameters_and_no_others(model, tmp_path):
     run = start(tmp_path / "run", model)
     trainer = run.trainer
-    trainer.round(0.0)  # behind a layer that begins as zero nothing moves in the first round
+    trainer.train_step(0.0)  # behind a layer that begins as zero nothing moves in the first round
     for player, move in [move for progress in WHEN for move in trainer.objective.updates(1, progress)]:
         before = parameters(run)
         trainer.objective.updates = lambda step, progress, player=player, move=move: [(player, move)]
-        trainer.round(0.0)
+        trainer.train_step(0.0)
         objective = trainer.objective
         # A weight that WGAN's clipping holds cannot move, and D's last bias has no say where only differences of
         # outputs count, or where none is beyond the hinge.
@@ -74,7 +74,7 @@ def test_a_checkpoint_alone_gives_the_same_samples(model, tmp_path):
     run = start(tmp_path / "run", model)
     run.train()
     G = gancli.load(tmp_path / "run")
-    z, c, _ = run.fixed
+    z, c, _ = run.preview.inputs
     with torch.no_grad():
         expected = run.trainer.ema.network(z, c)
         made = G.network(z, c)
@@ -103,14 +103,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, at, tmp_path):
 
     start(tmp_path / "whole", model).train()
     run = start(tmp_path / "parts", model)
-    play = run.trainer.round
+    play = run.trainer.train_step
 
     def interrupted(progress: float) -> None:
         play(progress)
         if run.trainer.step == at:
             signal.raise_signal(signal.SIGTERM)
 
-    run.trainer.round = interrupted  # type: ignore[method-assign]
+    run.trainer.train_step = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         run.train()
     start(tmp_path / "parts", model).train()
@@ -126,11 +126,11 @@ def test_a_shared_forward_runs_g_once_a_round_and_changes_no_gradient(share, tmp
     run = start(tmp_path / "run", "cgan_mlp", f"model.reuse_fakes={share}")
     objective, calls = run.trainer.objective, []
     objective.G.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    run.trainer.round(0.0)
+    run.trainer.train_step(0.0)
     assert calls == [8] * (1 if share else 2)
     # G's loss on images that D has judged before is the loss on the same images made anew.
     torch.manual_seed(0)
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     objective.discriminator_loss(x, c, keep=share)
     torch.manual_seed(0)
     anew = objective.loss.generator(objective.D(objective.G(objective.noise(c), c), c))
@@ -151,7 +151,7 @@ def test_the_average_is_the_formula(tmp_path):
     trainer = run.trainer
     expected = copy.deepcopy(dict(trainer.objective.G.state_dict()))
     for step in range(1, 5):
-        trainer.round(0.0)
+        trainer.train_step(0.0)
         decay = 0.5 ** (8 / min(20, 0.5 * 8 * step))
         live = trainer.objective.G.state_dict()
         learned = {name for name, _ in trainer.objective.G.named_parameters()}
@@ -166,10 +166,10 @@ def test_a_critic_updates_n_times_a_round_and_g_runs_no_more_often_than_it_must(
     objective, calls = run.trainer.objective, []
     objective.G.register_forward_hook(lambda module, inputs, output: calls.append(output.requires_grad))
     assert [player for player, _ in objective.updates(0, 0.0)] == ["D", "D", "D", "G"]
-    run.trainer.round(0.0)
+    run.trainer.train_step(0.0)
     # A graph through G is built for the images that G's move takes, and for no others.
     assert calls == ([False, False, True] if share else [False, False, False, True])
-    assert run.trainer.draws == 4 and run.trainer.images == 3 * 8
+    assert run.trainer.batch_index == 4 and run.trainer.images == 3 * 8
 
 
 def test_packing_puts_neighbours_side_by_side(tmp_path):
@@ -177,7 +177,7 @@ def test_packing_puts_neighbours_side_by_side(tmp_path):
     run = start(tmp_path / "run", "cgan", "model.packing=2")
     objective, seen = run.trainer.objective, []
     objective.D.register_forward_hook(lambda module, inputs, output: seen.append(inputs))
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     assert objective.judge(x, c).shape == (4,)
     packed, classes = seen[0]
     assert packed.shape == (4, 6, 16, 16) and classes.shape == (4, 8)
@@ -203,7 +203,7 @@ def test_what_d_cannot_tell_from_the_data_is_what_acgan_is_asked_for(tmp_path):
     """Both players minimise the cross-entropy of the class: by hand, on the same images."""
     run = start(tmp_path / "run", "acgan")
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     objective.D.eval()  # spectral norm's iteration stands still
     torch.manual_seed(0)
     terms = objective.discriminator_loss(x, c, keep=True)

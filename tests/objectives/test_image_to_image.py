@@ -18,7 +18,7 @@ from gancli.objectives.cyclegan import Pool
 def test_content_and_opinion_by_hand(tmp_path):
     run = start(tmp_path / "run", "pix2pix", "model.adversarial=0.25")
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     objective.discriminator_loss(x, c, keep=True)
     _, given, made = objective.judged
     terms = objective.generator_loss(x, c)
@@ -37,7 +37,7 @@ def test_all_of_the_budget_alone_is_the_content_alone(tmp_path):
 def test_what_is_not_masked_is_given_back_to_the_bit(mask, tmp_path):
     run = start(tmp_path / "run", "inpainting", f"model.task.mask={mask}")
     objective = run.trainer.objective
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     given = objective.condition(x, c)
     made, hole = objective.G(objective.noise(given), given), given[:, -1:].bool().expand_as(x)
     assert torch.equal(made[~hole], x[~hole]) and not torch.equal(made[hole], x[hole])
@@ -69,7 +69,7 @@ def test_there_and_back_by_hand(tmp_path):
     objective = run.trainer.objective
     objective.G.there, objective.G.back = Fixed(0.3), Fixed(-0.1)
     objective.D.target, objective.D.source = mean, _ = Mean(), Mean()
-    x, c = run.trainer.draw()
+    x, c = run.trainer.next_batch()
     assert x.shape == c.shape == (8, 3, 16, 16)
     terms = objective.discriminator_loss(x, c, keep=True)
     for name, real, made in (("target", x, c + 0.3), ("source", c, x - 0.1)):

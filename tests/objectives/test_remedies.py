@@ -18,7 +18,7 @@ from gancli.losses.adversarial import NonSaturating, Relativistic
 from gancli.losses.penalties import R1, R1R2, R2
 from gancli.objectives import GAN, Unrolled
 from gancli.training import Budget, Trainer
-from gancli.training.run import Run
+from gancli.training.run import TrainingRun
 
 
 class Place(nn.Module):
@@ -66,19 +66,19 @@ def test_the_dirac_gan_converges_with_the_remedy_and_circles_without(name):
     trainer = Trainer(
         objective, BatchLoader(data, 4, 0, False, 0, torch.device("cpu")), sgd, Budget(steps=600), torch.device("cpu")
     )
-    distances = [math.hypot(*objective.G.theta.tolist(), *objective.D.psi.tolist()) for _ in trainer.rounds()]
+    distances = [math.hypot(*objective.G.theta.tolist(), *objective.D.psi.tolist()) for _ in trainer.steps()]
     if converges:
         assert max(distances[-50:]) < 0.05
     else:
         assert min(distances[-50:]) > 0.3
 
 
-def trained(folder: Path, *overrides: str) -> Run:
+def trained(folder: Path, *overrides: str) -> TrainingRun:
     folder.mkdir()
     ring = ["data=synthetic", "data.kind=ring", "data.size=null", "model=mlp", "model.width=16", "model.lr=2e-3"]
     quick = ["data.n=512", "data.batch_size=64", "trainer.steps=300"]
     quick += [f"trainer.{what}_every=300" for what in ("log", "sample", "checkpoint")]
-    run = Run(config(*ring, *quick, *overrides), folder, [], quiet=True)
+    run = TrainingRun(config(*ring, *quick, *overrides), folder, [], quiet=True)
     run.train()
     return run
 
@@ -89,8 +89,8 @@ def test_a_critic_runs_away_unless_it_is_held(remedy, tmp_path):
     free = trained(tmp_path / "free", "model/loss=wasserstein", "model.optimizers.D.lr=1e-2")
     held = trained(tmp_path / "held", "model/loss=wasserstein", "model.optimizers.D.lr=1e-2", remedy)
 
-    def critic(run: Run) -> float:
-        x, c = run.trainer.draw()
+    def critic(run: TrainingRun) -> float:
+        x, c = run.trainer.next_batch()
         far = run.trainer.objective.judge(torch.ones_like(x), c) - run.trainer.objective.judge(-torch.ones_like(x), c)
         return float(far.detach().abs().mean()) / math.sqrt(8)  # the slope between two corners of the plane
 
@@ -98,7 +98,7 @@ def test_a_critic_runs_away_unless_it_is_held(remedy, tmp_path):
     assert critic(held) < 3
 
 
-def poisoned(run: Run, at: int, times: int = 1) -> Run:
+def poisoned(run: TrainingRun, at: int, times: int = 1) -> TrainingRun:
     """G's loss is NaN in round `at`, the first so many times that this round is played."""
     objective, left = run.trainer.objective, [times]
     sound = objective.generator_loss
@@ -128,14 +128,14 @@ def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(tmp_pat
 @pytest.mark.parametrize("at", [0, 2, 5])  # before the first save but that of the beginning, between saves, at the end
 def test_rollback_goes_on_from_the_last_good_checkpoint_at_half_the_rate(at, tmp_path):
     run = poisoned(start(tmp_path / "run", "mlp", "trainer.on_nan=rollback"), at)
-    rate = run.trainer.options["G"][0]["lr"]
+    rate = run.trainer.group_options["G"][0]["lr"]
     run.train()
     content = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert content["step"] == 6 and content["rollbacks"] == 1
     assert content["optimizers"]["G"]["param_groups"][0]["lr"] == rate / 2
     assert all(torch.isfinite(v).all() for v in content["ema"].values())
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert re.search("at step .* G/adversarial is not a finite number", log) and "half the rate (1 of 3)" in log
+    assert re.search("at step .* G/adversarial is not a finite number", log) and "half the learning rate (1 of 3)" in log
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if "D/adversarial" in row]
     assert steps == [2, 4, 6]  # what was undone is told once
@@ -152,14 +152,14 @@ def test_a_run_that_was_rolled_back_resumes_to_the_same_end(tmp_path):
     """The rate it was halved to is in the checkpoint."""
     poisoned(start(tmp_path / "whole", "mlp", "trainer.on_nan=rollback"), at=1).train()
     run = poisoned(start(tmp_path / "parts", "mlp", "trainer.on_nan=rollback"), at=1)
-    play = run.trainer.round
+    play = run.trainer.train_step
 
     def interrupted(progress: float) -> None:
         play(progress)
         if run.trainer.step == 5:
             signal.raise_signal(signal.SIGTERM)
 
-    run.trainer.round = interrupted  # type: ignore[method-assign]
+    run.trainer.train_step = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         run.train()
     start(tmp_path / "parts", "mlp", "trainer.on_nan=rollback").train()
@@ -168,7 +168,7 @@ def test_a_run_that_was_rolled_back_resumes_to_the_same_end(tmp_path):
 
 def test_clipping_bounds_a_move(tmp_path):
     run = start(tmp_path / "run", "mlp", "trainer.clip=0.01")
-    run.trainer.round(0.0)
+    run.trainer.train_step(0.0)
     for parameters in run.trainer.parameters.values():
         norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
         assert norm.item() == pytest.approx(0.01, rel=1e-3)
@@ -188,15 +188,15 @@ def test_the_run_says_that_d_has_won_and_what_it_advises_helps(tmp_path):
 
     def run(name: str, *overrides: str) -> Path:
         (tmp_path / name).mkdir(exist_ok=True)
-        Run(config(*unfair, *overrides), tmp_path / name, [], quiet=True).train()
+        TrainingRun(config(*unfair, *overrides), tmp_path / name, [], quiet=True).train()
         return tmp_path / name
 
     plain = run("plain")
     events = told(plain)
-    assert [(kind, finding) for kind, _, finding in events] == [("warning", "d_won")]
-    assert "warning: D has won: for 500 steps" in (plain / "log.txt").read_text()
+    assert [(kind, finding) for kind, _, finding in events] == [("warning", "d_winning")]
+    assert "warning: D is winning: almost no mistakes in the last 500 steps" in (plain / "log.txt").read_text()
     page = (plain / "index.html").read_text()
-    assert "D has won" in page and "model/penalty=r1" in page
+    assert "D is winning" in page and "model/penalty=r1" in page
     assert told(run("remedied", "model/penalty=r1", "model.penalty.weight=10")) == []
     # A resumed run tells what an uninterrupted one does, once.
     run("parts", "trainer.steps=400")

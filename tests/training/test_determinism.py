@@ -45,10 +45,10 @@ def test_a_run_may_be_resumed_in_the_other_way(gan):
 def test_what_has_no_deterministic_way_is_named(gan, monkeypatch):
     from gancli.objectives import GAN
 
-    def racing(objective, x, c, fake):
+    def racing(objective, x, c):
         torch.zeros(4).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
-    monkeypatch.setattr(GAN, "generator_terms", racing)
+    monkeypatch.setattr(GAN, "generator_loss", racing)
     code, _, error = gan("train", *TINY, "run.dir=run", "deterministic=true")
     assert code == 1 and re.search(r"no deterministic put_; type deterministic=false", error), error
     with pytest.raises(RuntimeError, match="of our own"), deterministic(True):

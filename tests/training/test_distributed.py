@@ -46,10 +46,10 @@ def four_rounds(folder: Path, name: str) -> dict:
     """What a run is after four rounds."""
     model, *overrides = VARIANTS.get(name, (name,))
     run = start(folder / name, model, *overrides, "trainer.steps=4")
-    for _ in run.trainer.rounds():
+    for _ in run.trainer.steps():
         pass
-    learned = {f"{p} {n}": w.detach() for p, ps in run.trainer.players.items() for n, w in ps.named_parameters()}
-    return {"learned": learned, "ema": run.trainer.ema.network.state_dict(), "terms": run.trainer.read()}
+    learned = {f"{p} {n}": w.detach() for p, ps in run.trainer.networks.items() for n, w in ps.named_parameters()}
+    return {"learned": learned, "ema": run.trainer.ema.network.state_dict(), "terms": run.trainer.read_terms()}
 
 
 ENDLESS = ["train", *TINY, "model=mlp", "trainer.steps=1000000", "trainer.sample_every=1000000", "run.dir=endless"]
@@ -78,14 +78,14 @@ def work(folder: Path) -> None:
         clocked = start(folder / "clocked", "mlp", "trainer.steps=null", "trainer.minutes=0.01")
         clocked.train()
         mended = start(folder / "mended", "mlp", "trainer.on_nan=rollback")
-        play = mended.trainer.round
+        play = mended.trainer.train_step
 
         def spoilt(progress: float) -> None:
             play(progress)
             if mended.trainer.step == 5 and not mended.trainer.rollbacks:
                 mended.trainer.parameters["D"][0].data.fill_(torch.nan)
 
-        mended.trainer.round = spoilt  # type: ignore[method-assign]
+        mended.trainer.train_step = spoilt  # type: ignore[method-assign]
         mended.train()
         ends = {"steps": clocked.trainer.step, "rollbacks": mended.trainer.rollbacks, "step": mended.trainer.step}
         torch.save(ends | {"D": mended.trainer.parameters["D"][0].detach()}, folder / f"ends-{ranks.rank()}.pt")

@@ -84,7 +84,7 @@ def test_a_state_brings_no_old_value_of_an_optimizer_back(tmp_path):
     run = start(tmp_path / "run", "dcgan", *new, LONGER, f"resume.allow=[{names}]")
     for optimizer in run.trainer.optimizers.values():
         assert len(optimizer.state), "the momenta are there"
-    run.trainer.round(0.5)
+    run.trainer.train_step(0.5)
     for optimizer in run.trainer.optimizers.values():
         group = optimizer.param_groups[0]
         now = (group["lr"], tuple(group["betas"]), group["eps"], group["weight_decay"])
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_before_these_keys_resumes(tmp_path):
     assert changes(before, cfg) == {} and "resume.allow" not in flatten(before)
 
 
-HOLD = "import sys, time; from pathlib import Path; from gancli.runtime.locks import RunLock\n"
+HOLD = "import sys, time; from pathlib import Path; from gancli.training.config_diff import RunLock\n"
 
 
 def holder(folder: Path) -> subprocess.Popen:

@@ -59,24 +59,24 @@ def test_slurms_warning_saves_too_and_the_command_that_goes_on_is_told(gan, tmp_
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_sweep_that_is_interrupted_goes_on_when_it_is_typed_again(gan, monkeypatch, signum, code):
     """The first job is done, the second is in its third step, the third has not begun."""
-    from gancli.training.run import Run
+    from gancli.training.run import TrainingRun
 
-    build = Run.__init__
+    build = TrainingRun.__init__
 
     def interrupted(run, *args, **kwargs):
         build(run, *args, **kwargs)
-        play = run.trainer.round
+        play = run.trainer.train_step
 
         def play_and_signal(progress):
             play(progress)
             if run.config["seed"] == 1 and run.trainer.step == 3:
                 signal.raise_signal(signum)
 
-        run.trainer.round = play_and_signal
+        run.trainer.train_step = play_and_signal
 
     words = ["train", "-m", *TINY, "model=mlp", "seed=0,1,2"]
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "__init__", interrupted)
+        patch.setattr(TrainingRun, "__init__", interrupted)
         stopped, out, error = gan(*words)
     assert stopped == code and "leaderboard.html" in out
     again = to_go_on(error)
@@ -173,7 +173,7 @@ def test_a_run_stopped_while_it_loads_leaves_nothing(gan, tmp_path, monkeypatch)
 
 
 def test_the_last_event_of_a_stopped_run_says_so(tmp_path, gan, monkeypatch):
-    from gancli.training.run import Run
+    from gancli.training.run import TrainingRun
 
     real = Run.save
 
@@ -181,7 +181,7 @@ def test_the_last_event_of_a_stopped_run_says_so(tmp_path, gan, monkeypatch):
         real(run)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(TrainingRun, "save", save)
     assert gan("train", *TINY, "run.dir=run")[0] == 143
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["step"], last["message"]) == ("stopped", 1, "SIGTERM at step 1, saved")

@@ -1,0 +1,142 @@
+"""What a run logs while it trains: its first lines, metrics, and the warnings of the health monitor."""
+
+import contextlib
+import math
+import shlex
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gancli.checkpoint import format as checkpoint
+from gancli.inference.generator import command_for
+from gancli.report.logger import RunLogger, append_row
+from gancli.runtime.hardware import describe
+from gancli.training.evaluation import Evaluation
+from gancli.training.loop import Trainer
+from gancli.training.monitor import Monitor
+
+
+class RunLog:
+    """The log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
+
+    def __init__(self, folder: Path, trainer: Trainer, quiet: bool, tensorboard: bool):
+        self.trainer, self.folder = trainer, folder
+        self.logger = RunLogger(folder, trainer.step, trainer.progress, quiet, tensorboard)
+        self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
+        self._graphs_warned = False
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
+        self.monitor = Monitor()
+        for row in self.logger.rewind(self.trainer.step):
+            self.monitor.add(row)  # its events are in the log already
+
+    def header(
+        self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
+    ) -> None:
+        """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
+        trainer = self.trainer
+        sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
+        self.event(
+            "resumed" if resumed else "started",
+            step=trainer.step,
+            time=time.strftime("%Y-%m-%dT%H:%M:%S"),
+            command=shlex.join(["gan", "train", *overrides]),
+            overrides=overrides,
+            machine=describe(trainer.device),
+            device=str(trainer.device),
+            versions=checkpoint.versions(),
+            parameters=sizes,
+            use=command_for(trainer.objective.G),
+            images=images,
+            budget=str(trainer.budget),
+        )
+        if changes:
+            self.event("changed", step=trainer.step, message="; ".join(changes))
+        names = f"{config['model']['name']} on {config['data']['name']}"
+        millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
+        batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
+        self.log(f"{names}: {images:,} images, batch {batch}; {millions} parameters; {trainer.budget}")
+        self.log(f"{describe(trainer.device)}, {precision}; run folder {self.folder}")
+        if config["trainer"]["compile"] and not trainer.compiled:
+            self.log(
+                "trainer.compile: this penalty or objective differentiates a gradient, so its networks run eagerly"
+            )
+
+    def protocol(self, evaluation: Evaluation) -> None:
+        """Log which metrics follow which protocol, for the page and the leaderboard."""
+        if evaluation.protocol:
+            # The key of the names is `figures` in every run folder written so far.
+            facts = {"figures": evaluation.names, "protocol": evaluation.protocol}
+            self.logger.fact("protocol", step=self.trainer.step, **facts)
+
+    def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
+        """Log warnings, and the files that were skipped with the reasons."""
+        for warning in warnings:
+            self.log(f"warning: {warning}")
+        for name, reason in skipped:
+            self.log(f"skipped {name}: {reason}")
+
+    def progress(self, evaluation: str) -> None:
+        """Log the mean of every term since the last call; evaluation: summary of the last one, for the terminal."""
+        trainer = self.trainer
+        if trainer.graphs and trainer.graphs.failure and not self._graphs_warned:
+            self._graphs_warned = True
+            self.log(f"warning: no CUDA graphs: {trainer.graphs.failure}")
+        values = {**trainer.read_terms(), "lr": trainer.learning_rate}
+        row = self.logger.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, evaluation)
+        self._watch(row)
+        self.logger.page()
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """Log metrics of this step, without those that are not finite."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._watch(self.logger.metrics(self.trainer.step, finite))
+
+    def grid(self, image: Any) -> None:
+        """Write a grid of samples."""
+        self.logger.grid(self.trainer.step, image)
+
+    def finish(self, rows: int, message: dict[str, str]) -> None:
+        """Write the history of samples and the last event."""
+        self.logger.history(rows)
+        self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
+        self.logger.page(now=True)
+
+    def stopped(self, reason: str) -> None:
+        """Log that the run stopped on request, after saving."""
+        step = self.trainer.step
+        self.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
+        self.logger.page(now=True)
+
+    def close(self) -> None:
+        self.logger.close()
+
+    def _watch(self, row: dict[str, Any]) -> None:
+        """Log the warnings that a row begins or ends."""
+        for event in self.monitor.add(row):
+            self.event(event.type, step=event.step, finding=event.finding, message=event.message)
+
+
+class NoLog:
+    """The log of a process that is not the first: accepts every call and writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **values: None
+
+
+def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
+    """Write config.yaml."""
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+
+
+def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
+    """Write the traceback to the run's log.txt, and the message to metrics.jsonl for its page and the leaderboard."""
+    with contextlib.suppress(OSError):
+        with (folder / "log.txt").open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides})

@@ -1,0 +1,119 @@
+"""From a config to the objects of a training: options checked, data loaded, trainer built."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gancli.config import build
+from gancli.data.crops import ImageCrops
+from gancli.data.dataset import ImageDataset
+from gancli.data.loader import BatchLoader
+from gancli.data.pairs import two_classes
+from gancli.runtime import ranks
+from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.hardware import multiplies_bf16
+from gancli.runtime.seeding import derive_seed
+from gancli.training.checkpoint_manager import CheckpointManager
+from gancli.training.cuda_graphs import CudaGraphs, why_not
+from gancli.training.ema import EMA
+from gancli.training.loop import PRECISIONS, Trainer
+from gancli.training.schedules import Budget
+
+PREFETCHED = 512  # batches whose indices are copied to a GPU together: a megabyte or two
+
+
+def check_options(options: DictConfig) -> None:
+    """Raise ValueError for an option of the trainer that is out of range."""
+    for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
+        check_number(f"trainer.{name}", options[name], least=1, example=100)
+    for name in ("checkpoint_minutes", "keep_every", "keep_last", "evaluate_every", "evaluate_patience", "clip"):
+        check_number(f"trainer.{name}", options[name], least=0)
+    if options.evaluate_patience and not options.evaluate_every:
+        raise ValueError(
+            f"trainer.evaluate_patience={options.evaluate_patience} counts evaluations, but there are none; "
+            f"type trainer.evaluate_every=500"
+        )
+    check_choice("trainer.on_nan", options.on_nan, ("stop", "rollback"))
+    check_choice("trainer.preflight", str(options.preflight).lower(), ("auto", "true", "false"))
+    check_choice("trainer.precision", options.precision, ("auto", *PRECISIONS))
+
+
+def checkpoint_manager(folder: Path, options: DictConfig) -> CheckpointManager:
+    """Return the manager of a run's checkpoints folder."""
+    every, minutes = options.checkpoint_every, options.checkpoint_minutes
+    return CheckpointManager(folder, every, minutes, options.keep_every, options.keep_last)
+
+
+def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
+    """Return the training images, on one process of a machine before the others."""
+    data = ranks.in_turn(lambda: build(cfg.data.source))
+    return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
+
+
+def complete_config(cfg: DictConfig, data: Any, folder: Path) -> None:
+    """Write into the config what only the loaded data tell, so that it reaches the networks by interpolation."""
+    cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
+    cfg.run.dir = str(folder)
+    if "betas" in cfg.model:
+        cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
+
+
+def build_objective(cfg: DictConfig, data: Any) -> Any:
+    """Return the objective with freshly initialised networks."""
+    torch.manual_seed(derive_seed(cfg.seed, "networks"))
+    objective = build(cfg.model.objective)
+    objective.check_data(data)
+    return objective
+
+
+def choose_precision(cfg: DictConfig, objective: Any, device: torch.device) -> str:
+    """Return the precision that trainer.precision means on this machine, the first process's on all of them."""
+    precision = cfg.trainer.precision
+    if precision == "auto" and device.type == "cuda":
+        precision = "tf32"  # torch's own default for convolutions; nothing else has been measured
+    elif precision == "auto":
+        safe = cfg.model.bf16_safe and not objective.double_backward
+        precision = "bf16" if device.type == "cpu" and safe and multiplies_bf16() else "fp32"
+    return ranks.from_first(precision)
+
+
+def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.device) -> tuple[Trainer, list[str]]:
+    """Return the trainer at step 0, and warnings."""
+    options, warnings = cfg.trainer, []
+    batches = BatchLoader(
+        *(data, cfg.data.batch_size, cfg.model.classes, cfg.data.flip, cfg.seed, device),
+        *(ranks.rank(), ranks.world_size()),
+        prefetch=PREFETCHED if device.type == "cuda" else 0,
+    )
+    optimizers = {network: build(optimizer) for network, optimizer in cfg.model.optimizers.items()}
+    beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
+    graphs = None
+    if device.type == "cuda" and options.graphs:
+        reason = why_not(cfg.model.graph_safe, optimizers.values(), beta2)
+        graphs = None if reason else CudaGraphs(device)
+        warnings += [f"no CUDA graphs: {reason}"] if reason else []
+    trainer = Trainer(
+        objective,
+        batches,
+        optimizers,
+        Budget(options.steps, options.kimg, options.minutes),
+        device,
+        seed=cfg.seed,
+        schedule=build(cfg.model.schedule),
+        beta2=beta2,
+        ema=lambda network: EMA(network, **options.ema),
+        clip=options.clip,
+        precision=options.precision,
+        channels_last=options.channels_last,
+        compile=options.compile,
+        sync_bn=options.sync_bn,
+        graphs=graphs,
+    )
+    return trainer, warnings
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config as plain dicts, all interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
