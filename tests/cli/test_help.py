@@ -64,10 +64,10 @@ def test_a_name_that_begins_with_an_underscore_is_a_base_and_no_choice(tmp_path,
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "_gan.yaml").write_text("lr: 1   # rate\n# Rarely changed\nclip: 0   # norm\n")
     (tmp_path / "model" / "mine.yaml").write_text(
-        "# Mine\ndefaults:\n  - _gan\n  - override loss: hinge\nlr: 2\nclip: 3\nx: 4\n"
+        "# Mine\ndefaults:\n  - _gan\n  - override loss: hinge\nlr: 2\n# Plumbing\nclip: 3\nx: 4\n"
     )
     assert choices("model") == ["mine"] and config.defaults("model/mine") == {"model/loss": "hinge"}
-    found = [("m.lr", "2", "rate", False), ("m.clip", "3", "norm", True), ("m.x", "4", "", False)]
+    found = [("m.lr", "2", "rate", False), ("m.clip", "3", "norm", True), ("m.x", "4", "", True)]
     assert [tuple(key) for key in keys("model/mine", "m.")] == found
 
 

@@ -184,7 +184,7 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     assert len(failed) == 4
     for job in jobs:
         assert any(job.glob("checkpoints/last.*")) == (job not in failed)
-    assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 8" in error
+    assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 8 of 8" in error
     table = (sweep / "leaderboard.csv").read_text()
     assert table.count("\n") == 9 and table.count("mlp") == 4, "a job that failed at once has its row too"
     assert {"leaderboard.csv", "leaderboard.md", "leaderboard.html", "contact.png"} <= {p.name for p in sweep.iterdir()}
