@@ -165,7 +165,7 @@ def test_ways_wait_in_processes_of_their_own(gan, tmp_path):
     assert code == 0 and "| gan train" in out, error
     told = json.loads((tmp_path / "o" / "speed.json").read_text())
     assert [len(row["seconds"]) for row in told["rows"]] == [2, 2]
-    with pytest.raises(Failed, match="larger than the data"):
+    with pytest.raises(Failed, match="images of the data"):
         cells.Cell(partial(Trained, ["data=digits", "data.batch_size=9999", "device=cpu"]), 1, 1.0)
 
 

@@ -195,7 +195,7 @@ def test_from_a_foreign_checkpoint_no_more_than_a_name_is_taken(checkpoints, gan
         ("cgan", ["classes=[circel,cross]"], 1, "did you mean circle?"),
         ("aegan", ["classes=[circel,cross]"], 1, "did you mean circle?"),
         ("aegan", ["classes=[0,1]", "data=digist"], 1, "did you mean digits?"),
-        ("aegan", ["classes=[0,1]", "data=."], 1, "has no pictures"),
+        ("aegan", ["classes=[0,1]", "data=."], 1, "has no images"),
         ("dcgan", ["steps=1"], 1, "a row has 2 images or more, but steps=1; type steps=9"),
         ("dcgan", ["directions=0"], 1, "but directions=0; type directions="),
         ("dcgan", ["image=-1"], 1, "numbered from 0"),

@@ -256,7 +256,7 @@ def bad_masks() -> None:
         (["mask=masks/white.png"], 1, "masks everything"),
         (["mask=masks/wide.png"], 1, "is 5 x 5 pixels, but its mask 6 x 5"),
         (["mask=masks/empty.png"], 1, "mask masks/empty.png cannot be used: is empty"),
-        (["mask=masks/text.png"], 1, "is not a picture that Pillow knows"),
+        (["mask=masks/text.png"], 1, "is not an image that Pillow knows"),
         (["mask=masks/bomb.png"], 1, "cannot be used"),
         (["mask=masks"], 1, "has no mask: there is no picture a.* in masks"),
         (

@@ -296,7 +296,7 @@ def test_bad_files_are_named_and_the_others_made(gan, checkpoints):
     words = ("whole.png", "empty.png", "text.png", "absent.png", f"ckpt={checkpoints['cyclegan']}")
     code, out, error = gan("translate", *words)
     assert code == 1 and out == "whole_translated.png\n" and "3 of 4 pictures could not be translated" in error
-    assert {"gan: empty.png: is empty", "gan: text.png: is not a picture that Pillow knows"} <= {*error.splitlines()}
+    assert {"gan: empty.png: is empty", "gan: text.png: is not an image that Pillow knows"} <= {*error.splitlines()}
 
 
 def test_what_a_format_cannot_hold_is_told_of_the_result(gan, checkpoints):

@@ -504,7 +504,7 @@ def test_bad_files_are_named_and_the_others_made(gan):
     reasons = {
         "truncated.png": "truncated",
         "empty.png": "is empty",
-        "text.png": "is not a picture that Pillow knows",
+        "text.png": "is not an image that Pillow knows",
         "link.png": "is not a file that can be opened",
         "float.tif": "floating-point",
         "bomb.png": "more than the 178,956,970 pixels",
