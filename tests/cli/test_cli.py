@@ -92,7 +92,7 @@ def test_a_slip_of_the_fingers_gets_the_nearest_right_word_and_exit_2(gan, tmp_p
         (["data=folder", "data.path=corrupt"], "corrupt"),
         (["data=mnist", "data.root=empty"], "data=digits"),
         (["data.batch_size=65"], "is more than the 64 images of the data"),
-        (["data.batch_size=0"], "at least one image"),
+        (["data.batch_size=0"], "data.batch_size=0 is out of range"),
         (["data=digits", "data.size=7"], "try model=mlp"),
         (["data.kind=ring", "data.size=null"], "try model=mlp"),
         (["data.kind=rign", "data.size=null"], "did you mean"),
