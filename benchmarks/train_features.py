@@ -31,6 +31,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader
 from gancli.images import to_float
 from gancli.metrics import feature_extractors as features
+from gancli.runtime.files import write_atomically
 from gancli.runtime.hardware import describe
 from gancli.runtime.seeding import derive_seed
 from gancli.training.schedules import Budget
@@ -144,10 +145,8 @@ def main() -> None:
         "versions": json.dumps(versions()),
     }
     path = options.out / f"features-{options.name}.safetensors"
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(save({key: x.contiguous() for key, x in network.half().state_dict().items()}, metadata))
-    partial.replace(path)
+    data = save({key: x.contiguous() for key, x in network.half().state_dict().items()}, metadata)
+    write_atomically(path, lambda partial: partial.write_bytes(data))
     print(f"{path}: {path.stat().st_size:,} bytes, {found:.2%} of the test images, {minutes:.1f} minutes")
 
 

@@ -5,6 +5,7 @@ x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
 large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide and as high
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,12 +19,7 @@ __all__ = ["__version__", "load", "upscale"]
 
 def __getattr__(name: str) -> Any:
     # torch is imported when it is needed: `gan --help` must answer at once.
-    if name == "load":
-        from gancli.inference.generator import load
-
-        return load
-    if name == "upscale":
-        from gancli.inference.upscaler import upscale
-
-        return upscale
-    raise AttributeError(f"module 'gancli' has no attribute {name!r}")
+    modules = {"load": "gancli.inference.generator", "upscale": "gancli.inference.upscaler"}
+    if name not in modules:
+        raise AttributeError(f"module 'gancli' has no attribute {name!r}")
+    return getattr(importlib.import_module(modules[name]), name)

@@ -41,6 +41,9 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     text = (CONFIGS / f"{name}.yaml").read_text()
     for base in _bases(name, text):
         found |= {key.name: key for key in keys(base, prefix)}
+    for base, package in re.findall(r"^  - ([\w-]+)@([\w.]+) *$", text, re.M):
+        inner = keys((Path(name).parent / base).as_posix(), f"{prefix}{package}.")
+        found |= {key.name: key._replace(plumbing=True) for key in inner}
     plumbing = False
     for line in text[len(_head(text)) :].splitlines():
         plumbing |= line.startswith("#")
@@ -52,8 +55,9 @@ def keys(name: str, prefix: str = "") -> list[Key]:
         dotted = prefix + ".".join(p[1] for p in parents)
         if parents[0][1] not in ("defaults", "hydra") and (default or meaning):
             old = found.get(dotted, Key(dotted, default, meaning, plumbing))
-            found[dotted] = old._replace(default=default or old.default, meaning=meaning or old.meaning)
-    return [key for key in found.values() if not key.name.endswith(("_target_", "_partial_"))]
+            found[dotted] = Key(dotted, default or old.default, meaning or old.meaning, old.plumbing and plumbing)
+    listed = [key for key in found.values() if not key.name.endswith(("_target_", "_partial_"))]
+    return sorted(listed, key=lambda key: key.plumbing)
 
 
 def defaults(name: str) -> dict[str, str]:

@@ -106,8 +106,9 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
         return evaluate_upscaler(options, load_upscaler(file, scale=options.scale, device=device), str(file))
     content, G = checkpoint.read(file), load(file, options.ema, device)
     name, command = printable(content["config"]["model"]["name"]), command_for(G.network)
-    averaged = "averaged weights" if options.ema else "weights as trained"
-    weights = f"{name} of {content['step']:,} steps, {averaged}, {file}"
+    averaged = bool(content.get("averaged", options.ema))  # an exported file has one set of weights
+    described = "averaged weights" if averaged else "weights as trained"
+    weights = f"{name} of {content['step']:,} steps, {described}, {file}"
     if command == "upscale":
         result = evaluate_upscaler(options, Upscaler(G.network), weights)
     else:
@@ -125,7 +126,7 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
         reference = EvaluationSet(*data, options.n, options.seed)
         if command == "sample" or options.metrics:
             scores = (options.metrics, options.inception)
-            result = generative.evaluate_generator(G, weights, options.ema, reference, *scores)
+            result = generative.evaluate_generator(G, weights, averaged, reference, *scores)
         elif command == "reconstruct":
             result = autoencoders.evaluate(G, weights, reference, options.samples)
         else:

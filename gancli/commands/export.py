@@ -68,13 +68,14 @@ def generator_only(
     kept = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
     network = {"config": content["networks"]["G"]["config"], "state": state}
-    return {**kept, "config": config, "networks": {"G": network}, "trained": trained}
+    averaged = bool(content.get("averaged", ema))
+    return {**kept, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
 
 
 def summary(content: dict[str, Any]) -> str:
     """Return in one line what a checkpoint's network was trained on, and for how long."""
     config = content["config"]
-    return content.get("trained") or (
+    return str(content.get("trained", "")) or (
         f"{config['model']['name']} on {config['data']['name']}, {content['step']} steps, {content['images']} images, "
         f"{content['seconds'] / 60:.1f} minutes, seed {config['seed']}"
     )
@@ -91,79 +92,77 @@ def blended(ours: dict[str, Tensor], theirs: dict[str, Tensor], weight: float) -
 
 
 class OnnxGenerator(nn.Module):
-    """A generator as other programs call it: with those of z and c that it looks at, for images in [-1, 1].
+    """A generator as other programs call it: with those of z and c that it uses, for images in [-1, 1].
 
-    A generator without noise begins with a picture c of any size, or any multiple of what it halves.
+    Without noise c is an image, of any size or of multiples of the network's `multiple`.
     """
 
     def __init__(self, network: Any, size: int, channels: int, class_names: list[str]):
         super().__init__()
-        self.network, self.channels, self.side = network, channels, size
+        self.network, self.channels, self.size = network, channels, size
         self.eval().requires_grad_(False)
-        self.z_dim, self.classes, self.begins_with_picture = network.z_dim, network.classes, not network.z_dim
+        self.z_dim, self.classes, self.from_image = network.z_dim, network.classes, not network.z_dim
         self.source_channels = getattr(network, "source_channels", channels)
         self.multiple = getattr(network, "multiple", 1)
-        self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.begins_with_picture else [])]
+        self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.from_image else [])]
 
     def forward(self, *given: Tensor) -> Tensor:
         inputs = dict(zip(self.names, given))
-        first = given[0].flatten(1)
-        z, c = (inputs.get(name, first[:, :0]) for name in ("z", "c"))
-        return self.network(z, c).clamp(-1, 1)
+        empty = given[0].flatten(1)[:, :0]
+        return self.network(inputs.get("z", empty), inputs.get("c", empty)).clamp(-1, 1)
 
     @property
     def call(self) -> str:
-        """What goes in and what comes out, for people."""
-        image = f"image: float32 (N, {self.channels}, {self.side}, {self.side})"
-        says = {"z": f"z: float32 (N, {self.z_dim}), from N(0, 1)", "c": f"c: float32 (N, {self.classes}), one-hot"}
-        if self.begins_with_picture:
+        """Inputs and output, for people."""
+        image = f"image: float32 (N, {self.channels}, {self.size}, {self.size})"
+        inputs = {"z": f"z: float32 (N, {self.z_dim}), from N(0, 1)", "c": f"c: float32 (N, {self.classes}), one-hot"}
+        if self.from_image:
             h, w = (f"{self.multiple} {side}".removeprefix("1 ") for side in "hw")
             height, width = (f"{self.network.scale * self.multiple} {side}".removeprefix("1 ") for side in "hw")
-            mask = ", the last channel a mask, 1 where the picture is missing and 0 elsewhere"
             masked = getattr(self.network, "masked", False)
-            says["c"] = f"c: float32 (N, {self.source_channels}, {h}, {w}), pictures in [-1, 1]{mask if masked else ''}"
+            mask = ", the last channel a mask, 1 where the image is missing and 0 elsewhere" if masked else ""
+            inputs["c"] = f"c: float32 (N, {self.source_channels}, {h}, {w}), images in [-1, 1]{mask}"
             image = f"image: float32 (N, {self.channels}, {height}, {width})"
         elif self.classes:
-            says["c"] += " in the order of class_names"
-        return "; ".join([*(says[name] for name in self.names), f"{image}, in [-1, 1]"])
+            inputs["c"] += " in the order of class_names"
+        return "; ".join([*(inputs[name] for name in self.names), f"{image}, in [-1, 1]"])
 
     def example(self, path: Path) -> str:
-        """Three lines of Python that call it."""
-        z = f'"z": numpy.random.randn(4, {self.z_dim}).astype("float32")'
+        """Return three lines of Python that call the file."""
         classes = ", ".join(str(i % max(self.classes, 1)) for i in range(4))
         c = f'"c": numpy.eye({self.classes}, dtype="float32")[[{classes}]]'
-        if self.begins_with_picture:
+        if self.from_image:
             h, w = (-(-side // self.multiple) * self.multiple for side in (32, 48))
             c = f'"c": numpy.zeros((1, {self.source_channels}, {h}, {w}), "float32")'
-        given = ", ".join({"z": z, "c": c}[name] for name in self.names)
+        inputs = {"z": f'"z": numpy.random.randn(4, {self.z_dim}).astype("float32")', "c": c}
         return (
             f"import numpy, onnxruntime\n"
             f"session = onnxruntime.InferenceSession({str(path)!r})\n"
-            f"image = session.run(None, {{{given}}})[0]  # {self.call}"
+            f"image = session.run(None, {{{', '.join(inputs[name] for name in self.names)}}})[0]  # {self.call}"
         )
 
     def inputs(self, n: int, height: int = 8, width: int = 8) -> list[Tensor]:
-        """Something to call it with: n images; of pictures to begin with, the size in multiples."""
+        """Return random inputs for n images; the sides of images c are in multiples."""
         generator = torch.Generator().manual_seed(n)
         z = torch.randn(n, self.z_dim, generator=generator)
         c = one_hot(torch.arange(n) % max(self.classes, 1), self.classes)
-        if self.begins_with_picture:
+        if self.from_image:
             sides = (height * self.multiple, width * self.multiple)
             c = 2 * torch.rand(n, self.source_channels, *sides, generator=generator) - 1
         return [{"z": z, "c": c}[name] for name in self.names]
 
     @torch.no_grad()
     def write(self, path: Path, metadata: dict[str, str]) -> None:
-        """As ONNX, for any number of images. ValueError where the file's images are not this generator's."""
+        """Write an ONNX file for any number of images; raise ValueError if its images differ from this generator's."""
         import onnxruntime
 
         shapes: dict[str, Any] = {name: {0: torch.export.Dim("n")} for name in self.names}
-        if self.begins_with_picture:
-            # The smallest that two halvings with a mirrored border take.
+        smallest = 2 if self.multiple > 1 else 1  # side in multiples that two halvings with reflected padding take
+        if self.from_image:
             h, w = (torch.export.Dim(side, min=2) if self.multiple > 1 else torch.export.Dim(side) for side in "hw")
             shapes["c"] |= {2: self.multiple * h, 3: self.multiple * w}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # z and c have as many rows, and it says so
+            warnings.simplefilter("ignore")  # it says that z and c have equally many rows
             program = torch.onnx.export(
                 self,
                 tuple(self.inputs(2)),
@@ -177,13 +176,12 @@ class OnnxGenerator(nn.Module):
         program.model.metadata_props.update(metadata)
         program.save(path, external_data=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        least = 2 if self.multiple > 1 else 1
-        for n, height, width in ((1, least, least), (2, 8, 8), (5, 7, 12)):
-            given = self.inputs(n, height, width)
-            made = session.run(None, {name: t.numpy() for name, t in zip(self.names, given)})[0]
-            away = (torch.from_numpy(made) - self(*given)).abs().max().item()
-            if not away <= TOLERANCE:
+        for n, height, width in ((1, smallest, smallest), (2, 8, 8), (5, 7, 12)):
+            inputs = self.inputs(n, height, width)
+            images = session.run(None, {name: t.numpy() for name, t in zip(self.names, inputs)})[0]
+            difference = (torch.from_numpy(images) - self(*inputs)).abs().max().item()
+            if not difference <= TOLERANCE:
                 raise ValueError(
-                    f"the ONNX file's images are {away:.2g} away from this generator's, and it was not kept; "
+                    f"the ONNX file's images differ from this generator's by {difference:.2g}, and it was removed; "
                     f"type out=generator.safetensors"
                 )

@@ -173,8 +173,8 @@ def command_for(network: nn.Module) -> str:
 def _another_command(network: nn.Module, model: dict[str, Any], file: Path, command: str) -> str:
     """Return what a network is and does, and what to type with it and for `command`."""
     name, task, right = model["name"], model.get("task"), command_for(network)
-    kind = str(task.get("_target_")).rpartition(".")[2].lower() if isinstance(task, dict) else ""
-    name = f"{name} on task={kind}" if kind.isidentifier() else name
+    task_name = str(task.get("_target_")).rpartition(".")[2].lower() if isinstance(task, dict) else ""
+    name = f"{name} on task={task_name}" if task_name.isidentifier() else name
     does, more, _ = COMMANDS[right]
     ckpt = shlex.quote(f"ckpt={file}")
     typed = f"gan {right} {'' if right == 'sample' else 'IN '}{ckpt}{more.format(scale=getattr(network, 'scale', 1))}"

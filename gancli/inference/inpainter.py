@@ -23,7 +23,7 @@ from gancli.data.image_modes import (
     warn,
 )
 from gancli.images import with_channels
-from gancli.inference import generator
+from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.inference.translator import check_channels
 from gancli.transforms.masks import centre
@@ -38,20 +38,13 @@ class Inpainter(Tiler):
         check_channels(self.image_channels, self.channels)
 
     def __call__(self, image: Image.Image, mask: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
-        """Repaint an image of any mode where the mask is white.
+        """Repaint an image of any mode where the mask is white, to an upright "L", "LA", "RGB", "RGBA" or "I;16".
 
-        An `ImageWarning` says what is lost.
+        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
+        ValueError why image or mask cannot be used.
 
         Args:
             mask: image of the same size; white is 50 % or more and not transparent.
-            progress: called after each tile with its number of pixels.
-
-        Returns:
-            An upright "L", "LA", "RGB", "RGBA" or "I;16" image of the same size, with ICC profile, EXIF and dpi of
-            the input in its `info`.
-
-        Raises:
-            ValueError: image or mask cannot be used.
         """
         image = standardize(image)
         hole = read_mask(mask, image.size)
@@ -109,4 +102,4 @@ def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | st
         ema: use the averaged weights.
         tile: edge of a tile in pixels; 0 chooses it by the free memory.
     """
-    return Inpainter(generator.load(ckpt, ema, device, "inpaint").network, tile)
+    return Inpainter(load(ckpt, ema, device, "inpaint").network, tile)

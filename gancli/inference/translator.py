@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gancli.data.image_modes import is_grey, standardize, warn
 from gancli.images import with_channels
-from gancli.inference import generator
+from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
 from gancli.runtime.checks import check_choice
 
@@ -33,16 +33,8 @@ class Translator(Tiler):
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
         """Translate an image of any mode to an upright "RGB", "L" or "I;16" (from 16-bit grey), with its alpha if any.
 
-        An `ImageWarning` says what is lost.
-
-        Args:
-            progress: called after each tile with its number of pixels.
-
-        Returns:
-            An image of the same size, with ICC profile, EXIF and dpi of the input in its `info`.
-
-        Raises:
-            ValueError: the image cannot be translated.
+        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
+        ValueError why the image cannot be translated.
         """
         image = standardize(image)
         grey = not image.mode.startswith("RGB")
@@ -74,7 +66,7 @@ def load_translator(
         tile: edge of a tile in pixels; 0 chooses it by the free memory.
     """
     check_choice("direction", direction, DIRECTIONS)
-    network = generator.load(ckpt, ema, device, "translate").network
+    network = load(ckpt, ema, device, "translate").network
     if direction == "back" and not hasattr(network, "back"):
         raise ValueError(f"{ckpt} translates in one direction only; leave direction= out, or train model=cyclegan")
     return Translator(getattr(network, direction, network), tile)

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from gancli.checkpoint.format import find, is_checkpoint
 from gancli.data.image_modes import standardize
-from gancli.inference import generator
+from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
 from gancli.networks.sr import SCALES
 from gancli.networks.unet import WHOLE_IMAGE
@@ -54,17 +54,8 @@ class Upscaler(Tiler):
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
         """Enlarge an image of any mode to an upright "L", "LA", "RGB", "RGBA" or, from 16-bit grey, "I;16".
 
-        An `ImageWarning` says what is lost.
-
-        Args:
-            progress: called after each tile with its number of pixels of `image`.
-
-        Returns:
-            An image exactly `scale` times as wide and as high, with ICC profile, EXIF and dpi of the input in its
-            `info`.
-
-        Raises:
-            ValueError: the image cannot be enlarged.
+        The result is exactly `scale` times as wide and as high and has ICC profile, EXIF and dpi of the input. An
+        `ImageWarning` says what is lost, a ValueError why the image cannot be enlarged.
         """
         image = standardize(image)
         return self.apply(image, image.mode.removesuffix("A"), progress)
@@ -124,7 +115,7 @@ def load_upscaler(
         return Upscaler(bundled_network(style, scale).to(device), tile)
     path = find(ckpt)
     foreign = path.suffix.lower() == ".pth" or (path.suffix.lower() == ".safetensors" and not is_checkpoint(path))
-    network = read_spandrel(path) if foreign else generator.load(path, command="upscale").network
+    network = read_spandrel(path) if foreign else load(path, command="upscale").network
     if network.scale != scale:
         typed = f"type scale={network.scale}" if network.scale in SCALES else "gan upscale enlarges 2, 3 or 4 times"
         raise ValueError(f"{path} enlarges {network.scale} times, but scale={scale}; {typed}")
@@ -136,7 +127,7 @@ def bundled_network(style: str, scale: int) -> nn.Module:
     check_choice("style", style, STYLES)
     for available in (scale, 4):
         if (path := WEIGHTS / f"sr_compact-x{available}-{style}.safetensors").is_file():
-            network = generator.load(path).network
+            network = load(path).network
             return network if available == scale else Downscaled(network, scale)
     raise ValueError(f"style={style} has no weights in this installation; type ckpt=FILE, or another style=")
 

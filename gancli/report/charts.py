@@ -1,4 +1,4 @@
-"""Charts as plain data: which curves a run has, thinned to what a screen can show. static/charts.js draws them."""
+"""Charts as data: which curves a run has, thinned to what a screen can show. static/charts.js draws them."""
 
 import itertools
 import re

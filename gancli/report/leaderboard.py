@@ -70,8 +70,9 @@ def markdown_text(tables: Sequence[Table]) -> str:
         parts.append(f"## {escape(table.heading or 'Runs', quote=False)}")
         parts += [escape(line, quote=False) for line in (table.details, _summary(table)) if line]
         if table.setting_rows:
-            parts += [_markdown_table(seed_columns(table)), "### Runs"]
-        parts.append(_markdown_table([*run_columns(table), column("error", [row.error for row in table.rows])]))
+            parts += [_aligned(seed_columns(table), markdown=True), "### Runs"]
+        columns = [*run_columns(table), column("error", [row.error for row in table.rows])]
+        parts.append(_aligned(columns, markdown=True))
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
@@ -84,7 +85,7 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
         if table.setting_rows:
             parts += [_aligned(_fit(seed_columns(table), width)), "Runs"]
         parts.append(_aligned(_fit(run_columns(table), width)))
-    failed = [f"{row.run.name}: {row.error}" for row in each_run(tables) if row.error]
+    failed = [f"{text.one_line(row.run.name)}: {row.error}" for row in each_run(tables) if row.error]
     if failed:
         parts.append("\n".join(["Failed", *(f"  {line}" for line in failed)]))
     return "\n\n".join([*parts, "\n".join(textwrap.wrap(NOTE, width))])
@@ -142,10 +143,6 @@ def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
     if markdown:
         cells = [[escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in cells]
     return text.table(cells, markdown, left=[i for i, column in enumerate(columns) if not column.numeric])
-
-
-def _markdown_table(columns: Sequence[Column]) -> str:
-    return _aligned(columns, markdown=True)
 
 
 def _fit(columns: list[Column], width: int) -> list[Column]:

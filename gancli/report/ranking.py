@@ -22,7 +22,7 @@ HIGHER = (
     *("elbo", "importance_weighted", "score", "images_per_second"),
 )
 NO_SCORE = Score({}, {}, None, "quick")
-CONFIG_COLUMNS = 6  # at most, where nothing was typed and configs have to tell runs apart
+CONFIG_COLUMNS = 6  # at most, when nothing was typed and runs are distinguished by their configs
 Settings = dict[str, str]  # what makes a run differ from others: override and value
 
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML from the templates beside this file: styles and scripts are inlined, every value is escaped."""
+"""Self-contained HTML from templates: styles and scripts are inlined, every value is escaped."""
 
 from functools import lru_cache
 from pathlib import Path

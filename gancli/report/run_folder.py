@@ -170,16 +170,16 @@ class Run:
     @cached_property
     def scores(self) -> list[Score]:
         """The newest score of each protocol. A score of gan evaluate replaces one that the training wrote."""
-        found: dict[str, Score] = {}
+        newest: dict[str, Score] = {}
         for line in self.evaluations:
             metrics, protocol = line.get("metrics"), line.get("protocol")
             if isinstance(metrics, dict) and isinstance(protocol, dict):
                 values = {one_line(k): _finite(v) for k, v in metrics.items() if v is None or is_number(v)}
                 score = Score(protocol, values, _finite(line.get("step")), "evaluate")
-                found[score.key] = score
+                newest[score.key] = score
         for score in (*self._training_scores(), *self._quick_scores()):
-            found.setdefault(score.key, score)
-        return [score for score in found.values() if any(value is not None for value in score.metrics.values())]
+            newest.setdefault(score.key, score)
+        return [score for score in newest.values() if any(value is not None for value in score.metrics.values())]
 
     @property
     def quick_protocol(self) -> dict[str, Any]:
@@ -190,17 +190,17 @@ class Run:
         return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
 
     def _protocol_events(self) -> list[dict[str, Any]]:
-        events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("figures"), list)]
+        events = [e for e in self.events if e["event"] == "protocol" and isinstance(_metrics(e), list)]
         return [e for e in events if isinstance(e.get("protocol"), dict)]
 
     def _training_scores(self) -> list[Score]:
         """Return the scores of evaluations during training: the last protocol holds for all of them."""
         last = self._protocol_events()[-1:]
-        return [self._last_values([str(name) for name in e["figures"]], e["protocol"], "training") for e in last]
+        return [self._last_values([str(name) for name in _metrics(e)], e["protocol"], "training") for e in last]
 
     def _quick_scores(self) -> list[Score]:
         """Return the quick metrics: everything in rows but losses, D outputs, norms, bookkeeping and evaluations."""
-        evaluated = {str(name) for event in self._protocol_events() for name in event["figures"]}
+        evaluated = {str(name) for event in self._protocol_events() for name in _metrics(event)}
         other = {*BOOKKEEPING, *NOT_METRICS, *evaluated}
         keys = [key for key in self.keys if key not in other and not {"/", "("} & set(key)]
         keys.sort(key=lambda key: QUICK_ORDER.index(key) if key in QUICK_ORDER else len(QUICK_ORDER))
@@ -326,6 +326,11 @@ def _samples(folder: Path) -> list[tuple[int, Path]]:
         return []
     matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _metrics(entry: dict[str, Any]) -> Any:
+    """Return the metrics of a line, which older files call figures."""
+    return entry.get("metrics", entry.get("figures"))
 
 
 def _group(config: dict[str, Any], name: str) -> dict[str, Any]:

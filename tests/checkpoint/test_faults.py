@@ -216,7 +216,8 @@ def test_numbered_checkpoints_come_last_and_without_any_one_sentence_says_so(tmp
 
 def test_the_newest_are_kept_and_a_failed_removal_stops_nothing(tmp_path, monkeypatch):
     lines: list[str] = []
-    manager = CheckpointManager(tmp_path, 1, 0, keep_every=2, keep_last=2, log=lines.append)
+    manager = CheckpointManager(tmp_path, 1, keep_every=2, keep_last=2)
+    manager.log = lines.append
     (tmp_path / "best.safetensors").write_text("untouched")
     contents = {step: content(step, tmp_path) for step in range(11)}
     unlink = Path.unlink
@@ -237,27 +238,27 @@ def test_the_newest_are_kept_and_a_failed_removal_stops_nothing(tmp_path, monkey
 
 
 def test_minutes_are_due_too():
-    manager = CheckpointManager(Path("nowhere"), every=500, minutes=10, keep_every=0, keep_last=0, seconds=60.0)
-    assert manager.due(500, 61.0) and not manager.due(501, 659.0) and manager.due(501, 660.0)
-    assert not CheckpointManager(Path("nowhere"), every=500, minutes=0, keep_every=0, keep_last=0).due(501, 1e9)
-    with pytest.raises(ValueError, match=r"trainer\.checkpoint_minutes=-1"):
-        CheckpointManager(Path("nowhere"), 1, -1, 0, 0)
+    manager = CheckpointManager(Path("nowhere"), every=500, minutes=10)
+    manager.start_session(60.0, print)
+    assert manager.is_due(500, 61.0) and not manager.is_due(501, 659.0) and manager.is_due(501, 660.0)
+    assert not CheckpointManager(Path("nowhere"), every=500).is_due(501, 1e9)
 
 
-def test_a_slow_save_runs_beside_the_training_from_a_copy(tmp_path, monkeypatch):
+def test_a_slow_save_runs_in_a_thread_from_a_copy(tmp_path, monkeypatch):
     lines: list[str] = []
-    manager = CheckpointManager(tmp_path, 1, 0, 0, 0, log=lines.append)
+    manager = CheckpointManager(tmp_path, 1)
+    manager.log = lines.append
     first, second, third = (content(step, tmp_path) for step in range(3))
-    monkeypatch.setattr(checkpoint_manager, "SHARE", 0.0)
+    monkeypatch.setattr(checkpoint_manager, "MAX_FRACTION", 0.0)
     manager.save(first, 0, 0.0)  # its time is not known yet
-    assert manager.thread is None
+    assert manager._thread is None
     manager.save(second, 1, 0.0)
-    assert manager.thread is not None
+    assert manager._thread is not None
     second["networks"]["G"]["state"]["w"].fill_(-1)  # the training goes on
     manager.wait()
     saved = checkpoint.read(tmp_path / "last.safetensors")["networks"]["G"]["state"]["w"]
     assert saved.equal(state(1)["w"])
-    assert "step 1 saved in" in lines[-1] and "beside the training" in lines[-1]
+    assert "step 1 saved in" in lines[-1] and "in a thread" in lines[-1]
     monkeypatch.setattr(checkpoint, "encode", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     manager.save(third, 2, 0.0)
     with pytest.raises(ValueError, match="could not be written"):

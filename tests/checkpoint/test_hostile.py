@@ -189,7 +189,7 @@ def test_every_network_can_be_outlined_without_memory(model, tmp_path):
     built = outline(run.config["model"]["G"], state)
     assert all(p.is_meta for p in built.parameters())
     assert {k: v.shape for k, v in built.state_dict().items()} == {k: v.shape for k, v in state.items()}
-    check_output(built, run.output)
+    check_output(built, run.checkpoint_content()["output"])
 
 
 def test_hostile_upscalers(gan, tmp_path):

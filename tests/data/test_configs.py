@@ -13,7 +13,7 @@ NAMES = choices("data")
 
 def load(name: str):
     data = OmegaConf.load(ROOT / "configs" / "data" / f"{name}.yaml")
-    return OmegaConf.create({"data": data, "model": {"batch_size": 128}})
+    return OmegaConf.create({"data": data, "model": {"default_batch_size": 128}})
 
 
 @pytest.mark.parametrize("name", NAMES)

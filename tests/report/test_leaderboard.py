@@ -338,7 +338,7 @@ def test_curves_are_of_metrics_that_the_training_logged(tmp_path: Path) -> None:
 
 
 def test_values_from_others_are_escaped(tmp_path: Path) -> None:
-    folder = write_job(tmp_path / "0", None)
+    folder = write_job(tmp_path / "0 \x1b[2J", None, FAILED | {"message": ATTACK})
     add_score(folder, {f"fd{ATTACK}": 1.0}, {"data": ATTACK, ATTACK: {ATTACK: [ATTACK]}, "surrogate": "\ud800"})
     assert "\x1b" not in write_leaderboard([folder], tmp_path)
     html = (tmp_path / "leaderboard.html").read_text()
@@ -346,7 +346,7 @@ def test_values_from_others_are_escaped(tmp_path: Path) -> None:
     assert "<img src=x" not in html and "&lt;img src=x" in html
     markdown = (tmp_path / "leaderboard.md").read_text()
     assert "<img" not in markdown and "\n# " not in markdown.removeprefix("# Leaderboard")
-    assert [line["rank"] for line in csv_of(tmp_path / "leaderboard.csv")] == ["1"]
+    assert [line["status"] for line in csv_of(tmp_path / "leaderboard.csv")] == ["failed"]
 
 
 def test_the_command(scored: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
+from gancli.report.logger import RunLogger
 from gancli.report.run_folder import Run, Score, find_runs, read_run
 
 
@@ -46,6 +47,17 @@ def test_files_that_are_missing_torn_or_invalid(tmp_path: Path) -> None:
     run = read_run(folder)
     assert run.last_step == 200 and run.config == {} and run.status == "running"
     assert "YAML" in run.events[-1]["message"]
+
+
+def test_rewind_removes_what_was_logged_after_a_step(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ending={"event": "warning", "step": 150}, tail='{"step": 9')
+    logger = RunLogger(folder, step=150, quiet=True)
+    assert [row["step"] for row in read_run(folder).rows] == [50, 100, 150]
+    row = logger.metrics(175, {"fid": 3.5})
+    assert row == {"step": 175, "fid": 3.5} == read_run(folder).rows[-1]
+    left = logger.rewind(100)
+    assert [line.get("event", line.get("step")) for line in left] == ["started", 50, 100]
+    assert [row["step"] for row in read_run(folder).rows] == [50, 100]
 
 
 def test_infinite_values_are_nan_and_absent_ones_are_left_out(tmp_path: Path) -> None:

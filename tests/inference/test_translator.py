@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import MODES, SIZES, Same, Strided, difference, scene
+
+from gancli.data.image_modes import ImageWarning, standardize
+from gancli.inference.translator import Translator
+
+ignore_warnings = pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1), (3, 3)])
+@ignore_warnings
+def test_every_mode_at_every_size(size, channels):
+    for mode, standard in MODES.items():
+        image = scene(*size, mode)
+        result = Translator(Strided(channels[1], channels[0]))(image)
+        colours = "RGB" if channels[1] == 3 else "I;16" if standard == "I;16" else "L"
+        assert (result.mode, result.size) == (colours + ("A" if standard.endswith("A") else ""), size)
+        if standard.endswith("A"):
+            assert result.getchannel("A").tobytes() == standardize(image).getchannel("A").tobytes()
+
+
+@ignore_warnings
+def test_colour_becomes_grey_and_grey_becomes_colour():
+    image = scene(30, 20)
+    grey = np.asarray(image.convert("L"))
+    assert difference(Translator(Same(1, 1))(image), grey) <= 1
+    assert difference(Translator(Same(3, 1))(image), grey[..., None].repeat(3, 2)) <= 1
+    assert difference(Translator(Same(1, 3))(image.convert("L")), grey) == 0
+
+
+def test_16_bit_grey_is_read_and_written_with_16_bits():
+    image = scene(21, 10, "I;16")
+    assert difference(Translator(Same(1, 1))(image), image) == 0
+    network = Same(3, 1)
+    network.forward = lambda z, c: (c + 1).expand(-1, 3, -1, -1) * 40 - 1  # 700 of 65535 lies between levels of 8 bits
+    with pytest.warns(ImageWarning):
+        result = Translator(network)(Image.fromarray(np.full((5, 5), 700, np.uint16)))
+    assert np.unique(np.asarray(result)).tolist() == [round(255 * 40 * 700 / 65535)]
+
+
+@pytest.mark.parametrize(
+    ("network", "image", "message"),
+    [
+        (Same(3, 1), scene(9, 9), "colours were converted to grey"),
+        (Same(3, 1), scene(9, 9).convert("L").convert("RGB"), ""),
+        (Same(3, 1), scene(9, 9, "I;16"), "16 bits were reduced to 8"),
+        (Same(1, 1), scene(9, 9, "I;16"), ""),
+        (Same(3, 3), scene(9, 9, "RGBA"), ""),
+    ],
+)
+def test_warnings_say_what_is_lost(network, image, message, recwarn):
+    Translator(network)(image)
+    messages = [str(w.message) for w in recwarn if issubclass(w.category, ImageWarning)]
+    assert len(messages) == bool(message) and all(message in text for text in messages)

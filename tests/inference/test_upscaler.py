@@ -1,0 +1,143 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+from scenes import Bicubic, compact, difference, scene
+
+from gancli.data.image_modes import ImageWarning
+from gancli.inference import upscaler as upscaling
+from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, upscale
+from gancli.networks.sr import Compact
+
+pytestmark = pytest.mark.usefixtures("weights")
+
+
+def test_enlarge_is_the_network_and_takes_any_number_of_channels():
+    network, x = compact(3), torch.rand(2, 3, 9, 14) * 2 - 1
+    with torch.no_grad():
+        expected = network(torch.zeros(2, 0), x).clamp(-1, 1)
+    assert torch.allclose(Upscaler(network).enlarge(x), expected, atol=1e-6)
+    assert torch.allclose(Upscaler(network, tile=4).enlarge(x), expected, atol=1e-5)
+    grey = Upscaler(compact(3, channels=1), tile=5).enlarge(x)
+    assert grey.shape == (2, 3, 27, 42)
+    assert torch.allclose(grey[:, 1:2], Upscaler(compact(3, channels=1)).enlarge(x[:, 1:2]), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 5)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_results_are_exactly_scale_times_as_large(size, scale):
+    for mode in ("RGB", "RGBA", "L"):
+        large = upscale(Image.new(mode, size, "red"), scale)
+        assert large.size == (scale * size[0], scale * size[1]) and large.mode == mode
+
+
+MODES = {
+    **{"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"},
+    **{"RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"},
+}
+
+
+@pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_keeps_its_colours(mode):
+    colour = scene(24, 18)
+    if mode == "LAB":
+        change = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+        image = ImageCms.applyTransform(colour, change)
+    elif mode in ("La", "PA"):
+        image = colour.convert("LA" if mode == "La" else "P").convert(mode)
+    else:
+        image = colour.convert("RGBA").convert(mode) if mode == "RGBa" else colour.convert(mode)
+    before = image.tobytes()
+    large = Upscaler(Bicubic(4))(image)
+    assert (large.mode, large.size) == (MODES[mode], (96, 72))
+    assert image.tobytes() == before, "the input is not changed"
+    opaque = MODES[mode].removesuffix("A")
+    small = np.asarray(large.convert(opaque).resize(image.size, Image.Resampling.BOX)).astype(int)
+    if mode == "1":
+        assert ((small > 127) == np.asarray(image)).mean() > 0.98
+    else:
+        expected = (colour if mode == "LAB" else image).convert(MODES[mode]).convert(opaque)
+        assert abs(small - np.asarray(expected)).mean() < 9
+    if "A" in large.mode:
+        assert large.getchannel("A").getextrema() == (255, 255)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
+def test_16_bit_grey_stays_16_bit(mode):
+    values = (np.arange(300).reshape(15, 20) * 65535 // 299).astype(np.uint16)
+    dtype = {"I": np.int32, "I;16B": ">u2"}.get(mode, np.uint16)
+    large = Upscaler(Bicubic(4), tile=6)(Image.frombytes(mode, (20, 15), values.astype(dtype).tobytes()))
+    assert large.mode == "I;16" and large.size == (80, 60)
+    result = np.asarray(large).astype(int)
+    assert len(np.unique(result)) > 1000
+    assert abs(result.reshape(15, 4, 20, 4).mean((1, 3)) - values)[1:-1, 1:-1].max() < 200
+    between = Image.fromarray(np.full((5, 5), 700, np.uint16))  # lies between two levels of 8 bits
+    assert np.unique(np.asarray(Upscaler(Bicubic(2))(between))).tolist() == [700]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.int32(70_000), "32-bit values from 70000 to 70000"),
+        (np.int32(-1), "from -1 to -1"),
+        (np.float32(0.5), "floating-point"),
+    ],
+)
+def test_values_without_a_known_range_are_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        upscale(Image.fromarray(np.full((3, 3), value)))
+
+
+def test_constant_alpha_stays_constant():
+    image = scene(13, 11).convert("RGBA")
+    for value in (0, 1, 127, 254, 255):
+        image.putalpha(value)
+        assert upscale(image).getchannel("A").getextrema() == (value, value)
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("network", [Bicubic(4), compact()], ids=["bicubic", "compact"])
+def test_colours_under_transparent_pixels_leave_no_fringe(hidden, network):
+    y, x = np.mgrid[:40, :40]
+    disc = (x - 19.5) ** 2 + (y - 19.5) ** 2 < 200
+    pixels = np.full((40, 40, 4), (200, 60, 30, 255), np.uint8)
+    pixels[~disc] = (hidden, hidden, hidden, 0)
+    large = np.asarray(Upscaler(network)(Image.fromarray(pixels))).astype(int)
+    visible = large[..., 3] > 0
+    assert visible.any() and not visible.all()
+    opaque = np.asarray(Upscaler(network)(Image.new("RGB", (40, 40), (200, 60, 30)))).astype(int)
+    inner = slice(8, -8)
+    assert abs(large[inner, inner, :3] - opaque[inner, inner])[visible[inner, inner]].max() <= 1
+    alpha = large[..., 3]
+    assert alpha[0, 0] == 0 and alpha[80, 80] == 255 and len(np.unique(alpha)) > 50
+
+
+def test_scales_without_own_weights_are_scaled_down_from_4(weights):
+    image = scene(15, 10)
+    assert isinstance(bundled_network("sharp", 2), Compact)
+    for style, scale in (("faithful", 2), ("faithful", 3), ("sharp", 3)):
+        assert isinstance(bundled_network(style, scale), Downscaled)
+        expected = upscale(image, 4, style).resize((15 * scale, 10 * scale), Image.Resampling.BICUBIC)
+        assert difference(upscale(image, scale, style), expected) <= 2
+    (weights / "sr_compact-x4-faithful.safetensors").unlink()
+    with pytest.raises(ValueError, match="style=faithful has no weights"):
+        bundled_network("faithful", 3)
+
+
+def test_the_real_weights_are_bundled(monkeypatch):
+    monkeypatch.undo()
+    assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.STYLES} == {Compact}
+
+
+def test_upscale_takes_and_returns_a_pil_image(recwarn):
+    large = upscale(scene(10, 7), scale=2, style="sharp")
+    assert isinstance(large, Image.Image) and large.size == (20, 14)
+    file = io.BytesIO()
+    scene(10, 7).convert("CMYK").save(file, "TIFF")
+    upscale(Image.open(file))
+    assert [w.category for w in recwarn if issubclass(w.category, ImageWarning)] == [ImageWarning]
+    with pytest.raises(ValueError, match="scale=5 is not one of 2, 3, 4"):
+        upscale(large, 5)
