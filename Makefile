@@ -1,5 +1,5 @@
 # Two front doors; each makes what it needs first: a virtual environment with the dependencies, once.
-.PHONY: train test lint
+.PHONY: train test test-gpu lint
 PYTHON ?= python3
 PYTEST ?=
 
@@ -8,6 +8,10 @@ train: .venv/ready   ## a GAN learns digits in about a minute
 
 test: .venv/dev      ## all tests; PYTEST='-m "not slow"' leaves out the long ones
 	.venv/bin/python -m pytest $(PYTEST)
+
+test-gpu: .venv/dev  ## the tests that need a CUDA GPU, then a small table of speeds
+	timeout 300 .venv/bin/python -m pytest -n0 -m gpu $(PYTEST)
+	timeout 180 .venv/bin/gan bench speed 'models=[mlp,dcgan]' 'data=[synthetic]' 'tuned=[]' repeats=2 device=cuda
 
 lint: .venv/dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
