@@ -1,5 +1,5 @@
 # Each target first makes a virtual environment with the dependencies, once.
-.PHONY: train test test-all lint
+.PHONY: train test test-all test-gpu lint
 PYTHON ?= python3
 PYTEST ?=
 
@@ -11,6 +11,10 @@ test: .venv/dev      ## the tests without the slow ones
 
 test-all:            ## every test
 	$(MAKE) test PYTEST='-m ""'
+
+test-gpu: .venv/dev  ## the tests that need a CUDA GPU, then a small table of speeds
+	timeout 300 .venv/bin/python -m pytest -n0 -m gpu $(PYTEST)
+	timeout 180 .venv/bin/gan bench speed 'models=[mlp,dcgan]' 'data=[synthetic]' 'tuned=[]' repeats=2 device=cuda
 
 lint: .venv/dev      ## style, format, types, and imports that run downward only
 	.venv/bin/ruff check .

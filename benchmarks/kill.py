@@ -1,11 +1,11 @@
-"""Kill a training anywhere, resume it, and see that it ends as one that nobody killed, bit for bit.
+"""Kill trainings anywhere, resume them, and check that they end like one that was never killed, bit for bit.
 
     python benchmarks/kill.py [--times 200] [--seed 0] [--model mlp] [--folder DIR]
 
-`gan train` on a tiny model that saves every round is killed (SIGKILL) at moments drawn uniformly from the time
-it takes, and started again by the same command until it ends; then the next run begins, until there were so many kills.
-Every run's last checkpoint is compared with that of a run left alone: networks, average, optimizers, counters. Runs
-save in turn on the step and beside it. Linux: processes are forked, because importing torch takes longer than a run.
+`gan train` on a tiny model that saves every step is killed (SIGKILL) at random moments and started again by the same
+command until it ends; then the next run begins, until there were so many kills. Each last checkpoint is compared with
+that of an undisturbed run: networks, average, optimizers, counters. Runs alternate between saving in the training's
+thread and in one beside it. Linux only: processes are forked, because importing torch takes longer than a run.
 """
 
 import argparse
@@ -25,11 +25,12 @@ import torch
 
 from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
+from gancli.config import flatten
 from gancli.runtime.files import PARTIAL
-from gancli.training import checkpoint_manager as keeper
-from gancli.training import run as train  # noqa: F401  what takes longest to import, once for all processes
+from gancli.training import checkpoint_manager as manager
+from gancli.training import run as _imported_once  # noqa: F401  for all forked processes
 
-CLOCKS = ("seconds", "config", "versions")  # what two equal runs differ in: time, and the folder's name
+DIFFERENT = ("seconds", "config", "versions")  # of two equal runs: clocks, and the folder's name
 WORDS = [
     "data=synthetic", "data.n=64", "data.size=16", "model.width=4", "data.batch_size=8", "device=cpu",
     "trainer.steps=24", "trainer.log_every=8", "trainer.sample_every=1000", "trainer.checkpoint_every=1",
@@ -43,55 +44,54 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="mlp")
     parser.add_argument("--folder", type=Path, help="where the runs are left; else they are removed")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.optim.Adam([torch.zeros(1)])  # which imports the compiler, and Hydra its parser
+    torch.optim.Adam([torch.zeros(1)])  # imports the compiler, and --cfg Hydra's parser, once
     with contextlib.redirect_stdout(io.StringIO()):
         cli.main(["train", *WORDS, "--cfg", "job"])
     with tempfile.TemporaryDirectory() as temporary:
-        return compare(given.folder or Path(temporary), given.times, given.seed, given.model)
+        return compare(options.folder or Path(temporary), options.times, options.seed, options.model)
 
 
 def compare(folder: Path, times: int, seed: int, model: str) -> int:
-    """The exit code: 0 where every run ended as the one that was left alone."""
-    draw, fell = random.Random(seed), Counter()
-    begun = time.perf_counter()
-    if code := ended(start(folder / "alone", model)):
-        print(f"the run that was left alone ended with {code}: see {folder}/alone.txt", file=sys.stderr)
-        return 1
-    lasts = time.perf_counter() - begun
-    expected, runs = learned(folder / "alone"), 0
-    while fell.total() < times:
+    """Return the exit code: 0 if every run ended like the undisturbed one."""
+    generator, moments = random.Random(seed), Counter[str]()
+    begin = time.perf_counter()
+    if code := ended(start(folder / "undisturbed", model)):
+        return failed(f"the undisturbed run ended with {code}: see {folder}/undisturbed.txt")
+    duration = time.perf_counter() - begin
+    expected, runs = learned(folder / "undisturbed"), 0
+    while moments.total() < times:
         run = folder / f"run-{runs}"
-        # 0: all but the first are written beside the training. Infinity: all on the step.
-        keeper.SHARE = (0.0, float("inf"))[runs % 2]
-        while fell.total() < times:
-            before = partial(run)
-            child = start(run, model)
-            time.sleep(draw.uniform(0, lasts))
-            if (code := ended(child, kill=True)) >= 0:
-                break
-            fell[where(run, before)] += 1
-        else:
+        manager.MAX_FRACTION = (0.0, float("inf"))[runs % 2]  # 0: save in a thread, except the first time
+        code = -1
+        while code < 0 and moments.total() < times:
+            before, child = partial_files(run), start(run, model)
+            time.sleep(generator.uniform(0, duration))
+            if (code := ended(child, kill=True)) < 0:
+                moments[moment(run, before)] += 1
+        if code < 0:
             code = ended(start(run, model))
         if code:
-            print(f"a run that was killed did not go on, but ended with {code}: see {run}.txt", file=sys.stderr)
-            return 1
-        if differ := different(expected, learned(run)):
-            print(f"{run} ended with another {differ}", file=sys.stderr)
-            return 1
-        if left := [*(run / "checkpoints").glob(".*")]:
-            print(f"{run} is left with {', '.join(file.name for file in left)}", file=sys.stderr)
-            return 1
+            return failed(f"a killed run did not resume but ended with {code}: see {run}.txt")
+        if difference := first_difference(expected, learned(run)):
+            return failed(f"{run} ended with another {difference}")
+        if left := sorted((run / "checkpoints").glob(".*")):
+            return failed(f"{run} is left with {', '.join(file.name for file in left)}")
         runs += 1
-    told = ", ".join(f"{count} {what}" for what, count in fell.most_common())
-    print(f"{fell.total()} kills (seed {seed}, a run takes {lasts:.2f} s): {told}")
-    print(f"{runs} runs of model={model}, each equal to the one that was left alone in {len(leaves(expected))} values")
+    counts = ", ".join(f"{count} {name}" for name, count in moments.most_common())
+    print(f"{moments.total()} kills (seed {seed}, a run takes {duration:.2f} s): {counts}")
+    print(f"{runs} runs of model={model}, each equal to the undisturbed one in {len(flatten(expected))} values")
     return 0
 
 
+def failed(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
 def start(run: Path, model: str) -> int:
-    """`gan train` in a process of its own; its id."""
+    """Start `gan train` in a forked process; return its id."""
     child = os.fork()
     if child:
         return child
@@ -102,40 +102,32 @@ def start(run: Path, model: str) -> int:
 
 
 def ended(child: int, kill: bool = False) -> int:
-    """The exit code of a process, by itself; or below 0, by the signal that is sent to it now."""
+    """Wait for a process, after killing it if asked to; return its exit code, negative for a signal."""
     if kill:
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def partial(run: Path) -> set[tuple[str, int]]:
-    """The files that a save has begun and not ended, by name and time."""
+def partial_files(run: Path) -> set[tuple[str, int]]:
+    """Return the files of unfinished saves, by name and time."""
     return {(file.name, file.stat().st_mtime_ns) for file in (run / "checkpoints").glob(PARTIAL)}
 
 
-def where(run: Path, before: set[tuple[str, int]]) -> str:
-    """What a kill fell into. before: partial files that an earlier kill had left."""
-    if partial(run) - before:
+def moment(run: Path, before: set[tuple[str, int]]) -> str:
+    """Return what a kill interrupted; before: partial files that an earlier kill left."""
+    if partial_files(run) - before:
         return "in a save, which left a partial file"
-    return "elsewhere" if (run / "checkpoints" / "last.safetensors").exists() else "before the first save"
+    return "elsewhere" if (run / "checkpoints" / manager.LAST).exists() else "before the first save"
 
 
 def learned(run: Path) -> dict[str, Any]:
-    content = checkpoint.read(run / "checkpoints" / "last.safetensors")
-    return {key: value for key, value in content.items() if key not in CLOCKS}
+    content = checkpoint.read(run / "checkpoints" / manager.LAST)
+    return {key: value for key, value in content.items() if key not in DIFFERENT}
 
 
-def leaves(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested values by their dotted names."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {k: v for key, inner in items for k, v in leaves(inner, f"{name}.{key}").items()}
-    return {name: value}
-
-
-def different(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The name of a value that is not the same to the last bit, or nothing."""
-    one, other = leaves(a), leaves(b)
+def first_difference(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Return the name of a value that differs in any bit, or an empty string."""
+    one, other = flatten(a), flatten(b)
     if one.keys() != other.keys():
         return f"set of values: {sorted(one.keys() ^ other.keys())[:3]}"
     for name, value in one.items():

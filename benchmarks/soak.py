@@ -1,10 +1,10 @@
-"""Does a long run stay as it began? Memory, open files and speed of many rounds, the first tenth beside the last.
+"""Check that a long run stays as it began: memory, open files and speed, the first tenth next to the last.
 
-    python benchmarks/soak.py [--rounds 100000] [--every 500] [key=value ...]
+    python benchmarks/soak.py [--steps 100000] [--every 500] [key=value ...]
 
 A small MLP learns the digits through `gan train` itself, in this process, with its log, grids, metrics, page and saves
-every so many rounds. Memory is what the process holds in the machine's (from /proc, so on Linux). Exit code 1 where
-memory or open files have grown or the rate has fallen: the verdict says what.
+every so many steps. Memory is the resident size (from /proc, so on Linux). Exit code 1 if
+memory or open files have grown or the rate has fallen.
 """
 
 import argparse
@@ -24,23 +24,23 @@ from gancli.cli import main as cli
 from gancli.runtime.hardware import describe
 
 MODEL = ["model=mlp", "model.width=32", "data=digits", "data.batch_size=32", "device=cpu", "trainer.sample_rows=2"]
-PAUSE = 0.5  # seconds between two looks
+PAUSE = 0.5  # seconds between two measurements
 ONE, OTHER = torch.zeros(32, 256), torch.zeros(256, 256)
-# What is allowed: an allocator's play, and what a yard does not feel of others on the same cores.
+# Tolerances: of an allocator, and of what other processes cost beyond a unit of work.
 GROWN, SLOWED = 1.05, 0.8
 
 
-class Look(NamedTuple):
-    """What there is to see of this process."""
+class Measurement(NamedTuple):
+    """Measurements of this process."""
 
     step: int  # the last that was logged
     cpu: float  # seconds of processor time so far
     memory: float  # megabytes
     files: int  # open ones
-    yard: float  # seconds of processor time that a fixed piece of work takes: others on these cores slow it down too
+    unit: float  # seconds of processor time of a fixed piece of work, which other processes slow down too
 
 
-def yard() -> float:
+def unit_of_work() -> float:
     begun = time.thread_time()
     for _ in range(200):
         ONE @ OTHER
@@ -48,11 +48,11 @@ def yard() -> float:
 
 
 class Watch(threading.Thread):
-    """Looks at this process now and then."""
+    """Measures this process now and then."""
 
     def __init__(self, metrics: Path):
         super().__init__(daemon=True)
-        self.metrics, self.over, self.seen = metrics, threading.Event(), list[Look]()
+        self.metrics, self.over, self.measured = metrics, threading.Event(), list[Measurement]()
 
     def run(self) -> None:
         page, step = os.sysconf("SC_PAGE_SIZE"), 0
@@ -63,20 +63,20 @@ class Watch(threading.Thread):
                     step = max([step, *(int(found) for found in re.findall(rb'{"step": (\d+)', file.read()))])
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             files = len(list(Path("/proc/self/fd").iterdir()))
-            self.seen.append(Look(step, time.process_time(), pages * page / 1e6, files, yard()))
+            self.measured.append(Measurement(step, time.process_time(), pages * page / 1e6, files, unit_of_work()))
 
 
-def tenth(seen: list[Look]) -> tuple[float, float, float]:
-    """Memory, open files, and rounds in the time of a thousand yards."""
-    first, last = seen[0], seen[-1]
-    rate = (last.step - first.step) / (last.cpu - first.cpu) * 1000 * statistics.median(s.yard for s in seen)
-    return statistics.median(s.memory for s in seen), statistics.median(s.files for s in seen), rate
+def tenth(measured: list[Measurement]) -> tuple[float, float, float]:
+    """Return memory, open files, and steps in the time of a thousand units of work."""
+    first, last = measured[0], measured[-1]
+    rate = (last.step - first.step) / (last.cpu - first.cpu) * 1000 * statistics.median(s.unit for s in measured)
+    return statistics.median(s.memory for s in measured), statistics.median(s.files for s in measured), rate
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100_000)
-    parser.add_argument("--every", type=int, default=500, help="rounds between grids and between saves")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--every", type=int, default=500, help="steps between grids and between saves")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*", help="of gan train, as in model=dcgan")
     options = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> int:
     every = [f"trainer.{what}_every={options.every}" for what in ("sample", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = [*MODEL, f"trainer.steps={options.rounds}", *every, *options.overrides, f"run.dir={run}"]
+        words = [*MODEL, f"trainer.steps={options.steps}", *every, *options.overrides, f"run.dir={run}"]
         watch = Watch(run / "metrics.jsonl")
         begun = time.perf_counter()
         watch.start()
@@ -94,20 +94,20 @@ def main() -> int:
         watch.join()
         written = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 1e6
     # After a hundredth PyTorch has loaded, and has filled its caches.
-    seen = [s for s in watch.seen if s.step >= options.rounds // 100]
-    count = max(2, len(seen) // 10)
-    before, after = tenth(seen[:count]), tenth(seen[-count:])
+    measured = [s for s in watch.measured if s.step >= options.steps // 100]
+    count = max(2, len(measured) // 10)
+    before, after = tenth(measured[:count]), tenth(measured[-count:])
     print(
-        f"{options.rounds:,} rounds in {minutes:.1f} minutes, {written:.1f} MB written; {describe(torch.device('cpu'))}"
+        f"{options.steps:,} steps in {minutes:.1f} minutes, {written:.1f} MB written; {describe(torch.device('cpu'))}"
     )
     print(f"{'':<24}{'first tenth':>14}{'last tenth':>14}")
-    for what, one, other in zip(("memory, MB", "open files", "rounds per 1,000 yards"), before, after):
+    for what, one, other in zip(("memory, MB", "open files", "steps per 1,000 units"), before, after):
         print(f"{what:<24}{one:>14,.1f}{other:>14,.1f}")
     wrong = [f"gan train ended with {code}"] if code else []
     wrong += ["memory grows"] if after[0] > GROWN * before[0] else []
     wrong += ["files stay open"] if after[1] > before[1] else []
     wrong += ["it slows down"] if after[2] < SLOWED * before[2] else []
-    print(f"verdict: {'; '.join(wrong) or 'as it began'}")
+    print(f"result: {'; '.join(wrong) or 'as it began'}")
     return bool(wrong)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import gancli
 from gancli.runtime.files import flush_folder, write_atomically
+from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.serialization import PREFIX, Refused, decode, encode, map_tensors
 from gancli.runtime.text import one_line
 
@@ -125,9 +126,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise
     except Refused as error:
         raise Unreadable(f"{path} cannot be read: {error}; {advice}") from None
-    except MemoryError:
-        raise ValueError(f"memory ran out while {path} was read; close other programs") from None
     except Exception as error:  # a damaged file can fail in any way
+        if is_out_of_memory(error):
+            raise ValueError(f"memory ran out while {path} was read; close other programs") from None
         raise Unreadable(f"{path} is damaged or not a checkpoint: {one_line(error, 100)}; {advice}") from error
     if type(content.get("format")) is int and content["format"] > FORMAT:
         wrote = content.get("versions")

@@ -40,7 +40,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
         if ranks.is_first():
             _clean_up(failure, folder, overrides, started=bool(job or run))
             if isinstance(failure, Stopped) and run and not job:
-                print(f"gan: to go on, type {_resume_command(overrides, folder)}", file=sys.stderr)
+                print(f"gan: to resume, type {_resume_command(overrides, folder)}", file=sys.stderr)
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
                 print(f"{name}  {outcome}: {failure}", file=sys.stderr, flush=True)

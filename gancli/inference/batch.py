@@ -15,16 +15,7 @@ from tqdm import tqdm
 from gancli.config import UsageError
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
-from gancli.inference.image_io import (
-    FORMATS,
-    explain,
-    names_file,
-    open_image,
-    output_format,
-    read_image,
-    reduce_to_format,
-    write_image,
-)
+from gancli.inference import image_io
 from gancli.runtime.text import plural, printable
 
 
@@ -53,7 +44,7 @@ class Batch:
         inputs: files, folders and globs.
         out: a file, a folder, or "" to write next to each input.
         suffix: appended to the name of each result, before its extension.
-        format: a key of `FORMATS`; "" follows out=FILE, else png.
+        format: a key of `image_io.FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
         scale: how many times wider and higher results are.
 
@@ -74,7 +65,7 @@ class Batch:
         quality: int = 100,
         scale: int = 1,
     ):
-        self.format, self.quality, self.scale = output_format(out, format, quality), quality, scale
+        self.format, self.quality, self.scale = image_io.output_format(out, format, quality), quality, scale
         if not inputs:
             example = "photo.jpg" if command == "upscale" else "photo.jpg ckpt=latest"
             raise UsageError(f"gan {command} was given no image; type gan {command} {example}, or name a folder")
@@ -83,16 +74,16 @@ class Batch:
         self.overwrite, self.skip = overwrite, skip
         self.items: list[Item] = []
         self.failures: list[Failure] = []
-        self.skipped = self.results_given = self.written = 0
+        self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
-        self._plan(find_items([str(word) for word in inputs], out, suffix, FORMATS[self.format][0]))
+        self._plan(find_items([str(word) for word in inputs], out, suffix, image_io.FORMATS[self.format][0]))
         self.total = len(self.items) + len(self.failures) + self.skipped
         if self.failures and self.total == 1:
             raise ValueError(": ".join(self.failures[0]))
         for failure in self.failures:
             say(*failure)
-        if self.results_given:
-            say(f"{plural(self.results_given, 'input')} left out: results of other inputs")
+        if self.left_out:
+            say(f"{plural(self.left_out, 'input')} left out: results of other inputs")
 
     def _plan(self, found: list[Item | Failure]) -> None:
         """Sort out duplicates, and results that would replace another result, their own input or a file that exists.
@@ -110,7 +101,7 @@ class Batch:
             if other and other.resolve() == source:
                 continue
             if sources.get(source, source) != source:
-                self.results_given += 1
+                self.left_out += 1
             elif source == target:
                 self.failures.append(Failure(name, "would be replaced by its own result; type another out="))
             elif other:
@@ -130,9 +121,9 @@ class Batch:
         """Read every image, run the model on it and write the result."""
         for item in self:
             with self.attempt(item):
-                image = read_image(item.source, self.scale, self.format)
+                image = image_io.read_image(item.source, self.scale, self.format)
                 result = model(image, item)
-                write_image(reduce_to_format(result, self.format), item.target, self.format, self.quality)
+                image_io.write_image(result, item.target, self.format, self.quality)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items under a progress bar, which counts pixels of the inputs."""
@@ -166,7 +157,7 @@ class Batch:
                 done = f"{self.written} of {plural(len(self.items), 'image')} written; skip=true continues from there"
                 raise KeyboardInterrupt(done) from error
             except Exception as error:  # a damaged file can fail in any way inside Pillow
-                reason = explain(error)
+                reason = image_io.explain(error)
                 if self.total == 1 or os.environ.get("GAN_TRACEBACK") == "1":
                     self.bar.close()
                     raise ValueError(f"{name}: {reason}") from error
@@ -194,7 +185,7 @@ class Batch:
 
 def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[Item | Failure]:
     """Return an item for every image that the words name, in order, and a failure for what cannot be one."""
-    to = Path(out).expanduser() if out else None
+    to, one_file = Path(out).expanduser() if out else None, image_io.names_file(out)
     found: list[Item | Failure] = []
     for word in words:
         path = Path(word)
@@ -210,17 +201,18 @@ def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
             found.append(Failure(printable(word), reason))
         for path in paths:
-            if not path.is_dir():
-                target = to if to and names_file(out) else (to or path.parent) / f"{path.stem}{suffix}{extension}"
-                found.append(Item(path, target))
-                continue
-            if to and names_file(out):
+            if path.is_dir() and one_file:
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
-            # Next to the folder, not inside: a second run must not take results for inputs.
-            named = path if path.name and path.name != ".." else path.resolve()
-            items = find_in_folder(path, to or named.with_name(named.name + suffix), suffix, extension)
-            found += items or [Failure(printable(word), "no image is in it")]
-    if names_file(out) and len(found) > 1:
+            if path.is_dir():
+                # Next to the folder, not inside: a second run must not take results for inputs.
+                named = path if path.name and path.name != ".." else path.resolve()
+                items = find_in_folder(path, to or named.with_name(named.name + suffix), suffix, extension)
+                found += items or [Failure(printable(word), "no image is in it")]
+            elif to and one_file:
+                found.append(Item(path, to))
+            else:
+                found.append(Item(path, (to or path.parent) / f"{path.stem}{suffix}{extension}"))
+    if one_file and len(found) > 1:
         raise ValueError(f"out={out} names one image, but {len(found)} were given; type out=DIR/")
     return found
 
@@ -242,7 +234,7 @@ def count_pixels(path: Path) -> int:
     """Return the number of pixels by the file's header; 0 where it is unreadable, which `attempt` reports later."""
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with open_image(path) as image:
+        with image_io.open_image(path) as image:
             return image.width * image.height
     return 0
 

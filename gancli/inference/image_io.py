@@ -110,7 +110,7 @@ def reduce_to_format(image: Image.Image, format: str) -> Image.Image:
 
 
 def write_image(image: Image.Image, path: Path, format: str, quality: int) -> None:
-    """Write an image atomically with the metadata in its `info`.
+    """Write a standardized image atomically, reduced to what the format can hold, with the metadata in its `info`.
 
     Args:
         quality: of jpg and webp, 1 to 100; webp of 100 is lossless.
@@ -121,6 +121,7 @@ def write_image(image: Image.Image, path: Path, format: str, quality: int) -> No
         "webp": {"format": "WEBP", "quality": quality, "lossless": quality == 100, "exact": quality == 100},
         "tiff": {"format": "TIFF"},  # uncompressed: Pillow cannot write EXIF into compressed files
     }
+    image = reduce_to_format(image, format)
     metadata = {key: image.info[key] for key in ("exif", "icc_profile", "dpi") if key in image.info}
     try:
         images.write(image, path, **options[format], **metadata)

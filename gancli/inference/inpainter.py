@@ -38,20 +38,13 @@ class Inpainter(Tiler):
         check_channels(self.image_channels, self.channels)
 
     def __call__(self, image: Image.Image, mask: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
-        """Repaint an image of any mode where the mask is white.
+        """Repaint an image of any mode where the mask is white, to an upright "L", "LA", "RGB", "RGBA" or "I;16".
 
-        An `ImageWarning` says what is lost.
+        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
+        ValueError why image or mask cannot be used.
 
         Args:
             mask: image of the same size; white is 50 % or more and not transparent.
-            progress: called after each tile with its number of pixels.
-
-        Returns:
-            An upright "L", "LA", "RGB", "RGBA" or "I;16" image of the same size, with ICC profile, EXIF and dpi of
-            the input in its `info`.
-
-        Raises:
-            ValueError: image or mask cannot be used.
         """
         image = standardize(image)
         hole = read_mask(mask, image.size)

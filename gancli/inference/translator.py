@@ -33,16 +33,8 @@ class Translator(Tiler):
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
         """Translate an image of any mode to an upright "RGB", "L" or "I;16" (from 16-bit grey), with its alpha if any.
 
-        An `ImageWarning` says what is lost.
-
-        Args:
-            progress: called after each tile with its number of pixels.
-
-        Returns:
-            An image of the same size, with ICC profile, EXIF and dpi of the input in its `info`.
-
-        Raises:
-            ValueError: the image cannot be translated.
+        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
+        ValueError why the image cannot be translated.
         """
         image = standardize(image)
         grey = not image.mode.startswith("RGB")

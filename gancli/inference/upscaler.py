@@ -54,17 +54,8 @@ class Upscaler(Tiler):
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
         """Enlarge an image of any mode to an upright "L", "LA", "RGB", "RGBA" or, from 16-bit grey, "I;16".
 
-        An `ImageWarning` says what is lost.
-
-        Args:
-            progress: called after each tile with its number of pixels of `image`.
-
-        Returns:
-            An image exactly `scale` times as wide and as high, with ICC profile, EXIF and dpi of the input in its
-            `info`.
-
-        Raises:
-            ValueError: the image cannot be enlarged.
+        The result is exactly `scale` times as wide and as high and has ICC profile, EXIF and dpi of the input. An
+        `ImageWarning` says what is lost, a ValueError why the image cannot be enlarged.
         """
         image = standardize(image)
         return self.apply(image, image.mode.removesuffix("A"), progress)

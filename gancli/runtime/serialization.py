@@ -8,8 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from types import NoneType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO
 
 import torch
@@ -107,7 +106,7 @@ def _separate(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> 
         tensors[name] = value
         row_major = torch.empty_like(value, device="meta", memory_format=torch.contiguous_format).stride()
         # A tensor with gaps or repeated elements becomes row-major: only dense layouts such as channels_last are kept.
-        kept = value.stride() != row_major and _spans(value.shape, value.stride()) == value.numel()
+        kept = value.stride() != row_major and _is_dense(value.shape, value.stride())
         return {TENSOR: name, STRIDE: [*value.stride()]} if kept else {TENSOR: name}
     if isinstance(value, dict):
         assert all(isinstance(key, str) for key in value) and TENSOR not in value, f"{'/'.join(path)}: {value.keys()}"
@@ -117,9 +116,14 @@ def _separate(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> 
     return value
 
 
-def _spans(shape: Any, stride: Any) -> int:
-    """Return how many elements lie between the first and the last of a strided tensor, both included."""
-    return 1 + sum((n - 1) * step for n, step in zip(shape, stride))
+def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Return whether the elements of a tensor fill its memory, each once."""
+    count = 1
+    for step, n in sorted(zip(stride, shape)):
+        if n != 1 and step != count:
+            return False
+        count *= n
+    return count > 0
 
 
 def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -134,9 +138,9 @@ def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
     if (stride := value.get(STRIDE)) is None:
         return x
     whole = isinstance(stride, list) and all(type(n) is int and n >= 0 for n in stride) and len(stride) == x.dim()
-    if not whole or not x.numel() or _spans(x.shape, stride) != x.numel():
+    if not whole or not _is_dense(x.shape, stride):
         raise Refused("it holds a tensor with an impossible memory layout")
-    return torch.empty_strided(x.shape, stride, dtype=x.dtype).copy_(x)  # which refuses overlapping elements
+    return torch.empty_strided(x.shape, stride, dtype=x.dtype).copy_(x)
 
 
 def _parse(text: str) -> Any:
@@ -147,13 +151,13 @@ def _parse(text: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if len(text) > 19 or abs(int(text)) >= 2**63:
+    if len(text) > 20 or abs(int(text)) >= 2**63:
         raise Refused("it holds a whole number of more than 64 bits")
     return int(text)
 
 
-def _layout(entries: dict[str, Any], size: int) -> Iterator[tuple[str, torch.dtype, list[int]]]:
-    """Check that the tensors of a header fill `size` bytes without gaps; yield name, dtype and shape in order."""
+def _layout(entries: dict[str, Any], size: int) -> list[tuple[str, torch.dtype, list[int]]]:
+    """Return name, dtype and shape of a header's tensors, which must fill `size` bytes in this order without gaps."""
     end, layout = 0, []
     for name, entry in entries.items():
         dtype, shape, offsets = DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]
@@ -165,7 +169,7 @@ def _layout(entries: dict[str, Any], size: int) -> Iterator[tuple[str, torch.dty
         layout.append((name, dtype, shape))
     if end != size:
         raise Refused("its tensors do not fill the file")
-    yield from layout
+    return layout
 
 
 def _check_tree(value: Any) -> None:
@@ -177,8 +181,6 @@ def _check_tree(value: Any) -> None:
             raise Refused("its values are nested too deep")
         if isinstance(outer, dict | list):
             waiting += [(inner, depth + 1) for inner in (outer.values() if isinstance(outer, dict) else outer)]
-        else:
-            assert isinstance(outer, str | int | float | NoneType)
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -1,4 +1,4 @@
-"""Stopping on request: the step in hand is finished and saved first."""
+"""Stopping on request: the current step is finished and saved first."""
 
 import contextlib
 import multiprocessing
@@ -7,14 +7,14 @@ import signal
 import time
 from types import FrameType
 
-# Ctrl-C; kill, and a scheduler's end; Slurm's warning before it (sbatch --signal=USR1@60), which Windows does not know.
+# Ctrl-C; kill, or the end of a scheduler's time; Slurm's warning before it (sbatch --signal=USR1@60), not on Windows.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-# torchrun passes on the Ctrl-C that its processes have had from the terminal: there only a later one is a second one.
-AGAIN = 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0  # seconds
+# torchrun passes Ctrl-C on to processes that the terminal has sent it to: repeats within this time count once.
+REPEAT_SECONDS = 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was asked to stop and has saved. A KeyboardInterrupt, so that the rest of a sweep does not start."""
+    """A run was asked to stop and has saved. As a KeyboardInterrupt it also ends a sweep."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -22,35 +22,38 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Within `with`, SIGNALS only raise a flag, `signum`; a second Ctrl-C leaves at once.
+    """Context in which SIGNALS only set `signum`; a second Ctrl-C raises KeyboardInterrupt.
 
-    at_once: with nothing in hand to finish, the first one leaves already; where there are workers (sweep=joblib) it is
-    passed on to them, who save, and waited for. One request may lie within another: either knows what both have heard.
+    Requests can be nested: each learns of the signals of the other.
+
+    Args:
+        at_once: nothing has to be finished, so the first signal raises Stopped. With worker processes (sweep=joblib)
+            it is passed on to them instead, and they save.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.signum: int | None = None
         self.at_once = at_once
         self._outer: StopRequest | None = None
-        self._heard, self._pid = 0.0, os.getpid()
+        self._time, self._pid = 0.0, os.getpid()
         self._before: dict[int, object] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        child = os.getpid() != self._pid
-        if child and signum == signal.SIGTERM:  # a forked helper, which its parent ends
+        is_child = os.getpid() != self._pid
+        if is_child and signum == signal.SIGTERM:  # a forked helper, which its parent ends
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
-        # A terminal tells a whole family of Ctrl-C, and a child waits to be told by its parent.
-        if child or (signum == signal.SIGINT and multiprocessing.parent_process()):
+        # A terminal sends Ctrl-C to the whole process group, and a child waits for its parent to pass it on.
+        if is_child or (signum == signal.SIGINT and multiprocessing.parent_process()):
             return
         if self.signum is not None:
-            if signum == signal.SIGINT and time.monotonic() - self._heard > AGAIN:
+            if signum == signal.SIGINT and time.monotonic() - self._time > REPEAT_SECONDS:
                 raise KeyboardInterrupt
             return
         workers = multiprocessing.active_children() if self.at_once else []
         if self.at_once and not workers:
             raise Stopped(signum)
-        self.signum, self._heard = signum, time.monotonic()
+        self.signum, self._time = signum, time.monotonic()
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid or 0, signal.SIGTERM if signum == signal.SIGINT else signum)
@@ -58,8 +61,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         self._outer = current()
         if self._outer:
-            self.signum, self._heard = self._outer.signum, self._outer._heard
-        with contextlib.suppress(ValueError):  # signals reach the main thread only; in another, its owner decides
+            self.signum, self._time = self._outer.signum, self._outer._time
+        with contextlib.suppress(ValueError):  # only the main thread can handle signals
             self._before = {s: signal.signal(s, self._handle) for s in SIGNALS}
         return self
 
@@ -67,15 +70,15 @@ class StopRequest:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         if self._outer:
-            self._outer.signum, self._outer._heard = self.signum, self._heard
+            self._outer.signum, self._outer._time = self.signum, self._time
 
 
 def current() -> StopRequest | None:
-    """The innermost request that this process is within."""
+    """Return the innermost request of this process, or None."""
     owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return owner if isinstance(owner, StopRequest) else None
 
 
 def of_worker() -> StopRequest:
-    """In a worker that a launcher started: the request that holds for all of its life."""
+    """Return the request of a launcher's worker process; one that is entered here lasts until it ends."""
     return current() or StopRequest().__enter__()

@@ -22,8 +22,8 @@ MAX_SHOWN = 12  # changes in a message
 def changes(before: dict[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
     """Return {key: (old value, new value)} of what `cfg` changes in the resolved config `before`.
 
-    What only follows from a change by interpolation is left out: each changed key is set back to its old value, and what
-    then still differs was changed too.
+    What only follows from a change by interpolation is left out: each changed key is set back to its old value, and
+    what then still differs was changed too.
     """
     cfg = copy.deepcopy(cfg)
     raw, old = flatten(OmegaConf.to_container(cfg)), flatten(before)
@@ -63,8 +63,8 @@ def allowed_changes(before: dict[str, Any], cfg: DictConfig, folder: Path) -> li
         raise ValueError(
             f"the run in {folder} was started with another config: "
             f"{'; '.join([*(lines[key] for key in refused[:MAX_SHOWN]), *more])}; type the old values "
-            f"({folder / 'config.yaml'}), resume.allow=[{','.join([*allow, *names])}] to continue with the new ones, or "
-            f"another run.dir="
+            f"({folder / 'config.yaml'}), resume.allow=[{','.join([*allow, *names])}] to continue with the new ones, "
+            f"or another run.dir="
         )
     return list(lines.values())
 

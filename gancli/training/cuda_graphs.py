@@ -1,7 +1,7 @@
 """Steps as CUDA graphs: all kernels of a step are captured once and then launched together.
 
-At 32x32 a GPU finishes a step before Python has launched it kernel by kernel. A graph repeats the captured kernels on the
-same memory. So whatever changes from step to step lies in tensors (the index of the batch, the learning rates, the
+At 32x32 a GPU finishes a step before Python has launched it kernel by kernel. A graph repeats the captured kernels on
+the same memory. So whatever changes from step to step lies in tensors (the index of the batch, the learning rates, the
 weight of the average), and what Python decides makes another phase with a graph of its own. Random numbers are new in
 every replay, from the seed of torch's generator at its launch.
 """

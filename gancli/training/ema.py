@@ -11,8 +11,8 @@ from gancli.runtime.checks import check_number
 class EMA:
     """Exponential moving average of a network: parameters are averaged, buffers copied.
 
-    The half-life is counted in images, so that it means the same at any batch size. It is at most the fraction `ramp` of
-    the images so far, so that a short run does not average in its own beginning. Buffers (batch norm's running
+    The half-life is counted in images, so that it means the same at any batch size. It is at most the fraction `ramp`
+    of the images so far, so that a short run does not average in its own beginning. Buffers (batch norm's running
     statistics) are averages already. Section 5 and appendix A of Karras et al. 2018, https://arxiv.org/abs/1710.10196.
     """
 

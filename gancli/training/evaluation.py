@@ -106,7 +106,7 @@ class Evaluation:
 
 
 def reference_images(data: Any) -> ImageDataset:
-    """Return up to REFERENCE_IMAGES training images, sampled with a seed of their own: what quick metrics compare with."""
+    """Return up to REFERENCE_IMAGES training images for quick metrics, the same for every run."""
     indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:REFERENCE_IMAGES]
     sources = sources_of(data, indices).cpu()
     return ImageDataset(data.take(indices).cpu(), data.labels[indices], data.class_names, sources=sources)

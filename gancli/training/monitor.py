@@ -1,8 +1,8 @@
 """Health of a training: what goes wrong with GANs, seen in the logged numbers, and the override that is known to help.
 
 The monitor reads the rows of metrics.jsonl and nothing else. So a resumed run that reads its rows again knows what the
-interrupted one knew, and any log can be checked. Thresholds are chosen to be silent on healthy runs rather than early on
-sick ones: a false warning teaches people to ignore all of them.
+interrupted one knew, and any log can be checked. Thresholds are chosen to be silent on healthy runs rather than early
+on sick ones: a false warning teaches people to ignore all of them.
 """
 
 import math
@@ -118,9 +118,9 @@ class Symptom:
 class DWinning(Symptom):
     """D makes almost no mistakes, so nothing that G could change changes its outputs.
 
-    The gradient that reaches G vanishes (with the textbook's loss) or has no useful direction (Arjovsky and Bottou 2017,
-    https://arxiv.org/abs/1701.04862). A penalty on D's gradient at real images prevents it (Mescheder et al. 2018,
-    https://arxiv.org/abs/1801.04406). Where D memorises a small data set, augmenting its inputs does (Zhao et al. 2020,
+    The gradient that reaches G vanishes (with the textbook's loss) or has no useful direction (Arjovsky and Bottou
+    2017, https://arxiv.org/abs/1701.04862). A penalty on D's gradient at real images prevents it (Mescheder et al.
+    2018, https://arxiv.org/abs/1801.04406). Where D memorises a small data set, augmenting its inputs does (Zhao et al. 2020,
     https://arxiv.org/abs/2006.10738).
     """
 

@@ -1,7 +1,7 @@
 """torch's optimizers without the decorators that serve torch.compile.
 
-The first decorated call imports the compiler, which takes more than a second before the first step. The trainer compiles
-networks at most.
+The first decorated call imports the compiler, which takes more than a second before the first step. The trainer
+compiles networks at most.
 """
 
 import functools

@@ -316,8 +316,8 @@ class TrainingRun:
         rollbacks, step = self.trainer.rollbacks, self._last_checkpoint()["step"]
         tried = f" after {rollbacks} rollbacks" if rollbacks else ""
         return ValueError(
-            f"at step {self.trainer.step:,} {part} is not a finite number{tried}; the last checkpoint, of step {step:,}, "
-            f"is good: in another run.dir type a lower model.lr=, trainer.clip=1, model/penalty=r1 or "
+            f"at step {self.trainer.step:,} {part} is not a finite number{tried}; the last checkpoint, of step "
+            f"{step:,}, is good: in another run.dir type a lower model.lr=, trainer.clip=1, model/penalty=r1 or "
             f"trainer.on_nan=rollback"
         )
 

@@ -47,7 +47,7 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_content_survives_to_the_bit_with_dtypes_and_memory_layouts(tmp_path):
     content = {
         "state": tensors(),
-        "plain": [None, True, -1, 2**62, 1.5, float("inf"), "é\ud800\n", {}, []],
+        "plain": [None, True, -1, 2**62, -(2**62), 1.5, float("inf"), "é\ud800\n", {}, []],
         "window": {"D/real": (torch.ones(2), 3)},
     }
     (tmp_path / "a").write_bytes(b"".join(encode(content)))

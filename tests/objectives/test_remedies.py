@@ -135,7 +135,9 @@ def test_rollback_goes_on_from_the_last_good_checkpoint_at_half_the_rate(at, tmp
     assert content["optimizers"]["G"]["param_groups"][0]["lr"] == rate / 2
     assert all(torch.isfinite(v).all() for v in content["ema"].values())
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert re.search("at step .* G/adversarial is not a finite number", log) and "half the learning rate (1 of 3)" in log
+    assert (
+        re.search("at step .* G/adversarial is not a finite number", log) and "half the learning rate (1 of 3)" in log
+    )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if "D/adversarial" in row]
     assert steps == [2, 4, 6]  # what was undone is told once

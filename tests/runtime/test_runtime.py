@@ -1,0 +1,103 @@
+"""Helpers of every command: files that are whole or not there, texts, checks, devices, cached tensors."""
+
+import math
+
+import pytest
+import torch
+
+from gancli.runtime import cache
+from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.device import choose_device
+from gancli.runtime.files import write_atomically, write_text
+from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory
+from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import one_line, plural, printable, table, without_nan
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(durable, tmp_path):
+    file = write_text(tmp_path / "folder" / ("n" * 240 + ".txt"), "old")
+
+    def fail(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, fail, durable)
+    assert file.read_text() == "old" and [*file.parent.iterdir()] == [file]
+    write_atomically(file, lambda partial: partial.write_text("new"), durable)
+    assert file.read_text() == "new" and [*file.parent.iterdir()] == [file]
+
+
+def test_texts_for_people_and_for_json():
+    assert one_line("a\n\tb\x1b[2J \ud800") == "a b [2J \\ud800"
+    assert one_line(ValueError()) == "ValueError" and one_line("x" * 10, limit=4) == "xxx…"
+    assert printable("\udcff.png") == "\\udcff.png"
+    assert [plural(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
+    assert without_nan({"a": [math.nan, 1.0, (math.inf,)]}) == {"a": [None, 1.0, [None]]}
+    rows = [["model", "fd"], ["dcgan", "12.5"]]
+    assert table(rows) == "model    fd\ndcgan  12.5"
+    assert table(rows, markdown=True) == "| model |   fd |\n|-------|-----:|\n| dcgan | 12.5 |"
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        (0, {"least": 1}, "k=0 is out of range, it must be 1 or more; type k=1"),
+        (2, {"least": 0, "most": 1}, "k=2 is out of range, it must be from 0 to 1; type k=1"),
+        (0, {"above": 0, "example": 0.5}, "k=0 is out of range, it must be above 0; type k=0.5"),
+        (0, {"above": 0, "most": 1}, "k=0 is out of range, it must be above 0, at most 1; type k=1"),
+        (True, {"least": 0}, "k=True is out of range"),
+        ("1", {"least": 0}, "k=1 is out of range"),
+        (math.nan, {}, "k=nan is out of range"),
+        (2.5, {"least": 1, "whole": True}, "it must be a whole number, 1 or more"),
+    ],
+)
+def test_numbers_out_of_range_say_what_to_type(value, bounds, message):
+    with pytest.raises(ValueError) as error:
+        check_number("k", value, **bounds)
+    assert message in str(error.value)
+
+
+def test_values_in_range_and_known_choices_pass():
+    check_number("k", 1, least=1, most=1)
+    check_number("k", 2.0, whole=True)
+    assert check_choice("k", "a", ["a", "b"]) == "a"
+    with pytest.raises(ValueError, match=r"k=applee is not one of apple, pear; did you mean apple\?"):
+        check_choice("k", "applee", ["apple", "pear"])
+
+
+def test_devices_that_are_unknown_or_missing_say_what_to_type(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device=gpu is unknown; type device=auto"):
+        choose_device("gpu")
+    with pytest.raises(ValueError, match="device=cuda:1 is not on this machine; type device=auto"):
+        choose_device("cuda:1")
+
+
+def test_cached_tensors_depend_on_their_facts_and_a_damaged_file_counts_as_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FOLDER", tmp_path)
+    file = cache.cache_path("sets", "mnist", 28)
+    assert file == cache.cache_path("sets", "mnist", 28) != cache.cache_path("sets", "mnist", 32)
+    assert cache.read_cached(file) == {}
+    cache.write_cached(file, {"x": torch.eye(2).T})
+    assert cache.read_cached(file)["x"].equal(torch.eye(2))
+    file.write_bytes(file.read_bytes()[:-3])
+    assert cache.read_cached(file) == {}
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "file")
+    (tmp_path / "file").touch()
+    cache.write_cached(cache.cache_path("sets"), {"x": torch.zeros(1)})
+    assert (tmp_path / "file").is_file()
+
+
+def test_seeds_and_memory():
+    assert derive_seed(0, "z", 0) == 6765408965447103262 != derive_seed(0, "z", 1)
+    assert 0 <= derive_seed(-1, "x") < 2**63
+    assert peak_memory(torch.device("cpu")) > 0 and free_memory() > 0
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(RuntimeError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes differ")) and not is_out_of_memory(ValueError("out of memory"))
