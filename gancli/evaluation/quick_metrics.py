@@ -1,7 +1,7 @@
 """Cheap metrics of G during training, computed with every sample grid.
 
-`metrics(G, real, seed)` returns floats by name, nan where a metric is not defined for the data. G is the averaged generator
-in eval mode, real a small ImageDataset. Runs are compared by the metric `headline`.
+`metrics(G, real, seed)` returns floats by name, nan where a metric is not defined for the data. G is the averaged
+generator in eval mode, real a small ImageDataset. Runs are compared by the metric `headline`.
 """
 
 from collections.abc import Iterable

@@ -1,1 +1,1 @@
-"""Loss functions: adversarial losses, gradient penalties and content losses."""
+"""Losses: adversarial losses, gradient penalties, content losses and divergences."""

@@ -1,6 +1,7 @@
-"""What D and G minimise, as objects that see D's outputs only; the sigmoid, where there is one, lives in the loss.
+"""Adversarial losses of D's logits.
 
-real, fake: D's outputs (N,) on real and on generated images. Every loss is a scalar.
+real, fake: logits for real and for generated images, (N,) or (N, H', W') of patches. Every loss is a scalar. D has no
+sigmoid; a loss that needs one contains it.
 """
 
 from torch import Tensor
@@ -8,10 +9,11 @@ from torch.nn.functional import relu, softplus
 
 
 class Loss:
-    """`discriminator` is what D minimises, `generator` what G does, `watch` what a person wants to see of D.
+    """Losses of D and of G, and what the log shows of D.
 
-    threshold: the output above which D says "real"; None where only differences of outputs mean anything.
-    paired: G's loss too looks at D's outputs on real images; they are None for the others.
+    Attributes:
+        threshold: Logit above which D takes an image for real; None where only differences of logits have a meaning.
+        paired: Whether G's loss needs the logits for real images; they are None for the others.
     """
 
     threshold: float | None = 0.0
@@ -24,16 +26,16 @@ class Loss:
         raise NotImplementedError
 
     def watch(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """How real D finds either side, 0 to 1: here the share of images that it takes for real."""
+        """Return values from 0 to 1 for the log, here the fraction of images that D takes for real."""
         assert self.threshold is not None
-        return {f"D({name})": (seen > self.threshold).float().mean() for name, seen in (("real", real), ("fake", fake))}
+        logits = {"real": real, "fake": fake}
+        return {f"D({name})": (values > self.threshold).float().mean() for name, values in logits.items()}
 
 
 class NonSaturating(Loss):
-    """The loss that trains: D minimises -log D(x) - log(1 - D(G(z))), G minimises -log D(G(z)).
+    """D minimises -log D(x) - log(1 - D(G(z))), G minimises -log D(G(z)), with D(x) = sigmoid(logit).
 
-    D(x) means sigmoid(output). Goodfellow et al. 2014, equation 1 and the remark at the end of section 3,
-    https://arxiv.org/abs/1406.2661.
+    Goodfellow et al. 2014, equation 1 and the remark at the end of section 3, https://arxiv.org/abs/1406.2661.
     """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -48,10 +50,10 @@ class NonSaturating(Loss):
 
 
 class Minimax(NonSaturating):
-    """The textbook's objective: as above for D, but G minimises log(1 - D(G(z))).
+    """The same for D, but G minimises log(1 - D(G(z))): equation 1, taken literally.
 
-    Same equation 1, taken literally. While D wins, the slope is D(G(z)), next to nothing: G learns slowly or not at
-    all. It is here so that the difference can be seen.
+    While D is winning, the gradient D(G(z)) is almost zero, and G learns slowly or not at all. The loss is here to show
+    this.
     """
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
@@ -59,7 +61,7 @@ class Minimax(NonSaturating):
 
 
 class LeastSquares(Loss):
-    """D regresses real images to 1 and generated ones to 0, G its images to 1: far from the border still a slope.
+    """Regression: D's targets are 1 for real and 0 for generated images, G's is 1. The gradient does not saturate.
 
     Mao et al. 2017, equation 9, https://arxiv.org/abs/1611.04076.
     """
@@ -74,7 +76,7 @@ class LeastSquares(Loss):
 
 
 class Hinge(Loss):
-    """D wants real images above 1 and generated ones below -1 and rests there; G raises D's output without end.
+    """D minimises max(0, 1 - real) + max(0, 1 + fake), G minimises -fake.
 
     Lim and Ye 2017, https://arxiv.org/abs/1705.02894; as in Miyato et al. 2018, equations 16 and 17,
     https://arxiv.org/abs/1802.05957.
@@ -88,7 +90,7 @@ class Hinge(Loss):
 
 
 class Wasserstein(Loss):
-    """D is a critic: minus its loss estimates the earth mover's distance, if a penalty keeps D about 1-Lipschitz.
+    """D is a critic. Its negative loss estimates the earth mover's distance, if a penalty keeps D nearly 1-Lipschitz.
 
     Arjovsky et al. 2017, equation 2, https://arxiv.org/abs/1701.07875.
     """
@@ -106,11 +108,11 @@ class Wasserstein(Loss):
 
 
 class Relativistic(Loss):
-    """Each generated image against one real image: D wants the real one's output above, G its own.
+    """Each generated image is compared with one real image: D raises real - fake, G lowers it.
 
-    A generated mode is judged against the data near it, so there is no border to crowd at: the loss has no local
-    optimum where modes are dropped. Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, paired as in Huang et
-    al. 2024, equation 2, https://arxiv.org/abs/2501.05441. It converges with R1 and R2 (model/penalty=r1_r2).
+    The loss has no local minimum where modes are dropped. It converges with R1 and R2 (model/penalty=r1_r2).
+    Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734; paired as in Huang et al. 2024, equation 2,
+    https://arxiv.org/abs/2501.05441.
     """
 
     threshold = None
@@ -120,7 +122,7 @@ class Relativistic(Loss):
         return softplus(fake - real).mean()
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        assert real is not None, "a paired loss is given D's outputs on real images"
+        assert real is not None, "a paired loss needs the logits for real images"
         return softplus(real - fake).mean()
 
     def watch(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:

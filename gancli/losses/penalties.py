@@ -26,7 +26,7 @@ class Penalty:
         every: Steps between two uses, each at `every` times the weight. Karras et al. 2020, appendix B (lazy
             regularisation), https://arxiv.org/abs/1912.04958.
         double_backward: Whether it differentiates D's gradient.
-        gradients: Images at which it takes D's gradient, of "real" and "fake"; they require a gradient before D is called.
+        gradients: Images at which it takes the gradient, "real" or "fake"; these require a gradient before D is called.
     """
 
     double_backward = True

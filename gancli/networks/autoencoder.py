@@ -1,7 +1,7 @@
-"""Generators with an encoder beside them: an image becomes a code, the decoder makes images of codes and of noise.
+"""Generators with an encoder.
 
-G(z, c) is the decoder, as of any other generator; `encode(x, c)` goes the other way. Both are parts of one G, so that
-one optimizer trains them, one average is taken, and a checkpoint's G can do both.
+G(z, c) is the decoder, and `encode(x, c)` returns latents. Both are parts of one G, so that one optimizer trains them,
+one average is taken, and a checkpoint's G has both.
 """
 
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ from gancli.networks.likelihood import Likelihood
 
 
 class Autoencoder(nn.Module):
-    """x to z (N, z_dim) by the encoder, whose last layer is batch norm without gain and bias; back by the decoder.
+    """Autoencoder whose latents pass batch norm without gain and bias.
 
-    The norm gives every number of the codes the mean and variance of the noise, at no weight to be chosen.
+    The norm gives every latent dimension the mean and variance of the noise, without a weight to choose.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module):
@@ -22,7 +22,7 @@ class Autoencoder(nn.Module):
         self.norm = nn.BatchNorm2d(self.z_dim, affine=False)
 
     def encode(self, x: Tensor, c: Tensor) -> Tensor:
-        """z (N, z_dim) of images x (N, C, H, H) in [-1, 1] of classes c (N, classes)."""
+        """Return latents (N, z_dim) of images x (N, C, H, H) in [-1, 1] of classes c (N, classes)."""
         return self.norm(self.encoder(x, c)[:, :, None, None]).flatten(1)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -30,10 +30,10 @@ class Autoencoder(nn.Module):
 
 
 class VariationalAutoencoder(nn.Module):
-    """q(z | x) = N(mean, variance) by the encoder, p(x | z) by the decoder and a likelihood; p(z) = N(0, I).
+    """VAE: q(z | x) = N(mean, variance) by the encoder, p(x | z) by the decoder and a likelihood, p(z) = N(0, I).
 
-    Kingma and Welling 2014, https://arxiv.org/abs/1312.6114. The encoder gives 2 z_dim numbers: means, and logarithms
-    of variances. The decoder has `raw`, which gives what goes into the likelihood; G(z, c) is the mean image.
+    Kingma and Welling 2014, https://arxiv.org/abs/1312.6114. The encoder returns 2 z_dim values: means and log
+    variances. The decoder's `raw` is the input of the likelihood; G(z, c) is the mean image.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood):
@@ -42,17 +42,17 @@ class VariationalAutoencoder(nn.Module):
         self.z_dim, self.classes = int(decoder.z_dim), int(decoder.classes)  # type: ignore[arg-type]
 
     def posterior(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of q(z | x), (N, z_dim) each."""
+        """Return mean and log variance of q(z | x), (N, z_dim) each."""
         mean, log_variance = self.encoder(x, c).chunk(2, 1)
-        # Between e^-15 and e^15 it is left alone; what an untrained layer may say beyond would overflow.
+        # Variances from e^-15 to e^15 pass; beyond them an untrained layer would overflow.
         return mean, log_variance.clamp(-15, 15)
 
     def encode(self, x: Tensor, c: Tensor) -> Tensor:
-        """The mean of q(z | x), (N, z_dim)."""
+        """Return the mean of q(z | x), (N, z_dim)."""
         return self.posterior(x, c)[0]
 
     def log_likelihood(self, x: Tensor, z: Tensor, c: Tensor) -> Tensor:
-        """log p(x | z) (N,) in nats."""
+        """Return log p(x | z), (N,), in nats."""
         return self.likelihood(self.decoder.raw(z, c), x)  # type: ignore[operator]
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Small classifiers, whose features tell how alike two sets of images are. `gancli.metrics.feature_extractors` has trained ones."""
+"""Small classifiers for the feature space of metrics; `gancli.metrics.feature_extractors` loads trained ones."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class Unit(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x + two units of it, as wide as x."""
+    """x plus two units of the same width."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -23,12 +23,12 @@ class Residual(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Two units, then twice: half the pixels by maximum, a unit to twice the width, a residual; mean; linear.
+    """Two units, then twice: max pooling, a unit to twice the width, a residual block; mean; linear.
 
-    In the manner of the ResNet-9 of Page 2018, https://myrtle.ai/learn/how-to-train-your-resnet/, whose 6.6 million
-    weights are too many to carry along: narrower, and with two halvings instead of three.
+    A narrower ResNet-9 (Page 2018, https://myrtle.ai/learn/how-to-train-your-resnet/) with two halvings instead of
+    three: 6.6 million weights are too many to bundle.
 
-    x (N, channels, H, W) in [-1, 1] to logits (N, classes). Any H and W from 4 on will do; `size` is what it is for.
+    x (N, channels, H, W) in [-1, 1] to logits (N, classes), for H and W from 4; `size` is that of the training data.
     """
 
     def __init__(self, channels: int, size: int, width: int = 32, classes: int = 10):
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.dim, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the logits are a linear function of: (N, dim), none negative."""
+        """Return the input of the last layer, (N, dim), not negative."""
         return self.layers(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:

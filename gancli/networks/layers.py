@@ -4,20 +4,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gancli.config import nearest
+from gancli.runtime.checks import check_choice, check_number
 
 
 class LabelEmbedding(nn.Module):
-    """One-hot classes (N, classes) to vectors (N, width); with no classes, (N, 0) to (N, 0).
+    """Linear map of one-hot classes (N, classes) to vectors (N, width); without classes, of (N, 0) to (N, 0).
 
-    Absence is width zero: concatenating the result is then a no-op, and no network asks whether it is
-    conditional. `width` is the width that really comes out, 0 or the one asked for.
+    Concatenating width zero is a no-op, so no network needs to know whether it is conditional.
+
+    Attributes:
+        width: Width of the output: 0 without classes.
     """
 
     def __init__(self, classes: int, width: int):
         super().__init__()
         self.width = width if classes else 0
-        # nn.Linear(0, k) warns and has nothing to learn.
+        # nn.Linear(0, k) warns and has no weights.
         self.project: nn.Module = nn.Identity()
         if classes:
             self.project = linear = nn.Linear(classes, width, bias=False)
@@ -27,10 +29,10 @@ class LabelEmbedding(nn.Module):
         return self.project(c)
 
 
-def beside(x: Tensor, vectors: Tensor) -> Tensor:
-    """x (N, C, H, W) with vectors (N, K) as K constant planes beside its channels: (N, C + K, H, W); x where K is 0.
+def concat_planes(x: Tensor, vectors: Tensor) -> Tensor:
+    """Return x (N, C, H, W) and vectors (N, K) as K constant planes: (N, C + K, H, W).
 
-    Concatenating nothing would still copy x, forwards and backwards.
+    K = 0 returns x itself, because concatenating nothing would copy it, forwards and backwards.
     """
     if not vectors.shape[1]:
         return x
@@ -39,7 +41,7 @@ def beside(x: Tensor, vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
-    """Weights of every convolution from N(0, std), batch-norm gains from N(1, std), biases zero.
+    """Initialise convolutions from N(0, std), batch-norm gains from N(1, std), biases with zero.
 
     Radford et al. 2016, section 4, https://arxiv.org/abs/1511.06434 (batch-norm gains: the authors' code).
     """
@@ -55,9 +57,9 @@ def init_normal(module: nn.Module, std: float = 0.02) -> None:
 
 
 def spectral(module: nn.Module) -> nn.Module:
-    """Divide the weight of every convolution and linear layer in `module`, in place, by its largest singular value.
+    """Divide the weight of every convolution and linear layer in `module` by its largest singular value; return it.
 
-    The value is followed by one power iteration a forward in training mode. Miyato et al. 2018, section 2 and
+    The value is estimated by one power iteration per forward pass in training mode. Miyato et al. 2018, section 2 and
     algorithm 1, https://arxiv.org/abs/1802.05957.
     """
     for layer in module.modules():
@@ -66,20 +68,12 @@ def spectral(module: nn.Module) -> nn.Module:
     return module
 
 
-def check_choice(key: str, value: str, known: tuple[str, ...]) -> str:
-    """`value`, if it is one of `known`; ValueError otherwise."""
-    if value not in known:
-        raise ValueError(f"{key}={value} is not one of {', '.join(known)}{nearest(str(value), known)}")
-    return value
-
-
 class Dropout(nn.Module):
     """Sets each value to 0 with probability p while training, and divides the others by 1 - p."""
 
     def __init__(self, p: float):
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"a share of values is left out, but model.dropout={p}; type model.dropout=0.5")
+        check_number("model.dropout", p, 0, 0.99, example=0.5)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +83,7 @@ class Dropout(nn.Module):
 
 
 class ReflectionPad(nn.Module):
-    """`border` pixels more on each side, mirrored at the outermost: torch's own, but deterministic on CUDA too."""
+    """Reflection padding by `border` pixels a side: torch's own, but deterministic on CUDA too."""
 
     def __init__(self, border: int):
         super().__init__()
@@ -103,7 +97,11 @@ class ReflectionPad(nn.Module):
 
 
 class NoMinibatch(nn.Module):
-    """Every sample by itself. extra: how many features a layer puts beside those that it is given."""
+    """No batch statistics.
+
+    Attributes:
+        extra: Number of features that the layer appends.
+    """
 
     extra = 0
 
@@ -112,11 +110,11 @@ class NoMinibatch(nn.Module):
 
 
 class MinibatchDiscrimination(NoMinibatch):
-    """How close each sample is to the others of its batch, as `kernels` more features: a collapse is seen at once.
+    """Appends `kernels` features: the closeness of a sample to the others of its batch, high after a mode collapse.
 
-    Features f (N, F) or (N, F, H, W), flattened to `features`, are projected to M = f T, (N, kernels, dims); feature b
-    of sample i is the sum over the other samples j of exp(-|M_ib - M_jb|_1). Salimans et al. 2016, section 3.2,
-    https://arxiv.org/abs/1606.03498. The result has the new features beside the old ones.
+    Features f (N, F) or (N, F, H, W), flattened to `features`, are projected to M = f T, (N, kernels, dims). New
+    feature b of sample i is the sum over the other samples j of exp(-|M_ib - M_jb|_1). Salimans et al. 2016, section
+    3.2, https://arxiv.org/abs/1606.03498.
     """
 
     def __init__(self, features: int, kernels: int = 16, dims: int = 5):
@@ -126,14 +124,16 @@ class MinibatchDiscrimination(NoMinibatch):
 
     def forward(self, f: Tensor) -> Tensor:
         m = self.project(f.flatten(1)).unflatten(1, (-1, self.dims)).permute(2, 1, 0)  # dims, kernels, N
-        # Not torch.cdist: it cannot be differentiated twice, which penalties do. One dim at a time, (kernels, N, N):
-        # all at once are several times slower on a CPU, whose caches they leave.
-        distance = sum((one[:, :, None] - one[:, None]).abs() for one in m)
-        return append(f, torch.exp(-distance).sum(2).T - 1)  # a sample's distance to itself is zero: exp(0) = 1
+        # Not torch.cdist, which cannot be differentiated twice, as penalties do. One of `dims` at a time,
+        # (kernels, N, N): all at once leave a CPU's caches and are several times slower.
+        distance = sum((row[:, :, None] - row[:, None]).abs() for row in m)
+        return append_features(
+            f, torch.exp(-distance).sum(2).T - 1
+        )  # a sample's distance to itself is zero: exp(0) = 1
 
 
 class MinibatchStd(NoMinibatch):
-    """One more feature for all: the standard deviation over the batch, averaged over the features and places.
+    """Appends one feature: the standard deviation over the batch, averaged over features and positions.
 
     Features (N, F) or (N, F, H, W). Karras et al. 2018, section 3, https://arxiv.org/abs/1710.10196.
     """
@@ -141,22 +141,22 @@ class MinibatchStd(NoMinibatch):
     extra = 1
 
     def forward(self, f: Tensor) -> Tensor:
-        # A constant feature would have no slope at a root of 0.
+        # The root has no gradient at 0, which a constant feature has.
         std = (f.var(0, correction=0) + 1e-8).sqrt().mean()
-        return append(f, std.expand(len(f), 1))
+        return append_features(f, std.expand(len(f), 1))
 
 
 MINIBATCH = ("none", "discrimination", "std")
 
 
-def minibatch_layer(kind: str, features: int) -> NoMinibatch:
-    """The layer `kind` for samples of `features` numbers each."""
-    check_choice("model.minibatch", kind, MINIBATCH)
-    if kind == "discrimination":
+def minibatch_layer(name: str, features: int) -> NoMinibatch:
+    """Return the layer of this name for `features` values per sample."""
+    check_choice("model.minibatch", name, MINIBATCH)
+    if name == "discrimination":
         return MinibatchDiscrimination(features)
-    return MinibatchStd() if kind == "std" else NoMinibatch()
+    return MinibatchStd() if name == "std" else NoMinibatch()
 
 
-def append(f: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors (N, K) as K more features of f (N, F), or as K constant planes of f (N, F, H, W)."""
-    return torch.cat([f, vectors], 1) if f.dim() == 2 else beside(f, vectors)
+def append_features(f: Tensor, vectors: Tensor) -> Tensor:
+    """Return vectors (N, K) as K more features of f (N, F), or as K constant planes of f (N, F, H, W)."""
+    return torch.cat([f, vectors], 1) if f.dim() == 2 else concat_planes(f, vectors)

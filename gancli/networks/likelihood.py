@@ -1,6 +1,6 @@
-"""What a decoder's numbers say of pixels: p(x | z) as layers, since some have a width of their own to learn.
+"""Likelihoods p(x | z) of images, as layers because some have a learned scale.
 
-raw: (N, C, H, W), what the decoder gives; its mean image is tanh(raw), in [-1, 1]. x: (N, C, H, W) in [-1, 1].
+raw: the decoder's output (N, C, H, W); the mean image is tanh(raw), in [-1, 1]. x: (N, C, H, W) in [-1, 1].
 """
 
 import math
@@ -9,25 +9,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-# Of 8-bit pixels a level is so wide in [-1, 1].
-LEVEL = 2 / 255
-NARROWEST = math.log(LEVEL / 10)  # of what is learned: below a level nothing is gained, and slopes grow without end
+LEVEL = 2 / 255  # width of an 8-bit level in [-1, 1]
+NARROWEST = math.log(LEVEL / 10)  # lower bound of learned log scales; gradients explode below
 
 
 class Likelihood(nn.Module):
-    """Called as likelihood(raw, x), log p(x | z) of every image in nats, (N,), over all its pixels.
+    """Called as likelihood(raw, x), it returns log p(x | z) of every image in nats, (N,), summed over its pixels.
 
-    This one says nothing of pixels: it is for objectives that compare images by something else.
+    The base class has none: it is for objectives that compare images otherwise.
     """
 
-    unit = ""  # what the pixels are taken for; empty where nothing is said of them
+    unit = ""  # description of the pixels' distribution; empty without one
 
     def observed(self, x: Tensor) -> Tensor:
-        """The images that the likelihood is of: x, or drawn from it."""
+        """Return the observed images: x itself, or binary images sampled from it."""
         return x
 
     def image(self, raw: Tensor) -> Tensor:
-        """The mean image, (N, C, H, W) in [-1, 1]."""
+        """Return the mean image (N, C, H, W) in [-1, 1]."""
         return raw.tanh()
 
     def forward(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -37,15 +36,15 @@ class Likelihood(nn.Module):
 class Bernoulli(Likelihood):
     """Every pixel black or white, white with probability (tanh(raw) + 1) / 2.
 
-    Grey pixels are taken for such probabilities, and the black and white image is drawn anew each time, as in Burda
-    et al. 2016, https://arxiv.org/abs/1509.00519.
+    Grey pixels are such probabilities, and the binary image is sampled anew each time, as in Burda et al. 2016,
+    https://arxiv.org/abs/1509.00519.
     """
 
     unit = "pixels drawn black or white with their grey as the probability of white"
 
     def observed(self, x: Tensor) -> Tensor:
-        chance = torch.rand(x.shape, device=x.device)
-        return (2 * chance - 1 < x).to(x.dtype) * 2 - 1
+        u = torch.rand(x.shape, device=x.device)
+        return (2 * u - 1 < x).to(x.dtype) * 2 - 1
 
     def forward(self, raw: Tensor, x: Tensor) -> Tensor:
         # log sigmoid(2 raw) where white, log sigmoid(-2 raw) where black; between them for grey.
@@ -53,9 +52,9 @@ class Bernoulli(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """N(tanh(raw), sigma^2) for every value, one sigma for all of them, learned (Rybkin et al. 2021, arXiv 2006.13202).
+    """N(tanh(raw), sigma^2) for every value, with one learned sigma: Rybkin et al. 2021, https://arxiv.org/abs/2006.13202.
 
-    A density in [-1, 1], so that it can be above 1: bits per dimension are those of 255 levels.
+    It is a density in [-1, 1] and can exceed 1; bits per dimension are those of 255 levels.
     """
 
     unit = "a density; bits per dimension count a level of 8 bits as 2 / 255"
@@ -71,10 +70,10 @@ class Gaussian(Likelihood):
 
 
 class DiscretizedLogistic(Likelihood):
-    """The mass of a logistic distribution within each pixel's level; the outermost levels have its tails.
+    """Probability mass of a logistic distribution in each pixel's level; the outermost levels have its tails.
 
-    Kingma et al. 2016, section 5.2, https://arxiv.org/abs/1606.04934 (paper: a scale for each output; here one,
-    learned). x in steps of 8 bits.
+    Kingma et al. 2016, section 5.2, https://arxiv.org/abs/1606.04934 (paper: a scale per output; here one learned
+    scale). x has 8-bit levels.
     """
 
     unit = "the mass of each of 256 levels"

@@ -1,6 +1,6 @@
 """Multi-layer perceptrons: the generator and discriminator of the first GANs.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; with a class beside the noise and beside the image,
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; with the class concatenated to the noise and to the image,
 Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784. Unconditional is classes=0: c then has width zero.
 """
 
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
+from gancli.networks.layers import LabelEmbedding, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 
 
 class Generator(nn.Module):
@@ -33,7 +34,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)))
 
     def raw(self, z: Tensor, c: Tensor) -> Tensor:
-        """What goes through tanh, which a likelihood may want to see."""
+        """Return the images before tanh, as a likelihood needs them."""
         return self.layers(torch.cat([z, self.embed(c)], 1)).unflatten(1, self.shape)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ NORMS = ("none", "spectral")
 
 
 class Discriminator(nn.Module):
-    """pixels - 4 width - 2 width - width - 1, LeakyReLU(0.2) and dropout between; gives logits.
+    """pixels - 4 width - 2 width - width - 1, LeakyReLU(0.2) and dropout between.
 
     x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). norm: "none", or "spectral" at every
     layer. minibatch: "none", "discrimination" or "std", before the last layer.
@@ -81,7 +82,7 @@ class Discriminator(nn.Module):
 
 
 class Encoder(Discriminator):
-    """pixels - 4 width - 2 width - width - outputs: numbers that describe the image instead of a verdict on it.
+    """pixels - 4 width - 2 width - width - outputs.
 
     x (N, channels, size, size) in [-1, 1] and c (N, classes) to (N, outputs).
     """

@@ -22,8 +22,8 @@ class DiscriminatorOutputs(NamedTuple):
 def keep_float32(D: nn.Module) -> None:
     """Make D, and each D that it is made of, return `DiscriminatorOutputs` of float32 or wider.
 
-    Autocast computes in bfloat16, and a loss of 16 bits would be rounded to its third digit. A forward hook acts on every
-    call, so no loss sees narrower outputs.
+    Autocast computes in bfloat16, and a loss of 16 bits would be rounded to its third digit. A forward hook acts on
+    every call, so no loss sees narrower outputs.
     """
     D.register_forward_hook(_wrap)
     for module in (*D.children(), D):

@@ -1,15 +1,15 @@
-"""R3GAN: residual networks without any normalisation; what StyleGAN2 becomes when every trick is taken out.
+"""R3GAN: residual networks without normalisation, a StyleGAN2 without its tricks.
 
 Huang et al. 2024, section 4 and the appendix, https://arxiv.org/abs/2501.05441. One width at every resolution, the same
-blocks in G and D. One file for every size: the maps double from 4 to 7 pixels, as the DCGAN's do, and G keeps the
+blocks in G and D. One file for every size: the maps double from 4 to 7 pixels, as the DCGAN's, and G crops to the
 centre.
 
-Without normalisation, how a deep stack begins decides whether it can be trained (Fixup, Zhang et al. 2019, section 3,
-https://arxiv.org/abs/1901.09321). The last convolution W of every block is zero, so that a network begins as its
-shortcuts alone. Where a block's branch is W a, a gradient step of rate r moves W by -r g a^T, g being the gradient at
-the block's output, and that output by -r g |a|^2. L blocks together move the network's output by L |a|^2 as much; the
-two convolutions before W scale a by s each, so that |a|^2 is s^4, and s = L^(-1/4) makes the first steps as long in a
-deep network as in one of a single block.
+Without normalisation, a deep stack trains only from a suitable initialisation (Fixup, Zhang et al. 2019, section 3,
+https://arxiv.org/abs/1901.09321). The last convolution W of every block is zero, so a network begins as its shortcuts
+alone. If a block's branch is W a, a gradient step of rate r moves W by -r g a^T, where g is the gradient at the block's
+output, and that output by -r g |a|^2. L blocks together move the network's output by L |a|^2 as much. The two
+convolutions before W scale a by s each, so |a|^2 is s^4, and s = L^(-1/4) makes the first steps as long as those of a
+single block.
 """
 
 import math
@@ -19,35 +19,36 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
 from gancli.networks.dcgan import crop, doublings
-from gancli.networks.layers import LabelEmbedding, check_choice, minibatch_layer, spectral
+from gancli.networks.layers import LabelEmbedding, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 
 
 def blur(x: Tensor) -> Tensor:
-    """x (N, C, H, W) convolved with [1, 2, 1] / 4 along either axis, its edge repeated outwards by a pixel.
+    """Return x (N, C, H, W) convolved with [1, 2, 1] / 4 along both axes, its edge repeated outwards by a pixel.
 
-    [1, 2, 1] / 4 is the mean of two neighbours, twice. The first mean, which counts only the neighbours that there are,
-    gives one pixel more than x has: a constant stays that constant, at the edges too.
+    [1, 2, 1] / 4 is the mean of two neighbours, twice. The first mean counts only neighbours inside x and returns one
+    pixel more, so a constant stays constant at the edges too.
     """
     return avg_pool2d(avg_pool2d(x, 2, 1, padding=1, count_include_pad=False), 2, 1)
 
 
 class Up(nn.Module):
-    """Twice the resolution by interpolation: pixels doubled, then blurred, which is bilinear; constants are kept."""
+    """Bilinear upsampling by 2: pixels doubled, then blurred; constants stay constant."""
 
     def forward(self, x: Tensor) -> Tensor:
         return blur(interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Down(nn.Module):
-    """Half the resolution without aliasing: blurred, then the mean of 2x2; an odd last row or column is let go."""
+    """Downsampling by 2 without aliasing: blurred, then the mean of 2x2; an odd last row or column is dropped."""
 
     def forward(self, x: Tensor) -> Tensor:
         return avg_pool2d(blur(x), 2)
 
 
 def linear_(weight: Tensor) -> None:
-    """Fan-in initialisation of a layer that no activation follows: what has variance 1 keeps it."""
+    """Initialise a layer without activation by fan-in, in place: variance 1 stays 1."""
     nn.init.kaiming_normal_(weight, nonlinearity="linear")
 
 
@@ -55,9 +56,12 @@ class Block(nn.Module):
     """x + [1x1 to twice the width, LeakyReLU(0.2), 3x3 in groups, LeakyReLU(0.2), 1x1 back], biases before LeakyReLU.
 
     Groups of 16 channels, or of a few more where 16 do not divide them; fewer than 32 channels are one group. The last
-    convolution begins as zero, the two before it with fan-in initialisation times total^(-1/4), `total` being the
-    network's number of blocks (see above). Behind a zero nothing has a slope: in the very first step only the last
-    convolution moves. zero=False: it begins with fan-in initialisation, for a norm that divides by the weight's size.
+    convolution begins as zero, the two before it with fan-in initialisation times total^(-1/4) (see above). The zero
+    stops the gradient: the very first step moves the last convolution alone.
+
+    Args:
+        total: Number of blocks of the network.
+        zero: False initialises the last convolution by fan-in, for a norm that divides by the weight's size.
     """
 
     def __init__(self, width: int, total: int, zero: bool = True):
@@ -80,8 +84,8 @@ class Block(nn.Module):
 class Generator(nn.Module):
     """A learned map, each channel scaled by z and c - blocks - Up - blocks - ... - 1x1 to the image, without tanh.
 
-    z (N, z_dim) and c (N, classes) to images (N, channels, size, size), which only training brings into [-1, 1]. Paper,
-    CIFAR-10: z_dim=64, width=768, blocks=2 at each of 4, 8, 16 and 32 pixels, embedding=64 for the class beside z.
+    z (N, z_dim) and c (N, classes) to images (N, channels, size, size), in [-1, 1] only after training. Paper,
+    CIFAR-10: z_dim=64, width=768, blocks=2 at each of 4, 8, 16 and 32 pixels, embedding=64 for the class.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class Generator(nn.Module):
 
 
 class Ones(nn.Module):
-    """The direction of no classes: c (N, 0) to (N, 1) of ones."""
+    """Direction without classes: c (N, 0) to ones (N, 1)."""
 
     def forward(self, c: Tensor) -> Tensor:
         return c.new_ones(len(c), 1)
@@ -129,12 +133,14 @@ NORMS = ("none", "spectral")
 class Discriminator(nn.Module):
     """G's mirror: 1x1 from the image - blocks - Down - blocks - ... - one weight a place and channel - linear; logits.
 
-    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). With classes the linear layer gives a
-    vector, and the logit is how far it goes in the direction of the class's embedding, both `width` long (the paper's
-    768 is its width, too). The last layer has no bias: the loss sees differences of logits only.
+    x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). With classes the logit is the dot product
+    of the linear layer's output and the class's embedding, both `width` long (the paper's 768 is its width too). The
+    last layer has no bias, because the loss depends on differences of logits only.
 
-    norm: "none", or "spectral" at every layer, which is not the paper's; blocks then do not begin as zero, because zero
-    cannot be divided by its singular value. minibatch: "none", "discrimination" or "std", before the last layer.
+    Args:
+        norm: "none", or "spectral" at every layer, which is not the paper's. Blocks then do not begin as zero, which
+            has no singular value to divide by.
+        minibatch: "none", "discrimination" or "std", before the last layer.
     """
 
     def __init__(

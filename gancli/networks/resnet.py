@@ -3,8 +3,8 @@
 The networks of Miyato et al. 2018 for CIFAR-10 (appendix), https://arxiv.org/abs/1802.05957; with classes, those of
 Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637: conditional batch norm in G, projection in D. Without norm in
 D and with pool=mean it is the critic of WGAN-GP (Gulrajani et al. 2017, appendix, https://arxiv.org/abs/1704.00028).
-One file for every size: G doubles a map of 4 pixels or more until it has the size, and keeps the centre, as the DCGAN
-does; D halves the image until a side has less than 16.
+One file for every size: G doubles a map of 4 pixels or more to the size and crops to the centre, as the DCGAN; D halves
+the image until a side has less than 16.
 """
 
 import math
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from gancli.networks.dcgan import crop, doublings
-from gancli.networks.layers import check_choice, minibatch_layer, spectral
+from gancli.networks.layers import minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that is shown the classes, too, and ignores them."""
+    """Batch norm that takes classes and ignores them."""
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x)
 
 
 class ClassBatchNorm(nn.BatchNorm2d):
-    """Conditional batch norm: gain and bias of every channel are the class's own.
+    """Conditional batch norm: each class has its own gain and bias per channel, linear in c.
 
-    Dumoulin et al. 2017, section 2.2, https://arxiv.org/abs/1610.07629. x (N, features, H, W), c (N, classes). They are
-    linear in c, so half of one class and half of another gives gains and biases between theirs.
+    Dumoulin et al. 2017, section 2.2, https://arxiv.org/abs/1610.07629. x (N, features, H, W), c (N, classes).
     """
 
     def __init__(self, features: int, classes: int):
@@ -51,12 +51,12 @@ def double(x: Tensor) -> Tensor:
 
 
 class UpBlock(nn.Module):
-    """[norm, ReLU, x2, 3x3, norm, ReLU, 3x3] beside [x2, 1x1], added: (N, before, H, W) to (N, after, 2H, 2W)."""
+    """[norm, ReLU, x2, 3x3, norm, ReLU, 3x3] plus [x2, 1x1]: (N, before, H, W) to (N, after, 2H, 2W)."""
 
     def __init__(self, before: int, after: int, classes: int):
         super().__init__()
         self.norm1, self.norm2 = batch_norm(before, classes), batch_norm(after, classes)
-        # paper: with biases; every one of them is a constant that some later batch norm takes away again.
+        # paper: with biases; later batch norm removes every one of them.
         self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.shortcut = nn.Conv2d(before, after, 1, bias=False)
@@ -69,9 +69,11 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """[ReLU, 3x3, ReLU, 3x3, mean of 2x2] beside [mean of 2x2, 1x1], added.
+    """[ReLU, 3x3, ReLU, 3x3, mean of 2x2] plus [mean of 2x2, 1x1].
 
-    first: no ReLU before the image. halve=False: neither side is pooled, and x itself is added where widths agree.
+    Args:
+        first: No ReLU, because x is the image.
+        halve: False pools neither branch, and adds x itself if the widths are equal.
     """
 
     def __init__(self, before: int, after: int, first: bool = False, halve: bool = True):
@@ -79,8 +81,8 @@ class DownBlock(nn.Module):
         self.first, self.halve = first, halve
         self.conv1 = nn.Conv2d(before, after, 3, padding=1)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1)
-        through = before == after and not halve
-        self.shortcut: nn.Module = nn.Identity() if through else nn.Conv2d(before, after, 1)
+        identity = before == after and not halve
+        self.shortcut: nn.Module = nn.Identity() if identity else nn.Conv2d(before, after, 1)
 
     def pool(self, x: Tensor) -> Tensor:
         return avg_pool2d(x, 2) if self.halve else x
@@ -92,7 +94,7 @@ class DownBlock(nn.Module):
 
 
 def init_xavier(network: nn.Module) -> None:
-    """Xavier's uniform weights: gain sqrt(2) for the 3x3 of the blocks, which a ReLU precedes, 1 elsewhere.
+    """Initialise by Xavier's uniform: gain sqrt(2) for the 3x3 of the blocks, which follow a ReLU, 1 elsewhere.
 
     Biases zero. Glorot and Bengio 2010; the gains are those of Gulrajani et al. 2017's code.
     """
@@ -139,11 +141,13 @@ class Discriminator(nn.Module):
     x (N, channels, size, size) in [-1, 1] and c (N, classes) to logits (N,). At 32x32: 32 - 16 - 8 and two blocks at
     8x8, `width` channels throughout.
 
-    norm: "spectral", every layer's weight divided by its largest singular value, or "none".
-    pool: over the places, "sum" (Miyato et al. 2018) or "mean" (Gulrajani et al. 2017).
-    projection: the class's embedding, times the features, is added to the logit (Miyato and Koyama 2018, equation 3);
-    without it c is ignored. auxiliary: `classify` reads the class off the features (Odena et al. 2017,
-    https://arxiv.org/abs/1610.09585). minibatch: "none", "discrimination" or "std", behind the pooling.
+    Args:
+        norm: "spectral", every layer's weight divided by its largest singular value, or "none".
+        pool: "sum" over positions (Miyato et al. 2018) or "mean" (Gulrajani et al. 2017).
+        projection: Add the class's embedding times the features to the logit (Miyato and Koyama 2018, equation 3);
+            otherwise c is ignored.
+        auxiliary: Predict class logits from the features (Odena et al. 2017, https://arxiv.org/abs/1610.09585).
+        minibatch: "none", "discrimination" or "std", behind the pooling.
     """
 
     def __init__(
@@ -161,10 +165,10 @@ class Discriminator(nn.Module):
         super().__init__()
         check_choice("model.norm", norm, NORMS)
         self.pool = check_choice("model.pool", pool, POOLS)
-        for wanted, what, instead in ((projection, "projection", "sngan"), (auxiliary, "acgan", "dcgan")):
+        for wanted, name, instead in ((projection, "projection", "sngan"), (auxiliary, "acgan", "dcgan")):
             if wanted and not classes:
                 raise ValueError(
-                    f"{what} needs classes, but data.classes=0; choose data with classes, or model={instead}"
+                    f"{name} needs classes, but data.classes=0; choose data with classes, or model={instead}"
                 )
         self.blocks = nn.Sequential(DownBlock(channels, width, first=True))
         side = size // 2
@@ -174,7 +178,7 @@ class Discriminator(nn.Module):
         self.blocks.extend(DownBlock(width, width, halve=False) for _ in range(2))
         self.minibatch = minibatch_layer(minibatch, width)
         features = width + self.minibatch.extra
-        # paper: with a bias; losses that compare logits (Wasserstein) give it no slope, and hinge none at first.
+        # paper: with a bias; losses of logit differences (Wasserstein) give it no gradient, and hinge none at first.
         self.linear = nn.Linear(features, 1, bias=False)
         self.embed = nn.Linear(classes, features, bias=False) if projection else None
         self.classifier = nn.Linear(features, classes) if auxiliary else None

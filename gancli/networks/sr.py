@@ -1,4 +1,4 @@
-"""Networks that enlarge a picture: G(z, c) with a small image c and no noise, and the D that SRGAN sets against it.
+"""Super-resolution networks: G(z, c) with a small image c and z of width zero, and their discriminators.
 
 Every G here has `scale` and `halo`, the radius of its receptive field in pixels of c: a tile that is computed with
 `halo` pixels of context on each side equals the same part of the whole image.
@@ -12,20 +12,22 @@ from torch import Tensor, nn
 from gancli.images import enlarge
 from gancli.networks.layers import spectral
 from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.runtime.checks import check_choice, check_number
 
 SCALES = (2, 3, 4)
 BICUBIC_HALO = 2
 
 
 def check_scale(scale: int) -> int:
+    """Return the scale; raise ValueError unless it is 2, 3 or 4."""
     if scale not in SCALES:
-        raise ValueError(f"pictures are enlarged 2, 3 or 4 times, but model.scale={scale}; type model.scale=4")
+        raise ValueError(f"model.scale={scale} is not one of 2, 3, 4; type model.scale=4")
     return scale
 
 
 @torch.no_grad()
 def init_shuffled(convolution: nn.Conv2d, scale: int) -> nn.Conv2d:
-    """The same weights for all scale^2 pixels that a pixel shuffle makes of one: begins without checkerboard.
+    """Give all scale^2 pixels of a pixel shuffle the same weights, against a checkerboard at the beginning.
 
     Aitken et al. 2017, https://arxiv.org/abs/1707.02937, "ICNR".
     """
@@ -36,24 +38,21 @@ def init_shuffled(convolution: nn.Conv2d, scale: int) -> nn.Conv2d:
 
 
 class Compact(nn.Module):
-    """Plain 3x3 convolutions at the small size, one pixel shuffle, and bicubic beside them: what is learned is added.
+    """3x3 convolutions at the small size and one pixel shuffle, added to the bicubic enlargement.
 
     The shape is that of Shi et al. 2016 (ESPCN), https://arxiv.org/abs/1609.05158, deeper, with the skip of Kim et
-    al. 2016 (VDSR), https://arxiv.org/abs/1511.04587. The last layer begins as zero, so the untrained network *is*
-    bicubic; those in the middle begin as the identity and a little noise (a residual connection that costs nothing).
+    al. 2016 (VDSR), https://arxiv.org/abs/1511.04587. The last layer begins as zero, so the untrained network is
+    bicubic; those in the middle begin as the identity plus a little noise, a residual connection without cost.
 
-    c: (N, channels, h, w) in [-1, 1], any h and w from 1 on; gives (N, channels, scale * h, scale * w), about [-1, 1].
+    c: (N, channels, h, w) in [-1, 1], any h and w from 1; returns (N, channels, scale * h, scale * w), about [-1, 1].
     """
 
     z_dim, classes = 0, 0
 
     def __init__(self, channels: int = 3, width: int = 32, depth: int = 10, scale: int = 4):
         super().__init__()
-        if depth < 1 or width < 1:
-            raise ValueError(
-                f"the network needs a layer and a channel, but model.depth={depth} and model.width={width} were given; "
-                f"type model.depth=10 model.width=32"
-            )
+        check_number("model.depth", depth, 1, example=10)
+        check_number("model.width", width, 1, example=32)
         self.channels, self.scale = channels, check_scale(scale)
         self.halo = max(depth + 2, BICUBIC_HALO)
         layers: list[nn.Module] = []
@@ -98,7 +97,7 @@ class SRResNet(nn.Module):
     A 9x9 convolution, `depth` residual blocks with a skip around all of them, pixel shuffles by 2 (x4: two of them;
     x3: one by 3), a 9x9 convolution. Linear at the end.
 
-    c: (N, channels, h, w) in [-1, 1] (paper: [0, 1]); gives (N, channels, scale * h, scale * w), about [-1, 1].
+    c: (N, channels, h, w) in [-1, 1] (paper: [0, 1]); returns (N, channels, scale * h, scale * w), about [-1, 1].
     """
 
     z_dim, classes = 0, 0
@@ -118,7 +117,7 @@ class SRResNet(nn.Module):
             convolution = init_shuffled(nn.Conv2d(width, width * step * step, 3, padding=1), step)
             up += [convolution, nn.PixelShuffle(step), nn.PReLU()]
         self.up = nn.Sequential(*up, nn.Conv2d(width, channels, 9, padding=4))
-        # In pixels of c: a layer behind a shuffle reaches 1/2, 1/4, ... as far.
+        # In pixels of c: behind a shuffle a layer's receptive field is 1/2, 1/4, ... as wide.
         at = [math.prod(steps[:i]) for i in range(len(steps) + 1)]
         self.halo = math.ceil(4 + 2 * depth + 1 + sum(1 / a for a in at[:-1]) + 4 / at[-1])
 
@@ -130,14 +129,12 @@ class SRResNet(nn.Module):
 class Discriminator(nn.Module):
     """The discriminator of Ledig et al. 2017, figure 4: eight 3x3 convolutions, every second with stride 2, two dense.
 
-    x: (N, channels, size, size); c, the small image, is not looked at. Gives logits (N,). `dense` defaults to the
-    paper's 1024 at width 64.
+    x: (N, channels, size, size); c, the small image, is ignored. Returns logits (N,).
     """
 
     def __init__(self, channels: int = 3, size: int = 96, width: int = 64, norm: str = "batch"):
         super().__init__()
-        if norm not in ("batch", "none"):
-            raise ValueError(f"model.norm={norm} is not one of batch, none; type model.norm=batch")
+        check_choice("model.norm", norm, ("batch", "none"))
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2)]
         before = width
         for i in range(1, 8):
@@ -157,20 +154,19 @@ class Discriminator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """A logit for every neighbourhood instead of one an image, of x beside what it was enlarged from.
+    """A logit for every patch of x, concatenated with the enlarged c.
 
-    The judge of local detail of Isola et al. 2017, section 3.2.2, https://arxiv.org/abs/1611.07004, small: 3x3, two 4x4
-    with stride 2, 3x3, so that a logit sees 20 pixels of x. The first has no stride: with one, the D that was tried saw
-    every place of a pixel shuffle's grid through weights of its own, and let a checkerboard pass. Each is normalised
-    by its spectral norm (model.norm=spectral) or not at all.
+    A small PatchGAN (Isola et al. 2017, section 3.2.2, https://arxiv.org/abs/1611.07004): 3x3, two 4x4 with stride 2,
+    3x3, so that a logit's receptive field has 20 pixels of x. The first has no stride: with one, D had separate weights
+    for every position of a pixel shuffle's grid and did not detect a checkerboard. Each has spectral norm
+    (model.norm=spectral) or no norm.
 
-    x: (N, channels, H, W); c: (N, channels, H / scale, W / scale). Gives (N, H / 4, W / 4).
+    x: (N, channels, H, W); c: (N, channels, H / scale, W / scale). Returns (N, H / 4, W / 4).
     """
 
     def __init__(self, channels: int = 3, width: int = 32, scale: int = 4, norm: str = "spectral"):
         super().__init__()
-        if norm not in ("spectral", "none"):
-            raise ValueError(f"model.norm={norm} is not one of spectral, none; type model.norm=spectral")
+        check_choice("model.norm", norm, ("spectral", "none"))
         self.scale = check_scale(scale)
         self.layers = nn.Sequential(
             *(nn.Conv2d(2 * channels, width // 2, 3, padding=1), nn.LeakyReLU(0.2)),

@@ -1,4 +1,4 @@
-"""Networks that make an image of an image: CycleGAN's residual generator and both its directions, PatchGAN.
+"""Image-to-image networks: CycleGAN's residual generators and discriminators, PatchGAN.
 
 Zhu et al. 2017, https://arxiv.org/abs/1703.10593, section 7.1 (after Johnson et al. 2016); Isola et al. 2017,
 https://arxiv.org/abs/1611.07004, section 6.1.2.
@@ -7,13 +7,14 @@ https://arxiv.org/abs/1611.07004, section 6.1.2.
 import torch
 from torch import Tensor, nn
 
-from gancli.networks.layers import ReflectionPad, check_choice, init_normal, spectral
+from gancli.networks.layers import ReflectionPad, init_normal, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
-from gancli.networks.unet import WHOLE_IMAGE, need_sources, norm_layer, padded
+from gancli.networks.unet import WHOLE_IMAGE, check_source_channels, norm_layer, padded
+from gancli.runtime.checks import check_choice
 
 
 class ResidualBlock(nn.Module):
-    """x + norm(conv(ReLU(norm(conv(x))))), 3x3 on reflected borders."""
+    """x + norm(conv(ReLU(norm(conv(x))))), 3x3 with reflection padding."""
 
     def __init__(self, width: int, norm: str):
         super().__init__()
@@ -29,16 +30,16 @@ class ResidualBlock(nn.Module):
 class ResidualGenerator(nn.Module):
     """7x7 - two halvings - `depth` residual blocks at 4 width - two doublings - 7x7 - tanh.
 
-    c (N, source_channels, H, W) to (N, channels, H, W) in [-1, 1]; z is of width zero. Any size; what is no multiple
-    of 4 is padded. Paper: width 64, 6 blocks for images of 128 pixels and 9 for 256. Departure from the paper: the
-    doublings are 4x4 (paper: 3x3), so that every pixel is made of as many.
+    c (N, source_channels, H, W) to (N, channels, H, W) in [-1, 1]; z has width zero. Any size; sizes that are no
+    multiple of 4 are padded. Paper: width 64, 6 blocks for images of 128 pixels and 9 for 256. Departure from the
+    paper: the doublings are 4x4 (paper: 3x3), so that every output pixel depends on equally many inputs.
     """
 
     z_dim, classes, scale, masked, multiple = 0, 0, 1, False, 4
 
     def __init__(self, channels: int, source_channels: int, width: int = 64, depth: int = 6, norm: str = "instance"):
         super().__init__()
-        need_sources(source_channels)
+        check_source_channels(source_channels)
         self.channels, self.source_channels = channels, source_channels
         # 3 of the first layer, then in steps of 1, 2 and 4 pixels; the last layer 3 again.
         self.halo = WHOLE_IMAGE if norm == "instance" else 3 + 1 + 2 + 8 * depth + 8 + 4 + 3
@@ -55,12 +56,12 @@ class ResidualGenerator(nn.Module):
         init_normal(self)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        # The blocks reflect one pixel of a quarter of the size, so there must be two.
+        # Reflection padding at a quarter of the size needs two pixels there.
         return self.layers(padded(c, self.multiple, least=8))[:, :, : c.shape[2], : c.shape[3]]
 
 
 class TwoWay(nn.Module):
-    """CycleGAN's two generators: `there` makes an image of the second set of one of the first, `back` the reverse."""
+    """CycleGAN's two generators: `there` translates the first set to the second, `back` the second to the first."""
 
     z_dim, classes, scale, masked = 0, 0, 1, False
 
@@ -77,10 +78,12 @@ class TwoWay(nn.Module):
 class PatchDiscriminator(nn.Module):
     """A logit for every patch: 4x4 convolutions and LeakyReLU(0.2), `depth` of them of stride 2 and two of 1.
 
-    x (N, channels, H, W) beside c (N, source_channels, H, W), which may be of width zero, to (N, H', W'). A patch is
-    70x70 pixels where depth is 3. Images of less than 56 pixels have fewer strides, so that there are patches: of 34x34
-    from 28 pixels on, of 16x16 below.
-    norm: batch | instance | spectral | none, not at the first and the last layer (spectral: at all).
+    x (N, channels, H, W) and c (N, source_channels, H, W), which may have width zero, to logits (N, H', W'). A patch
+    has 70x70 pixels with depth 3. Images of less than 56 pixels have fewer strides: patches of 34x34 from 28 pixels,
+    of 16x16 below.
+
+    Args:
+        norm: "batch", "instance", "spectral" or "none"; only "spectral" is at the first and the last layer too.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class PatchDiscriminator(nn.Module):
         check_choice("model.norm", norm, ("batch", "instance", "spectral", "none"))
         depth = max(1, min(depth, 3 if size >= 56 else 2 if size >= 28 else 1))
         if size < 8:
-            raise ValueError(f"PatchGAN judges images of 8 pixels or more, but data.size={size}; type data.size=32")
+            raise ValueError(f"PatchGAN needs images of 8 pixels or more, but data.size={size}; type data.size=32")
         self.source_channels = source_channels
         inner = "none" if norm == "spectral" else norm
         layers: list[nn.Module] = [nn.Conv2d(channels + source_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -118,7 +121,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class TwoDiscriminators(nn.Module):
-    """CycleGAN's two discriminators: `target` judges images of the second set, x; `source` those of the first, c."""
+    """CycleGAN's two discriminators: `target` of the second set, x; `source` of the first, c."""
 
     def __init__(self, target: nn.Module, source: nn.Module):
         super().__init__()

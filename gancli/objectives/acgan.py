@@ -14,7 +14,7 @@ from gancli.objectives.gan import GAN, Terms
 class ACGAN(GAN):
     """GAN whose networks also minimise the cross-entropy of the class that D predicts (sections 3 and 4).
 
-    D predicts the class of real and of generated images and does not see c; G is trained towards the class it was given.
+    D predicts the class of real and of fakes and does not see c. G is trained towards the class it was given.
 
     Attributes:
         weight: Factor on the class terms.

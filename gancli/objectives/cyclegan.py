@@ -15,9 +15,9 @@ from gancli.runtime.checks import check_number
 class CycleGAN(GAN):
     """GAN between two sets of unpaired images: c is an image of the first set, x one of the second.
 
-    G.there translates the first set to the second, where D.target discriminates; G.back translates the second set to the
-    first, where D.source discriminates. Departure from the paper: D's update comes first, as everywhere here, so that G
-    generates once a step.
+    G.there translates the first set to the second, where D.target discriminates; G.back translates the second set to
+    the first, where D.source discriminates. Departure from the paper: D's update comes first, as everywhere here, so
+    that G generates once a step.
 
     Attributes:
         cycle: Weight of the mean absolute error of images translated there and back (equation 2, paper: 10).

@@ -57,8 +57,8 @@ class ImageToImage(Objective):
 class ImageToImageGAN(ImageToImage, GAN):
     """Content loss for the first `pretrain` of the budget; then content plus `adversarial` times the adversarial loss.
 
-    pix2pix, equation 4, weights L1 with 100 from the beginning: adversarial=0.01, pretrain=0. SRGAN, equation 3, has 1e-3
-    and a first phase that is a whole training of SRResNet (section 3.2).
+    pix2pix, equation 4, weights L1 with 100 from the beginning: adversarial=0.01, pretrain=0. SRGAN, equation 3, has
+    1e-3 and a first phase that is a whole training of SRResNet (section 3.2).
     """
 
     adversarial: float

@@ -17,8 +17,9 @@ from gancli.runtime.checks import check_number
 class Unrolled(GAN):
     """GAN whose G minimises its loss against D after `unroll` more steps of gradient descent.
 
-    The steps are virtual, and G's gradient goes through them (equations 7 to 10): a G that collapses to one mode finds a
-    D that has followed it there. D and its buffers do not change, and D's own update is the GAN's. unroll=0 is the GAN.
+    The steps are virtual, and G's gradient goes through them (equations 7 to 10): a G that collapses to one mode finds
+    a D that has followed it there. D and its buffers do not change, and D's own update is the GAN's. unroll=0 is the
+    GAN.
 
     Attributes:
         unroll: Number of virtual steps.
