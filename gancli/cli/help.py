@@ -2,7 +2,7 @@
 
 import textwrap
 
-from gancli.cli.overrides import TrainCommand, chosen, every_key, full_key, read_train, train_keys
+from gancli.cli.overrides import chosen, every_key, full_key, read_train, train_keys
 from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
@@ -39,12 +39,13 @@ def help_of(command: str, words: list[str]) -> str:
     if command != "train":
         return "\n".join([header(command), "", "Keys:", *key_lines(keys(command))])
     everything = "all" in words
-    typed: TrainCommand = read_train([word for word in words if "=" in word])
-    choice = chosen(typed.words)
+    choice = chosen(read_train([word for word in words if "=" in word]).words)
     lines = [header(command), "", "Choices:"]
     for group in ["model", "data", "trainer", "experiment", "sweep", *(g for g in choice if g.startswith("model/"))]:
-        lines += textwrap.wrap(f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6)
-    found = train_keys(choice)
+        lines += textwrap.wrap(
+            f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+    found = list(train_keys(choice).values())
     shown = [key for key in found if everything or (key.meaning and not key.plumbing)]
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
     if not everything:

@@ -195,7 +195,7 @@ def test_data_that_do_not_fit_get_one_sentence(gan, tmp_path, words, message):
         (["model=cyclegan", "data.kind=ring", "data.size=null"], "pictures"),
         (["model=cyclegan", "model.between=[0,9]"], "class"),
         (["model=pix2pix", "task=given"], "or data=pairs data.path=DIR"),
-        (["model=pix2pix", "data.channels=1"], "grey images have no colours to bring back"),
+        (["model=pix2pix", "data.channels=1"], "grey images cannot be colorized"),
         (["model=pix2pix", "task=edgse"], "there is no model/task 'edgse'; did you mean edges?"),
         (["model=cyclegan", "model.cycle=-1"], "model.cycle is 0 or more, but -1"),
         (["model=pix2pix", "model.norm=bacth"], "did you mean batch?"),
