@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gancli.bench.timing import WARM, Trained, synchronize
+from gancli.bench.timing import WARM_UP, TrainingLoop, synchronize
 from gancli.checkpoint.format import versions
 from gancli.data.folder import folder
 from gancli.data.loader import BatchLoader
@@ -81,7 +81,7 @@ def on_demand(batches: BatchLoader) -> None:
 
 def step_time(overrides: list[str], steps: int, change: Callable[[BatchLoader], None]) -> tuple[float, float]:
     """Return the seconds of a training step, and the fraction of them that it takes to get its batches."""
-    trained = Trained(overrides)
+    trained = TrainingLoop(overrides)
     trainer, waited = trained.run.trainer, [0.0]
     trainer.graphs = None  # a captured step asks for no batch
     change(trainer.batches)
@@ -97,8 +97,8 @@ def step_time(overrides: list[str], steps: int, change: Callable[[BatchLoader], 
 
     for name in ("prefetch", "next_batch"):
         setattr(trainer.batches, name, clocked(getattr(trainer.batches, name)))
-    training = trained.rounds()
-    for _ in range(WARM):
+    training = trained.steps()
+    for _ in range(WARM_UP):
         next(training)
     synchronize(trained.device)
     waited[0], begin = 0.0, time.perf_counter()

@@ -1,1 +1,1 @@
-"""What `gan bench` measures, a module each; the command itself is `gancli.commands.bench`."""
+"""Benchmarks of `gan bench`, the only library code that may import training."""

@@ -1,23 +1,52 @@
-"""What the benchmarks share: reading what was asked for, composing runs, writing tables."""
+"""What the benchmarks share: checks of arguments, and the files of a report."""
 
-from collections.abc import Iterable
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gancli.config import UsageError, nearest, stamp
+from PIL import Image
+
+from gancli import images
+from gancli.config import UsageError, stamp
+from gancli.runtime.checks import check_choice
+from gancli.runtime.files import write_text
+from gancli.runtime.text import without_nan
 
 
-def choose(kind: str, before: str, words: Iterable[Any], there: Iterable[str]) -> list[str]:
-    """What was asked for, each once. UsageError for what is not there, with the nearest."""
-    chosen, there = list(dict.fromkeys(map(str, words))), list(there)
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn the ValueError of a check into a UsageError, exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def choose_names(key: str, names: Iterable[Any], known: Iterable[str]) -> list[str]:
+    """Return the names without repetitions; raise UsageError if there are none, or an unknown one."""
+    chosen, known = list(dict.fromkeys(map(str, names))), list(known)
     if not chosen:
-        raise UsageError(f"{before} names no {kind}; type any of: {', '.join(there)}")
-    for word in chosen:
-        if word not in there:
-            raise UsageError(f"there is no {kind} {word!r}{nearest(word, there)}; there are: {', '.join(there)}")
+        raise UsageError(f"{key}=[] names nothing; type any of {', '.join(known)}")
+    with usage_errors():
+        for name in chosen:
+            check_choice(key, name, known)
     return chosen
 
 
-def place_of(what: str, out: str) -> Path:
-    """The folder that a benchmark writes: the one asked for, else one of its own."""
-    return Path(out or f"outputs/bench-{what}-{stamp()}").expanduser()
+def output_folder(benchmark: str, out: str) -> Path:
+    """Return the folder to write: `out`, or a new one."""
+    return Path(out or f"outputs/bench-{benchmark}-{stamp()}").expanduser()
+
+
+def write_report(
+    folder: Path, benchmark: str, finished: bool, content: dict[str, Any], markdown: str, image: Image.Image | None
+) -> None:
+    """Write <benchmark>.json, .md and .png into a folder."""
+    facts = {"benchmark": benchmark, "finished": finished, "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+    write_text(folder / f"{benchmark}.json", json.dumps(without_nan(facts | content), indent=1) + "\n")
+    write_text(folder / f"{benchmark}.md", markdown)
+    if image:
+        images.write(image, folder / f"{benchmark}.png")

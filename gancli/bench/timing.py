@@ -1,4 +1,4 @@
-"""Ways of training whose rounds are timed in turn, each in a process of its own."""
+"""Training loops whose steps are timed in turns, each loop in a process of its own."""
 
 import contextlib
 import multiprocessing
@@ -21,15 +21,17 @@ from gancli.runtime.hardware import peak_memory
 from gancli.runtime.text import one_line
 from gancli.training.run import TrainingRun
 
-WARM = 2  # rounds before any is timed: compilers run, kernels are chosen, memory is taken
-LARGEST, LONG = 8192, 0.05  # a square product's side, and the seconds that are long enough for one
+WARM_UP = 2  # steps before anything is timed: kernels are compiled and chosen, memory is allocated
+LARGEST, LONG = 8192, 0.05  # side of a square matrix product, and seconds that are long enough for one
 
 
-class Way:
-    """What has rounds.
+class TimedLoop:
+    """A loop of steps.
 
-    images: real ones a round. precision: of its products, in the words of trainer.precision. compiled: by
-    torch.compile, whose operators cannot be counted.
+    Attributes:
+        images: real images per step.
+        precision: of its matrix products, as trainer.precision names it.
+        compiled: by torch.compile, so that its operations cannot be counted.
     """
 
     device: torch.device
@@ -37,13 +39,13 @@ class Way:
     precision = "fp32"
     compiled = False
 
-    def rounds(self) -> Generator[None, None, None]:
-        """Play, a round a `next`, until it is closed."""
+    def steps(self) -> Generator[None, None, None]:
+        """Run one step for each `next`, until closed."""
         raise NotImplementedError
 
 
-class Trained(Way):
-    """`gan train` with these overrides: its rounds, and what its log reads and checks; no pictures, no checkpoints."""
+class TrainingLoop(TimedLoop):
+    """`gan train` with these overrides, including what its log reads; without samples and checkpoints."""
 
     def __init__(self, overrides: list[str]):
         with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +54,7 @@ class Trained(Way):
         self.device, self.compiled, self.precision = trainer.device, trainer.compiled, self.run.options.precision
         self.images = trainer.batches.batch_size * trainer.objective.n_critic  # type: ignore[attr-defined]
 
-    def rounds(self) -> Generator[None, None, None]:
+    def steps(self) -> Generator[None, None, None]:
         trainer = self.run.trainer
         for step in trainer.steps():
             if step % self.run.options.log_every == 0:
@@ -61,84 +63,88 @@ class Trained(Way):
             yield
 
 
-class Products(Way):
-    """Products of two square matrices, one a round: the most that the machine does in this precision."""
+class MatrixProducts(TimedLoop):
+    """One product of two square matrices per step: the most that the machine can do in this precision."""
 
     def __init__(self, device: str, precision: str):
         self.device, self.precision, self.n = choose_device(device), precision, 512
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         while True:
-            kind: dict[str, Any] = {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
-            self.factor = torch.randn(self.n, self.n, device=self.device, **kind)
+            self.factor = torch.randn(self.n, self.n, device=self.device, dtype=dtype)
             self.product = torch.empty_like(self.factor)
-            if self.n >= LARGEST or turn(self, 1) > LONG:
+            if self.n >= LARGEST or time_steps(self, 1) > LONG:
                 break
             self.n *= 2
 
-    def rounds(self) -> Generator[None, None, None]:
+    def steps(self) -> Generator[None, None, None]:
         while True:
             torch.mm(self.factor, self.factor, out=self.product)
             yield
 
 
-class Operations(TorchDispatchMode):
-    """Counts floating-point operations of convolutions and matrix products, two for a multiply-add.
+class FlopCounter(TorchDispatchMode):
+    """Counts FLOP of convolutions and matrix products, two for a multiply-add.
 
-    By the formulas of torch.utils.flop_counter, whose own mode hangs hooks on modules which gradient penalties break.
+    By the formulas of torch.utils.flop_counter, whose own mode adds module hooks that gradient penalties break.
     """
 
     total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func.overloadpacket):
-            self.total += formula(*args, **(kwargs or {}), out_val=made)
-        return made
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
 
 
-def prepared(way: Way, rounds: int, seconds: float) -> dict[str, Any]:
-    """Facts of a way that is ready for its turns, each of so many rounds; of 0: as many as take so many seconds."""
-    built, flops = peak_memory(way.device), None
-    playing = way.rounds()
-    for _ in range(WARM):
-        next(playing)
-    if not way.compiled:
-        with Operations() as counted:
-            next(playing)
-        flops = counted.total
-    synchronize(way.device)
-    begun, took, played = time.perf_counter(), 0.0, 0
-    while not rounds and took < seconds / 3:
-        next(playing)
-        synchronize(way.device)
-        took, played = time.perf_counter() - begun, played + 1
-    playing.close()
+def prepare(loop: TimedLoop, steps: int, seconds: float) -> dict[str, Any]:
+    """Warm a loop up and return the facts of its turns.
+
+    Args:
+        steps: in a turn; 0: as many as take `seconds`.
+    """
+    memory_before, flops = peak_memory(loop.device), None
+    running = loop.steps()
+    for _ in range(WARM_UP):
+        next(running)
+    if not loop.compiled:
+        with FlopCounter() as counter:
+            next(running)
+        flops = counter.total
+    synchronize(loop.device)
+    begin, duration, done = time.perf_counter(), 0.0, 0
+    while not steps and duration < seconds / 3:
+        next(running)
+        synchronize(loop.device)
+        duration, done = time.perf_counter() - begin, done + 1
+    running.close()
     return {
-        "images": way.images,
-        "rounds": rounds or max(1, round(seconds * played / took)),
+        "images": loop.images,
+        "rounds": steps or max(1, round(seconds * done / duration)),
         "flops": flops,
-        "precision": way.precision,
-        "compiled": way.compiled,
-        "memory_before": built,
+        "precision": loop.precision,
+        "compiled": loop.compiled,
+        "memory_before": memory_before,
     }
 
 
-def turn(way: Way, rounds: int) -> float:
-    """Seconds that so many rounds take, the device's queue empty before and after.
+def time_steps(loop: TimedLoop, steps: int) -> float:
+    """Return the seconds of so many steps, with an empty device queue before and after.
 
-    A tenth as many go before: by then the workers of a loader are awake and have filled their queue.
+    A tenth as many steps run first, so that the workers of a data loader have filled their queue.
     """
-    playing = way.rounds()
-    for _ in range(max(1, rounds // 10)):
-        next(playing)
-    synchronize(way.device)
-    begun = time.perf_counter()
-    for _ in range(rounds):
-        next(playing)
-    synchronize(way.device)
-    took = time.perf_counter() - begun
-    playing.close()
-    return took
+    running = loop.steps()
+    for _ in range(max(1, steps // 10)):
+        next(running)
+    synchronize(loop.device)
+    begin = time.perf_counter()
+    for _ in range(steps):
+        next(running)
+    synchronize(loop.device)
+    duration = time.perf_counter() - begin
+    running.close()
+    return duration
 
 
 def synchronize(device: torch.device) -> None:
@@ -148,69 +154,54 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-class Failed(Exception):
-    """A way that cannot go on: why in a sentence, and the traceback if there is one."""
+class LoopFailed(Exception):
+    """A loop cannot go on: one sentence, and the traceback if there is one."""
 
-    def __init__(self, sentence: str, trace: str = ""):
-        super().__init__(sentence, trace)
-        self.sentence, self.trace = sentence, trace
-
-
-def serve(pipe: Connection, make: Callable[[], Way], rounds: int, seconds: float) -> None:
-    """The life of a cell's process: make the way and tell its facts, then play a turn for each word that comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for who asks, and closes the pipe
-    try:
-        way = make()
-        facts = prepared(way, rounds, seconds)
-        pipe.send(facts)
-        while True:
-            pipe.recv()
-            pipe.send((turn(way, facts["rounds"]), peak_memory(way.device)))
-    except (EOFError, ConnectionError):  # nobody asks any more
-        return
-    except Exception as error:
-        sentence = one_line(error)
-        pipe.send(Failed(sentence, traceback.format_exc()))
+    def __init__(self, message: str, trace: str = ""):
+        super().__init__(message, trace)
+        self.message, self.trace = message, trace
 
 
-class Cell:
-    """A way in a process of its own, waiting for its next turn.
+class LoopProcess:
+    """A loop in a process of its own, waiting for its next turn.
 
-    There torch's global switches, which precisions set, compiled code and the peak of memory are this way's alone.
-    facts: those of `prepared`. memory: peak in bytes, so far.
+    There torch's global switches, compiled code and peak memory belong to this loop alone.
+
+    Attributes:
+        facts: of `prepare`.
+        memory: peak in bytes so far.
     """
 
-    def __init__(self, make: Callable[[], Way], rounds: int, seconds: float):
-        context = multiprocessing.get_context("spawn")  # a fork would share what torch has begun, and CUDA forbids it
+    def __init__(self, make: Callable[[], TimedLoop], steps: int, seconds: float):
+        context = multiprocessing.get_context("spawn")  # CUDA forbids a fork, which would also share torch's state
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, make, rounds, seconds))
+        self.process = context.Process(target=_serve, args=(theirs, make, steps, seconds))
         self.process.start()
         theirs.close()
         try:
-            self.facts: dict[str, Any] = self.answer()
+            self.facts: dict[str, Any] = self._receive()
         except BaseException:
             self.close()
             raise
         self.memory = self.facts["memory_before"]
 
     def turn(self) -> float:
-        """Seconds that its rounds take this time."""
-        with contextlib.suppress(ConnectionError):  # where it has ended, the answer says so
-            self.pipe.send("play")
-        took, self.memory = self.answer()
-        return took
+        """Return the seconds of one more turn."""
+        with contextlib.suppress(ConnectionError):  # if it has ended, _receive says so
+            self.pipe.send("turn")
+        seconds, self.memory = self._receive()
+        return seconds
 
-    def answer(self) -> Any:
-        """What the process says next; Failed where it could not do its part."""
+    def _receive(self) -> Any:
         try:
-            told = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, ConnectionError):
             self.process.join()
-            killed = ", killed: memory may not have sufficed" if self.process.exitcode == -9 else ""
-            raise Failed(f"its process ended with exit code {self.process.exitcode}{killed}") from None
-        if isinstance(told, Failed):
-            raise told
-        return told
+            killed = ", killed: possibly out of memory" if self.process.exitcode == -9 else ""
+            raise LoopFailed(f"its process ended with exit code {self.process.exitcode}{killed}") from None
+        if isinstance(message, LoopFailed):
+            raise message
+        return message
 
     def close(self) -> None:
         self.pipe.close()
@@ -218,3 +209,19 @@ class Cell:
         if self.process.is_alive():  # in the middle of a turn
             self.process.terminate()
             self.process.join()
+
+
+def _serve(pipe: Connection, make: Callable[[], TimedLoop], steps: int, seconds: float) -> None:
+    """Prepare a loop, send its facts, then time a turn for each message."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent, which closes the pipe
+    try:
+        loop = make()
+        facts = prepare(loop, steps, seconds)
+        pipe.send(facts)
+        while True:
+            pipe.recv()
+            pipe.send((time_steps(loop, facts["rounds"]), peak_memory(loop.device)))
+    except (EOFError, ConnectionError):  # the parent has closed the pipe
+        return
+    except Exception as error:
+        pipe.send(LoopFailed(one_line(error), traceback.format_exc()))

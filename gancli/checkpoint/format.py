@@ -29,7 +29,7 @@ SUFFIX = ".safetensors"
 PARTS: dict[str, Any] = {
     "config": {"data": {"name": str}, "model": {"name": str, "classes": int}, "trainer": {}, "seed": int},
     "output": {"size": int, "channels": int, "class_names": list},
-    **{"step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
+    **{"format": int, "step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
 }
 
 

@@ -1,4 +1,4 @@
-"""gan bench: recipes, or ways of training, side by side in one run."""
+"""gan bench: recipes, or ways to train, compared in one run."""
 
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from gancli.bench.common import choose
+from gancli.bench.common import choose_names
 from gancli.bench.modes import modes
 from gancli.bench.speed import speed
 from gancli.config import CONFIGS, UsageError
@@ -15,12 +15,12 @@ BENCHMARKS: dict[str, Callable[..., int]] = {"modes": modes, "speed": speed}
 
 
 def main(what: str, **keys: Any) -> int:
-    """Run the benchmark with those of the keys that it takes; 1 where a part of it failed."""
-    choose("benchmark", "gan bench ", [what], BENCHMARKS)
-    takes = {name: inspect.signature(benchmark).parameters for name, benchmark in BENCHMARKS.items()}
+    """Run a benchmark with its own keys; raise UsageError for a key of another one. Return 1 if a part failed."""
+    choose_names("what", [what], BENCHMARKS)
+    accepted = {name: inspect.signature(benchmark).parameters for name, benchmark in BENCHMARKS.items()}
     defaults = yaml.safe_load((CONFIGS / "bench.yaml").read_text())
     for key, value in keys.items():
-        if key not in takes[what] and value != defaults[key]:
-            others = next(name for name in BENCHMARKS if key in takes[name])
-            raise UsageError(f"{key} is a key of gan bench {others}, not of gan bench {what}; leave it out")
-    return BENCHMARKS[what](**{key: value for key, value in keys.items() if key in takes[what]})
+        if key not in accepted[what] and value != defaults[key]:
+            other = next(name for name in BENCHMARKS if key in accepted[name])
+            raise UsageError(f"{key} is a key of gan bench {other}, not of gan bench {what}; leave it out")
+    return BENCHMARKS[what](**{key: value for key, value in keys.items() if key in accepted[what]})

@@ -140,7 +140,7 @@ def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):
     ("model", "override", "message"),
     [
         ("srresnet", "model.scale=5", "model.scale=5"),
-        ("srresnet", "model.scale=3", r"data\.size=16 is no multiple of model\.scale=3; type data\.size=15"),
+        ("srresnet", "model.scale=3", r"data\.size=16 is not a multiple of model\.scale=3; type data\.size=15"),
         ("srgan", "model.pretrain=2", r"model\.pretrain=2 .* type model\.pretrain=0\.5"),
         ("srgan", "model.norm=spectral", "model.norm=spectral is not one of batch, none"),
         ("sr_compact", "model.depth=0", "model.depth=10"),
