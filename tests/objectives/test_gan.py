@@ -1,10 +1,13 @@
 """GANs: when G generates, packing, the terms of AC-GAN and feature matching, schedules."""
 
+import copy
+
 import pytest
 import torch
 from helpers import start
 from torch.nn.functional import cross_entropy
 
+import gancli
 from gancli.objectives.base import Fakes
 
 
@@ -75,3 +78,22 @@ def test_feature_matching_is_the_squared_distance_of_mean_features(tmp_path):
     fakes = objective.discriminator_loss(x, c, keep_fakes=True)[1]
     distance = objective.D(x, c).features.mean(0) - objective.D(fakes.fake, c).features.mean(0)
     assert torch.allclose(objective.generator_loss(x, c, fakes)[0]["G/features"], 3 * distance.square().sum())
+
+
+def test_a_model_trains_on_points(tmp_path):
+    start(tmp_path / "run", "mlp", "data.kind=ring", "data.size=null").train()
+    assert gancli.load(tmp_path / "run").sample(5).shape == (5, 2, 1, 1)
+
+
+def test_the_average_is_the_formula(tmp_path):
+    """theta <- d theta + (1 - d) live, d = 0.5^(batch / min(half-life, ramp * images)); buffers are copied."""
+    trainer = start(tmp_path / "run", "dcgan", "trainer.ema.half_life_kimg=0.02", "trainer.ema.ramp=0.5").trainer
+    expected = copy.deepcopy(dict(trainer.objective.G.state_dict()))
+    averaged = {name for name, _ in trainer.objective.G.named_parameters()}
+    for step in range(1, 5):
+        trainer.train_step(0.0)
+        decay = 0.5 ** (8 / min(20, 0.5 * 8 * step))
+        live = trainer.objective.G.state_dict()
+        expected = {k: decay * expected[k] + (1 - decay) * v if k in averaged else v.clone() for k, v in live.items()}
+    for name, value in trainer.ema.network.state_dict().items():
+        assert torch.allclose(value.float(), expected[name].float(), atol=1e-6), name

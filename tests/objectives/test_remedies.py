@@ -169,14 +169,6 @@ def test_a_run_that_was_rolled_back_resumes_to_the_same_end(tmp_path):
     assert_same(*(learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "parts")))
 
 
-def test_clipping_bounds_a_move(tmp_path):
-    run = start(tmp_path / "run", "mlp", "trainer.clip=0.01")
-    run.trainer.train_step(0.0)
-    for parameters in run.trainer.parameters.values():
-        norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
-        assert norm.item() == pytest.approx(0.01, rel=1e-3)
-
-
 def told(folder: Path) -> list[tuple[str, int, str]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [(r["event"], r["step"], r["finding"]) for r in rows if r.get("event") in ("warning", "recovered")]
