@@ -1,4 +1,4 @@
-"""Objectives from an image to an image: terms by hand, the pool, which data fit, networks that keep what they are told."""
+"""Image-to-image objectives: terms by hand, the image pool, the data each takes, known pixels that stay."""
 
 from pathlib import Path
 
