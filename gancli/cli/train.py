@@ -26,7 +26,7 @@ def train(words: list[str]) -> int:
     elif size > 1:
         train_together(command, rank, size)
     elif command.sweep:
-        sweep(command)
+        sweep(command, words)
     else:
         with StopRequest(at_once=True):
             train_one(command)
@@ -154,7 +154,7 @@ def explain(error: BaseException) -> str:
 # --- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-def sweep(command: TrainCommand) -> None:
+def sweep(command: TrainCommand, typed: list[str]) -> None:
     """Run every job, then rank them. Raise ValueError if jobs failed, Stopped if the sweep was stopped."""
     from hydra.types import RunMode
 
@@ -175,7 +175,7 @@ def sweep(command: TrainCommand) -> None:
         stopped = Stopped(stop.signum)
     failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
     if stopped:
-        print(f"gan: to resume, type {shlex.join(['gan', 'train', '-m', *command.words, *words])}", file=sys.stderr)
+        print(f"gan: to resume, type {shlex.join(['gan', 'train', *typed, *words])}", file=sys.stderr)
         raise stopped
     if failed:
         raise ValueError(failed)

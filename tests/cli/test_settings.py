@@ -12,7 +12,7 @@ POINTS = ["data.kind=ring", "data.size=null"]
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([*POINTS], "try model=mlp"),
+        ([*POINTS], "type model=mlp"),
         (["data.kind=rign", "data.size=null"], "did you mean"),
         (["data.batch_size=65"], "data.batch_size=64"),
         (["data.batch_size=0"], "data.batch_size=0"),
@@ -62,7 +62,7 @@ def test_a_setting_that_cannot_be_trained_gets_one_sentence_and_leaves_nothing(g
         (["data=folder", "data.path=empty"], "empty"),
         (["data=folder", "data.path=corrupt"], "corrupt"),
         (["data=mnist", "data.root=empty"], "data=digits"),
-        (["data=digits", "data.size=7", "data.batch_size=8"], "try model=mlp"),
+        (["data=digits", "data.size=7", "data.batch_size=8"], "type model=mlp"),
     ],
 )
 def test_data_that_cannot_be_trained_on_get_one_sentence(gan, tmp_path, monkeypatch, words, sentence):
