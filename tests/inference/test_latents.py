@@ -120,7 +120,7 @@ def test_a_search_never_ends_farther_than_the_encoder(checkpoints):
     assert torch.allclose(encoded, G.network.encode(x, c), atol=1e-5)
     before, after = ((G.generate(z, c) - x).square().flatten(1).mean(1) for z in (encoded, searched))
     assert (after < before).all()
-    exact, z = Generator(Inverse(), 2, 1), torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    exact, z = Generator(Inverse(), 2, 1), torch.tensor([[3.0, -1.0, 1.0, -1.0]])
     assert torch.allclose(project(exact, exact.network(z, z[:, :0]), steps=3)[0], z, atol=1e-5), "the best is kept"
 
 
