@@ -2,11 +2,11 @@
 
     python benchmarks/time_to_quality.py mnist [--minutes 5] [--seeds 0 1 2] [--every 5] [--experiment mnist-dcgan]
 
-The baseline trains model=dcgan as in the paper, width 64 and batch size 128, for so many minutes. The experiment runs as
-shipped and is evaluated every few seconds. Evaluations and start-up are not timed. Scores: fd_mnist or fd_cifar of
-10,000 images of fixed noise against the 10,000 test images, 8-bit. The baseline has the better of two scores: batch norm
-with running statistics, or with those of the batch, as its tutorials sample. A score of the experiment counts as reached
-if the next evaluation confirms it. Run it alone on the machine.
+The baseline trains model=dcgan as in the paper, width 64 and batch size 128, for so many minutes. The experiment runs
+as shipped and is evaluated every few seconds. Evaluations and start-up are not timed. Scores: fd_mnist or fd_cifar of
+10,000 images of fixed noise against the 10,000 test images, 8-bit. The baseline has the better of two scores: batch
+norm with running statistics, or with those of the batch, as its tutorials sample. A score of the experiment counts as
+reached if the next evaluation confirms it. Run it alone on the machine.
 """
 
 import argparse
