@@ -282,19 +282,19 @@ def batches(
             run_batch(batch, case, seed, bases, write)
         os.close(write)
         with os.fdopen(read) as answers:
-            told = [json.loads(line) for line in answers]
+            outcomes = [json.loads(line) for line in answers]
         _, status, used = os.wait4(child, 0)
         largest = max(largest, used.ru_maxrss * 1024)
-        for number, outcome in told:
+        for number, outcome in outcomes:
             counts[outcome if outcome in ("opened", "refused") else "failed"] += 1
             if outcome not in ("opened", "refused"):
                 failures.append(f"{case.__name__} {number}: {outcome}")
-        if len(told) < len(batch):  # the process is gone: the others are for the next one
+        if len(outcomes) < len(batch):  # the process is gone: the others are for the next one
             failures.append(
-                f"{case.__name__} {batch[len(told)]}: the process ended with {os.waitstatus_to_exitcode(status)}"
+                f"{case.__name__} {batch[len(outcomes)]}: the process ended with {os.waitstatus_to_exitcode(status)}"
             )
             counts["failed"] += 1
-            numbers = batch[len(told) + 1 :] + numbers
+            numbers = batch[len(outcomes) + 1 :] + numbers
     return counts, failures, largest
 
 
@@ -311,7 +311,7 @@ def run_batch(
             try:
                 outcome = play(case(number, seed, bases, Path(folder)), Path(folder))
             except Exception:  # a fault of this program
-                outcome = f"was not made: {traceback.format_exc()}"
+                outcome = f"could not be written: {traceback.format_exc()}"
             os.chdir("/")
         os.write(write, (json.dumps([number, outcome]) + "\n").encode())
     os._exit(0)

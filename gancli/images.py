@@ -16,8 +16,6 @@ from torch.nn.functional import interpolate
 
 from gancli.runtime.files import write_atomically
 
-# --- values -------------------------------------------------------------------------------------------------------
-
 
 def to_float(stored: Tensor) -> Tensor:
     """Convert uint8 or uint16 to float in [-1, 1]; return floats as they are."""
@@ -81,9 +79,6 @@ def enlarge(x: Tensor, scale: int) -> Tensor:
     The kernel is that of Pillow and Matlab, a = -0.5; PyTorch's bicubic without antialias has a = -0.75.
     """
     return interpolate(x, (x.shape[2] * scale, x.shape[3] * scale), mode="bicubic", antialias=True)
-
-
-# --- images to look at --------------------------------------------------------------------------------------------
 
 
 def scatter(x: Tensor, side: int = 256) -> Image.Image:

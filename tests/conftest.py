@@ -1,4 +1,4 @@
-"""What the tests share: tiny runs through the command line's own entry, and where real data is."""
+"""Fixtures for all tests: the command line in this process, seeds, a cache folder of their own."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from gancli.cli import main as cli
 from gancli.data import decode_cache as decoded
 from gancli.runtime import cache
 
-torch.set_num_threads(1)  # the tests' networks are too small to share among threads
+torch.set_num_threads(1)  # the networks of the tests are too small for several threads
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,20 +23,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """What a test draws does not depend on which tests came before it."""
+    """Make random numbers of a test independent of the tests before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_cache_of_yours(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What is kept of real images is kept for these tests alone."""
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Cache decoded images for these tests alone."""
     cache.FOLDER = tmp_path_factory.mktemp("cache")
     decoded.FOLDER = cache.FOLDER / "decoded"
 
 
 @pytest.fixture
 def gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """`gan("train", ...)` in an empty folder, in this process: (exit code, standard output, standard error)."""
+    """Return a function that runs `gan` in an empty folder, in this process: exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:

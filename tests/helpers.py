@@ -38,16 +38,16 @@ def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
 
 
 def interrupted(folder: Path, model: str, *overrides: str, after: int = 3) -> None:
-    """Train a run that is killed after some of its steps: its last checkpoint is older."""
+    """Train a run that dies after some of its steps: its last checkpoint is older."""
     run = start(folder, model, *overrides)
-    play = run.trainer.train_step
+    train_step = run.trainer.train_step
 
-    def dies(progress: float) -> None:
+    def die(progress: float) -> None:
         if run.trainer.step == after:
             raise MemoryError
-        play(progress)
+        train_step(progress)
 
-    run.trainer.train_step = dies  # type: ignore[method-assign]
+    run.trainer.train_step = die  # type: ignore[method-assign]
     with pytest.raises(Exception):  # noqa: B017
         run.train()
 
@@ -97,26 +97,28 @@ def process(*words: str, **options) -> subprocess.Popen:
     return subprocess.Popen([*GAN, *words], **{**pipes, **options})
 
 
-def idx(path: Path, array: np.ndarray) -> None:
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write an array in MNIST's file format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     path.write_bytes(header + array.tobytes())
 
 
 def fake_mnist(folder: Path, n: int = 5) -> None:
+    """Write n images and labels a split where torchvision's MNIST has its files."""
     for part in ("train", "t10k"):
-        idx(folder / "raw" / f"{part}-images-idx3-ubyte", np.arange(n * 784, dtype=np.uint8).reshape(n, 28, 28))
-        idx(folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8))
+        write_idx(folder / "raw" / f"{part}-images-idx3-ubyte", np.arange(n * 784, dtype=np.uint8).reshape(n, 28, 28))
+        write_idx(folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8))
 
 
-# A tiny dcgan of `TINY`, in numbers: batch, side, channels, classes, width of the noise.
-N, SIDE, CHANNELS, CLASSES, Z = 8, 16, 3, 4, 100  # of tests/tiny.py, whose networks are 4 wide
+# The tiny dcgan of TINY, whose networks are 4 wide: batch, channels, width of the noise.
+N, CHANNELS, Z = 8, 3, 100
 
 
-def dcgan(embed_g: int = 0, embed_d: int = 0) -> tuple[list[int], list[int]]:
-    """Multiply-adds of each layer of G and of D for an image: in, out, the kernel's pixels, times it is laid down."""
-    G = [(Z + embed_g) * 8 * 16 * 1, 8 * 4 * 16 * 4**2, 4 * CHANNELS * 16 * 8**2]
-    D = [(CHANNELS + embed_d) * 4 * 16 * 8**2, (4 + embed_d) * 8 * 16 * 4**2, (8 + embed_d) * 1 * 16 * 1]
+def dcgan() -> tuple[list[int], list[int]]:
+    """Return the multiply-adds of each layer of G and of D for an image: in * out * kernel pixels * output pixels."""
+    G = [Z * 8 * 16 * 1, 8 * 4 * 16 * 4**2, 4 * CHANNELS * 16 * 8**2]
+    D = [CHANNELS * 4 * 16 * 8**2, 4 * 8 * 16 * 4**2, 8 * 1 * 16 * 1]
     return G, D
 
 

@@ -29,12 +29,16 @@ SUFFIX = ".safetensors"
 PARTS: dict[str, Any] = {
     "config": {"data": {"name": str}, "model": {"name": str, "classes": int}, "trainer": {}, "seed": int},
     "output": {"size": int, "channels": int, "class_names": list},
-    **{"step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
+    **{"format": int, "step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
 }
 
 
 class Unreadable(ValueError):
     """The file is damaged or not a checkpoint; another one may be good."""
+
+    def __init__(self, reason: str, advice: str):
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
 
 
 class OldFormat(ValueError):
@@ -125,11 +129,11 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except OldFormat:
         raise
     except Refused as error:
-        raise Unreadable(f"{path} cannot be read: {error}; {advice}") from None
+        raise Unreadable(f"{path} cannot be read: {error}", advice) from None
     except Exception as error:  # a damaged file can fail in any way
         if is_out_of_memory(error):
             raise ValueError(f"memory ran out while {path} was read; close other programs") from None
-        raise Unreadable(f"{path} is damaged or not a checkpoint: {one_line(error, 100)}; {advice}") from error
+        raise Unreadable(f"{path} is damaged or not a checkpoint: {one_line(error, 100)}", advice) from error
     if type(content.get("format")) is int and content["format"] > FORMAT:
         wrote = content.get("versions")
         raise ValueError(
@@ -138,7 +142,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"type pip install -U gancli"
         )
     if missing := [*missing_parts(content)]:
-        raise Unreadable(f"{path} is not a checkpoint of gan: it holds no {', no '.join(sorted(missing))}; {advice}")
+        raise Unreadable(f"{path} is not a checkpoint of gan: it holds no {', no '.join(sorted(missing))}", advice)
     return content if torch.device(device).type == "cpu" else map_tensors(content, lambda x: x.to(device))
 
 
@@ -212,12 +216,12 @@ def newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, 
         try:
             content = read(file, device)
         except Unreadable as error:
-            wrong.append(str(error).rpartition(";")[0])
+            wrong.append(error.reason)
         else:
             instead = f"; went on from {file.name}, of step {content['step']:,}" if wrong else ""
             return content, file, "; ".join(wrong) + instead
     if any(file.is_file() for file in files):
-        raise Unreadable(f"no checkpoint of this run can be read: {'; '.join(wrong)}; type another run.dir=")
+        raise Unreadable(f"no checkpoint of this run can be read: {'; '.join(wrong)}", "type another run.dir=")
     refuse_old(folder)
     return None
 

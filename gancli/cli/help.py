@@ -2,7 +2,7 @@
 
 import textwrap
 
-from gancli.cli.overrides import TrainCommand, chosen, every_key, full_key, read_train, train_keys
+from gancli.cli.overrides import chosen, every_key, full_key, read_train, train_keys
 from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
@@ -38,19 +38,21 @@ def help_of(command: str, words: list[str]) -> str:
     """Return examples, then the keys with defaults and meanings; of `gan train` those of the choices in `words`."""
     if command != "train":
         return "\n".join([header(command), "", "Keys:", *key_lines(keys(command))])
-    everything = "all" in words
-    typed: TrainCommand = read_train([word for word in words if "=" in word])
-    choice = chosen(typed.words)
+    choice = chosen(read_train([word for word in words if "=" in word]).words)
     lines = [header(command), "", "Choices:"]
     for group in ["model", "data", "trainer", "experiment", "sweep", *(g for g in choice if g.startswith("model/"))]:
-        lines += textwrap.wrap(f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6)
-    found = train_keys(choice)
-    shown = [key for key in found if everything or (key.meaning and not key.plumbing)]
+        lines += textwrap.wrap(
+            f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+    shown: list[Key] = []
+    rest: list[Key] = []
+    for key in train_keys(choice).values():
+        (shown if key.meaning and not key.plumbing else rest).append(key)
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
-    if not everything:
-        lines += [f"{len(found) - len(shown)} keys that are rarely changed: gan train --help all"]
-    lines += ["Keys of other models and data: gan train model=cyclegan data=unpaired --help"]
-    return "\n".join(lines)
+    if "all" in words:
+        return "\n".join([*lines, "Rarely changed:", *key_lines(rest)])
+    lines += [f"{len(rest)} keys that are rarely changed: gan train --help all"]
+    return "\n".join([*lines, "Keys of other models and data: gan train model=cyclegan data=unpaired --help"])
 
 
 def key_lines(shown: list[Key]) -> list[str]:
@@ -58,8 +60,8 @@ def key_lines(shown: list[Key]) -> list[str]:
     lines = []
     for key in shown:
         left = f"  {key.name}={key.default.strip(chr(34))}"
-        meaning = textwrap.wrap(key.meaning, WIDTH - COLUMN) or [""]
-        if len(left) >= COLUMN:
+        meaning = textwrap.wrap(key.meaning, WIDTH - COLUMN)
+        if len(left) >= COLUMN or not meaning:
             meaning.insert(0, "")
         lines += [f"{a:<{COLUMN}}{b}".rstrip() for a, b in zip([left] + [""] * len(meaning), meaning)]
     return lines

@@ -156,14 +156,12 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
 
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
     """Raise UsageError for a key that does not exist, with the nearest, or a value of another type than its default."""
-    known = {key.name: key for key in train_keys(choice)}
+    known = train_keys(choice)
     for key, equals, value in typed:
         if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
             continue
         if key not in known:
-            everywhere = every_key()
-            parents = {name.rpartition(".")[0] for name in everywhere}
-            if key not in everywhere and key not in parents and not _inside(key, everywhere):
+            if not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key))
         elif (default := plain_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
@@ -172,9 +170,17 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
                 read_value(key, one, default)
 
 
-def _inside(key: str, known: dict[str, Key]) -> bool:
-    """Return whether a key lies in a value that is written on one line, as in `{mlp: 256}`, or in a parent."""
-    return any(key.startswith(f"{name}.") and k.default.startswith(("{", "$", "null")) for name, k in known.items())
+def _may_exist(key: str, known: dict[str, Key], sweep: bool) -> bool:
+    """Return whether a key that is not listed may exist all the same. Hydra, which is slower, knows for certain."""
+
+    def is_parent(names: dict[str, Key]) -> bool:
+        return any(name.startswith(f"{key}.") for name in names)
+
+    everywhere = every_key()
+    if key in everywhere or is_parent(everywhere):
+        return sweep or is_parent(known)  # other jobs of a sweep may have it
+    # Values on one line, as in {mlp: 256}, hold keys that are not listed.
+    return any(key.startswith(f"{k.name}.") and k.default.startswith(("{", "[", "$")) for k in everywhere.values())
 
 
 def unknown_key(key: str) -> str:
@@ -224,29 +230,26 @@ def chosen(words: list[str]) -> dict[str, str]:
     return {**(defaults(f"model/{model}") if model in choices("model") else {}), **found}
 
 
-def train_keys(choice: dict[str, str]) -> list[Key]:
-    """Return the keys of `gan train` with these choices: its own, then those of each choice."""
-    found = keys("train")
+def train_keys(choice: dict[str, str]) -> dict[str, Key]:
+    """Return the keys of `gan train` with these choices by name: its own, then those of each choice."""
     inner = [group for group in choice if group.startswith("model/")]
-    for group in ("data", "model", *inner, "trainer"):
-        if choice[group] in choices(group):
-            found += keys(f"{group}/{choice[group]}", f"{group.replace('/', '.')}.")
-    if choice["experiment"] in choices("experiment"):
-        found += keys(f"experiment/{choice['experiment']}")
-    by_name: dict[str, Key] = {}
-    for key in found:
-        by_name.setdefault(key.name, key)
-    return list(by_name.values())
+    order = [group for group in ("data", "model", *inner, "trainer", "experiment") if choice[group] in choices(group)]
+    return _keys_of([("train", ""), *((f"{group}/{choice[group]}", group) for group in order)])
 
 
 @functools.cache
 def every_key() -> dict[str, Key]:
-    """Return the keys of `gan train` with any choice, by name; the default choices come first."""
-    found = train_keys(chosen([]))
-    for group in groups():
-        prefix = "" if group in ("experiment", "sweep") else f"{group.replace('/', '.')}."
-        found += [key for name in choices(group) for key in keys(f"{group}/{name}", prefix)]
-    by_name: dict[str, Key] = {}
-    for key in found:
-        by_name.setdefault(key.name, key)
-    return by_name
+    """Return the keys of `gan train` with any choice; those of the default choices come first."""
+    every = _keys_of([(f"{group}/{name}", group) for group in groups() for name in choices(group)])
+    first = train_keys(chosen([]))
+    return first | {name: key for name, key in every.items() if name not in first}
+
+
+def _keys_of(configs: list[tuple[str, str]]) -> dict[str, Key]:
+    """Return the keys of configs, each given with its group; of a key in several the first."""
+    found: dict[str, Key] = {}
+    for name, group in configs:
+        prefix = "" if group in ("", "experiment", "sweep") else f"{group.replace('/', '.')}."
+        for key in keys(name, prefix):
+            found.setdefault(key.name, key)
+    return found

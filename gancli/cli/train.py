@@ -26,7 +26,7 @@ def train(words: list[str]) -> int:
     elif size > 1:
         train_together(command, rank, size)
     elif command.sweep:
-        sweep(command)
+        sweep(command, words)
     else:
         with StopRequest(at_once=True):
             train_one(command)
@@ -46,12 +46,10 @@ def process() -> tuple[int, int]:
 
 def train_one(command: TrainCommand, name: str = "") -> None:
     """Compose the config and train. name: the name that several processes agreed on for their run."""
-    with composed(command, name) as cfg:
+    with composed(command, name) as (cfg, folder):
         from gancli.commands.train import main
 
-        task = copy.deepcopy(cfg)
-        _without(task, "hydra")
-        main(task, Path(cfg.hydra.runtime.output_dir), command.words)
+        main(cfg, folder, command.words)
 
 
 def train_together(command: TrainCommand, rank: int, size: int) -> None:
@@ -71,48 +69,38 @@ def train_together(command: TrainCommand, rank: int, size: int) -> None:
 
 def print_config(command: TrainCommand) -> None:
     """Print the config, the part of it that --package names, or Hydra's own."""
-    from omegaconf import OmegaConf
-
-    with composed(command) as cfg:
-        OmegaConf.set_readonly(cfg.hydra, None)
-        if command.cfg == "hydra":
-            cfg = OmegaConf.masked_copy(cfg, "hydra")
-        elif command.cfg == "job":
-            _without(cfg, "hydra")
-        package = command.package.removeprefix("_global_")
-        part = OmegaConf.select(cfg, package) if package else cfg
-        if part is None:
-            raise UsageError(f"the config has no part {package!r}{nearest(package, cfg)}; leave out --package")
-        if not OmegaConf.is_config(part):
-            print(part)
-            return
-        if command.resolve:
-            OmegaConf.resolve(part)
-        print(OmegaConf.to_yaml(part), end="")
+    with hydra_of(command) as engine:
+        overrides, package = hydra_overrides(command), command.package or None
+        engine.show_cfg(command.config_name, overrides, command.cfg, package, command.resolve)
 
 
 @contextlib.contextmanager
-def composed(command: TrainCommand, name: str = "") -> Iterator[Any]:
-    """Yield the config with Hydra's own part, which `${hydra:...}` reads within `with`."""
+def composed(command: TrainCommand, name: str = "") -> Iterator[tuple[Any, Path]]:
+    """Yield the config and the run folder; within `with`, `${hydra:...}` in the config reads Hydra's own part."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import read_write
+    from omegaconf import open_dict, read_write
 
     with hydra_of(command, name):
         cfg = hydra.compose(command.config_name, [*hydra_overrides(command), "hydra.mode=RUN"], True)
-        HydraConfig.instance().set_config(cfg)
+        folder = Path(cfg.hydra.run.dir).absolute()
         with read_write(cfg.hydra.runtime):
-            cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+            cfg.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(cfg)
+    job = copy.deepcopy(cfg)
+    with read_write(job), open_dict(job):
+        del job["hydra"]
     try:
-        yield cfg
+        yield job, folder
     finally:
         HydraConfig.instance().cfg = None
 
 
 @contextlib.contextmanager
-def hydra_of(command: TrainCommand, name: str = "") -> Iterator[None]:
-    """Start Hydra on the configs; within `with` its errors become usage errors."""
+def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
+    """Start Hydra on the configs and yield its engine; within `with` its errors become usage errors."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -120,7 +108,7 @@ def hydra_of(command: TrainCommand, name: str = "") -> Iterator[None]:
     check_grammar(command)
     try:
         with hydra.initialize_config_dir(str(CONFIGS), job_name="train", version_base="1.3"):
-            yield
+            yield GlobalHydra.instance().hydra
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
 
@@ -163,19 +151,11 @@ def explain(error: BaseException) -> str:
     return f"{str(error).strip().splitlines()[0]}; gan train --help says what each key takes"
 
 
-def _without(cfg: Any, key: str) -> None:
-    from omegaconf import open_dict, read_write
-
-    with read_write(cfg), open_dict(cfg):
-        del cfg[key]
-
-
 # --- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-def sweep(command: TrainCommand) -> None:
+def sweep(command: TrainCommand, typed: list[str]) -> None:
     """Run every job, then rank them. Raise ValueError if jobs failed, Stopped if the sweep was stopped."""
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
     named = any(word.startswith("run.dir=") for word in command.words)
@@ -185,9 +165,7 @@ def sweep(command: TrainCommand) -> None:
     stopped: KeyboardInterrupt | None = None
     with StopRequest(at_once=True) as stop:
         try:
-            with hydra_of(command):
-                engine = GlobalHydra.instance().hydra
-                assert engine
+            with hydra_of(command) as engine:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), count_jobs(cfg)
                 engine.multirun(command.config_name, partial(run_job, jobs=jobs), overrides)
@@ -197,7 +175,7 @@ def sweep(command: TrainCommand) -> None:
         stopped = Stopped(stop.signum)
     failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
     if stopped:
-        print(f"gan: to resume, type {shlex.join(['gan', 'train', '-m', *command.words, *words])}", file=sys.stderr)
+        print(f"gan: to resume, type {shlex.join(['gan', 'train', *typed, *words])}", file=sys.stderr)
         raise stopped
     if failed:
         raise ValueError(failed)

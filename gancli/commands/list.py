@@ -1,4 +1,4 @@
-"""gan list: what can be chosen, read off configs/."""
+"""gan list: the choices in configs/."""
 
 from gancli.config import UsageError, choices, header, nearest
 
@@ -18,9 +18,9 @@ GROUPS = {
 
 
 def main(group: str) -> None:
-    """Print the names in a group, or in all, with the first line of each yaml."""
-    # The singular and the config's own name are what people type too.
-    words = {word: g for name, g in GROUPS.items() for word in (name, name.rstrip("s"), g)}
+    """Print the names in a group, or in all groups, with the first line of each yaml."""
+    # The config's own name and its last part are typed too: model/loss, loss.
+    words = {word: g for name, g in GROUPS.items() for word in (name, g, g.rpartition("/")[2])}
     if group and group not in words:
         raise UsageError(f"there is no group {group!r}{nearest(group, GROUPS)}; there are: {', '.join(GROUPS)}")
     for folder in [words[group]] if group else GROUPS.values():

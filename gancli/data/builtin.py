@@ -150,7 +150,7 @@ def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> N
                     raise
     except Exception as error:  # no network, a proxy's error page, a wrong checksum, a full disk: all end the same way
         raise ValueError(
-            f"data={name} is neither at {root / name}.npz nor at {folder}, and its download failed ({last_line(error)}); "
+            f"data={name} is neither at {root / name}.npz nor at {folder}, its download failed ({last_line(error)}); "
             f"put {name}.npz (keys {KEYS}) or torchvision's {folder.name} into {root}, give data.root= of a folder "
             "that has either, or choose data=digits, which needs no download"
         ) from error

@@ -32,10 +32,8 @@ def folder(
     check_size_and_channels(size, channels, required=True)
     check_fit(fit)
     listing = list_folder(path)
-
-    def unusable(file: Path, reason: str) -> ValueError:
-        named = f"{printable(str(file))} cannot be used ({printable(reason)})"
-        return ValueError(f"{named}: repair or delete it, or skip it with data.strict=false")
+    if strict and listing.skipped:
+        raise unusable(listing.root, *min(listing.skipped))
 
     def read(file: Path) -> np.ndarray | ValueError:
         try:
@@ -43,17 +41,14 @@ def folder(
             return np.ascontiguousarray(image.transpose(2, 0, 1))  # here, in the decoding threads
         except ValueError as error:
             if strict:
-                return unusable(file, str(error))  # raised at once, not after all images
+                return unusable(file.parent, file.name, str(error))  # raised at once, not after all images
             raise
 
-    if strict and listing.skipped:
-        name, reason = min(listing.skipped)
-        raise unusable(listing.root / name, reason)
     settings, bytes_each = ["folder", size, channels, fit], channels * size * size
     decoded = decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
     bad = decoded.reasons(listing.names)
     if strict and bad:  # a cache written without strict
-        raise unusable(listing.root / bad[0][0], bad[0][1])
+        raise unusable(listing.root, *bad[0])
     skipped = printable_skipped([*listing.skipped, *bad])
     good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
     if not good:
@@ -62,6 +57,12 @@ def folder(
     classes = [printable(listing.classes[i]) for i in good] if listing.classes else []
     names = sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
-    labels = torch.tensor([indices[name] for name in classes] if classes else [0] * len(good), dtype=torch.int64)
+    labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
     images = decoded.pixels.reshape(len(good), channels, size, size)
     return ImageDataset(images, labels, names, skipped, memory_mapped=decoded.memory_mapped, warnings=decoded.warnings)
+
+
+def unusable(folder: Path, name: str, reason: str) -> ValueError:
+    """Return the error for one file that strict loading refuses."""
+    file = printable(f"{folder / name} cannot be used ({reason})")
+    return ValueError(f"{file}; repair or delete it, or skip it with data.strict=false")

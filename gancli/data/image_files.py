@@ -29,9 +29,6 @@ EXTENSIONS = {
 }
 
 
-# --- which files there are ----------------------------------------------------------------------------------------
-
-
 @dataclass
 class FolderListing:
     """Image files of a folder, known by their names alone.
@@ -105,9 +102,6 @@ def walk_images(root: Path) -> tuple[list[str], Skipped]:
             prefix + name for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
         ]
     return sorted(names), skipped
-
-
-# --- decoding -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -214,9 +208,6 @@ def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterat
                 yield pending.popleft().result()
         finally:  # a consumer that stops early does not wait for the rest
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-# --- reports ------------------------------------------------------------------------------------------------------
 
 
 @dataclass

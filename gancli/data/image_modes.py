@@ -147,14 +147,6 @@ def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
     return stored[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def resize_alpha(alpha: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize an alpha channel by bicubic; a constant one stays exactly constant."""
-    low, high = alpha.getextrema()
-    if low == high:
-        return Image.new("L", size, low)
-    return alpha.resize(size, Image.Resampling.BICUBIC)
-
-
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Replace the colours of fully transparent pixels by those around them.
 

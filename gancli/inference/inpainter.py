@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gancli import images
+from gancli.config import nearest
+from gancli.data.image_files import EXTENSIONS
 from gancli.data.image_modes import (
     array_to_tensor,
     copy_metadata,
@@ -23,10 +25,15 @@ from gancli.data.image_modes import (
     warn,
 )
 from gancli.images import with_channels
+from gancli.inference.batch import Item
 from gancli.inference.generator import load
+from gancli.inference.image_io import explain, open_image
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.inference.translator import check_channels
 from gancli.transforms.masks import centre
+
+CENTRE = "centre"
+ADVICE = "type mask=FILE (white is repainted), mask=DIR (with masks named as the images), or mask=centre to try it"
 
 
 class Inpainter(Tiler):
@@ -93,6 +100,48 @@ def read_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
 def centre_mask(size: tuple[int, int]) -> Image.Image:
     """Return a mask of the middle half of each side."""
     return Image.fromarray(centre(torch.zeros(1, 1, *size[::-1]))[0, 0].numpy()).convert("L")
+
+
+class Masks:
+    """The mask of every image: its centre, one file for all, or from a folder the file with the image's name."""
+
+    def __init__(self, mask: str):
+        self.path = Path(mask).expanduser()
+        self.files: dict[Path, list[Path]] = {}  # by folder, listed once
+        self.shared: Image.Image | None = None
+        self.centre = mask == CENTRE
+        if not mask:
+            raise ValueError(f"no mask was given; {ADVICE}")
+        if not self.centre and not self.path.exists():
+            raise ValueError(f"there is no mask {mask}{nearest(mask, [CENTRE])}; {ADVICE}")
+        if not self.centre and not self.path.is_dir():
+            self.shared = read_mask_file(self.path)
+
+    def find(self, item: Item, size: tuple[int, int]) -> Image.Image:
+        if self.centre:
+            return centre_mask(size)
+        return self.shared or read_mask_file(self.find_file(item))
+
+    def find_file(self, item: Item) -> Path:
+        """Return the mask in the image's subfolder of the masks, with its name but for the extension."""
+        folder, stem = self.path / item.subfolder, item.source.stem
+        if folder not in self.files:
+            self.files[folder] = sorted(folder.iterdir()) if folder.is_dir() else []
+        same_stem = [p for p in self.files[folder] if p.stem == stem and p.suffix.lower() in EXTENSIONS]
+        matches = [p for p in same_stem if p.name == item.source.name] or same_stem
+        if not matches:
+            raise ValueError(f"has no mask: there is no image {stem}.* in {folder}")
+        if len(matches) > 1:
+            raise ValueError(f"has several masks: {', '.join(str(path) for path in matches)}; leave one")
+        return matches[0]
+
+
+def read_mask_file(path: Path) -> Image.Image:
+    try:
+        with open_image(path) as file:
+            return standardize(file)
+    except Exception as error:  # a damaged file can fail in any way inside Pillow
+        raise ValueError(f"mask {path} cannot be used: {explain(error)}") from error
 
 
 def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | str = "cpu", tile: int = 0) -> Inpainter:

@@ -24,7 +24,6 @@ from gancli.data.image_modes import (
     copy_metadata,
     fill_transparent,
     image_to_array,
-    resize_alpha,
     tensor_to_array,
 )
 from gancli.runtime.checks import check_number
@@ -84,7 +83,7 @@ class Tiler:
             result.paste(images.to_pil(tensor_to_array(y, mode)), (s * left, s * top))
             progress((right - left) * (bottom - top))
         if alpha:
-            result.putalpha(resize_alpha(alpha, result.size))
+            result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
         return copy_metadata(image, result)
 
     def tile_edge(self, width: int, height: int) -> int:

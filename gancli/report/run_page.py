@@ -121,7 +121,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
     """Return what a person may type next as pairs of label and command."""
     commands = []
     if run.has_checkpoint:
-        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(override("ckpt", _relative(run.folder)))
+        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={_relative(run.folder)}")
         if use in ("sample", "reconstruct"):
             commands.append(("sample from it", f"gan sample {ckpt}"))
         if use in USES:

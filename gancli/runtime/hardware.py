@@ -24,8 +24,8 @@ def describe(device: torch.device) -> str:
 
 def multiplies_bf16() -> bool:
     """Return whether the CPU has instructions for bf16 products; without them bf16 is slower than fp32."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def free_memory(device: torch.device | str = "cpu") -> float:

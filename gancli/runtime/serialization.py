@@ -105,9 +105,9 @@ def _separate(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> 
         assert name not in tensors, f"two tensors are called {name}"
         tensors[name] = value
         row_major = torch.empty_like(value, device="meta", memory_format=torch.contiguous_format).stride()
-        # A tensor with gaps or repeated elements becomes row-major: only dense layouts such as channels_last are kept.
-        kept = value.stride() != row_major and _is_dense(value.shape, value.stride())
-        return {TENSOR: name, STRIDE: [*value.stride()]} if kept else {TENSOR: name}
+        # Dense layouts such as channels_last stay; a tensor with gaps or repeated elements becomes row-major.
+        stays = value.stride() != row_major and _is_dense(value.shape, value.stride())
+        return {TENSOR: name, STRIDE: [*value.stride()]} if stays else {TENSOR: name}
     if isinstance(value, dict):
         assert all(isinstance(key, str) for key in value) and TENSOR not in value, f"{'/'.join(path)}: {value.keys()}"
         return {k: _separate(v, path if k == "state" else (*path, k), tensors) for k, v in value.items()}

@@ -41,7 +41,7 @@ def changes(before: dict[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any
                 return changed
             key = min(differ, key=order)
             changed[key] = (old.get(key), new.get(key))
-            OmegaConf.update(cfg, key, old.get(key), force_add=True)
+            OmegaConf.update(cfg, key, old.get(key), merge=False, force_add=True)
 
 
 def allowed_changes(before: dict[str, Any], cfg: DictConfig, folder: Path) -> list[str]:

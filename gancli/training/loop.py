@@ -70,12 +70,7 @@ class Trainer:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
-        for part in vars(objective).values():
-            if isinstance(part, nn.Module):  # an augmentation, say, or a frozen feature network
-                part.to(device)
-        self.networks: dict[str, nn.Module] = {
-            name: getattr(objective, name).to(device, memory_format=self.memory_format).train() for name in optimizers
-        }
+        self.networks = self._move_to_device(list(optimizers))
         self.parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self.optimizers = {name: undecorated(make)(self.parameters[name]) for name, make in optimizers.items()}
         self.group_options = {
@@ -85,16 +80,28 @@ class Trainer:
         self.ema, self.graphs = ema(objective.G), graphs
         if batches.prefetch_count > 0:
             self.use_device_scalars()
-        if sync_bn and ranks.world_size() > 1 and device.type == "cuda" and not objective.double_backward:
-            synchronise_batch_norm(self.networks.values())
         self.compiled = compile and not objective.double_backward
-        for network in self.networks.values() if self.compiled else ():
-            network.compile()  # in place: the names in its state stay the same
+        self._wrap_networks(sync_bn and not objective.double_backward)
         self.step = self.images = self.batch_index = self.rollbacks = 0
         self.term_sums: dict[str, tuple[Tensor, int]] = {}
         self._clock = ranks.Clock()
         self._seconds = 0.0
         self._session_start: float | None = None
+
+    def _move_to_device(self, names: list[str]) -> dict[str, nn.Module]:
+        """Move all parts of the objective to the device; return the networks in training mode."""
+        for part in vars(self.objective).values():
+            if isinstance(part, nn.Module):  # an augmentation, say, or a frozen feature network
+                part.to(self.device)
+        networks = {name: getattr(self.objective, name) for name in names}
+        return {name: n.to(self.device, memory_format=self.memory_format).train() for name, n in networks.items()}
+
+    def _wrap_networks(self, sync_bn: bool) -> None:
+        """Let batch norm see the images of all processes, and compile the networks: both keep the names in a state."""
+        if sync_bn and ranks.world_size() > 1 and self.device.type == "cuda":
+            synchronise_batch_norm(self.networks.values())
+        for network in self.networks.values() if self.compiled else ():
+            network.compile()
 
     # --- time
 

@@ -120,8 +120,8 @@ class DWinning(Symptom):
 
     The gradient that reaches G vanishes (with the textbook's loss) or has no useful direction (Arjovsky and Bottou
     2017, https://arxiv.org/abs/1701.04862). A penalty on D's gradient at real images prevents it (Mescheder et al.
-    2018, https://arxiv.org/abs/1801.04406). Where D memorises a small data set, augmenting its inputs does (Zhao et al. 2020,
-    https://arxiv.org/abs/2006.10738).
+    2018, https://arxiv.org/abs/1801.04406). Where D memorises a small data set, augmenting its inputs does (Zhao et
+    al. 2020, https://arxiv.org/abs/2006.10738).
     """
 
     finding = "d_winning"

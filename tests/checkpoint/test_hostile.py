@@ -148,6 +148,7 @@ ODD_VALUES: dict[str, Callable[[dict[str, Any]], object]] = {
     "configs in configs": lambda content: network(content, width={"_target_": "gancli.networks.mlp.Generator"}),
     "no config": lambda content: content["networks"]["G"].update(config=7),
     "weights of other shapes": lambda content: content["ema"].update({"layers.0.weight": torch.zeros(2**10, 2**10)}),
+    "format is a text": lambda content: content.update(format="2"),
     "weights that are texts": lambda content: content["ema"].update({"layers.0.weight": "heavy"}),
     "none of the weights": lambda content: content.update(ema={}),
     "size of images": lambda content: content["output"].update(size=10**6),

@@ -243,6 +243,13 @@ def test_results_are_not_taken_for_inputs_the_second_time(run, words):
     assert {*Path().rglob("*.*")} == {*files}
 
 
+def test_results_inside_the_folder_are_never_inputs(run):
+    Path("photos").mkdir()
+    scene(5, 4).save("photos/a.png")
+    assert run("upscale", "photos", "out=photos/large")[:2] == (0, ["photos/large/a_x4.png"])
+    assert run("upscale", "photos", "out=photos/large", "scale=2")[:2] == (0, ["photos/large/a_x2.png"])
+
+
 def test_an_input_named_twice_is_processed_once_and_never_replaced(run):
     scene(5, 4).save("b.png")
     code, out, _ = run("upscale", "b.png", "./b.png")

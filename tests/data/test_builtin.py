@@ -1,6 +1,7 @@
 """Built-in data sets: read, downloaded, resized, stacked."""
 
 import os
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -200,3 +201,17 @@ def test_real_data():
     assert len(stacked) == 128_000 and torch.equal(stacked.images[-1], mnist.images[digits[-1], 0])
     counts = (mnist.labels[digits] @ MODE).bincount(minlength=1000)
     assert len(counts) == 1000 and counts.min() > 50
+
+
+def test_torchvisions_files_are_cached_until_they_change(tmp_path, monkeypatch):
+    for n in (5, 6):
+        fake_mnist(tmp_path / "MNIST", n)
+        for cached in (False, True):
+            with monkeypatch.context() as patch:
+                if cached:
+                    patch.setitem(sys.modules, "torchvision", None)  # importing it fails
+                    patch.setitem(sys.modules, "torchvision.datasets", None)
+                for split in ("train", "test"):
+                    data = sets.mnist(str(tmp_path), split=split)
+                    assert (data.images.flatten().numpy() == np.arange(n * 784, dtype=np.uint8)).all()
+                    assert data.labels.tolist() == list(range(n))

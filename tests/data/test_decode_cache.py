@@ -146,23 +146,6 @@ def test_strict_refuses_bad_images_of_the_cache_too(root):
 # --- interrupted and damaged --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", [0, 1, 5, 10])
-def test_decoding_continues_where_it_was_interrupted(at, root, decoded, monkeypatch):
-    order = [Path(n).name for n in sorted(str(p) for p in root.rglob("*.*") if p.is_file()) if "loose" not in n]
-
-    def interrupted(path: Path, side: int | None = None):
-        if path.name == order[at]:
-            raise KeyboardInterrupt
-        return decode_image(path, side)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(folder_module, "decode_image", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            load(root)
-    assert_right(load(root), expected(root))
-    assert len(order) == 11 and sorted(decoded) == sorted(order[at:])
-
-
 class Killed(BaseException):
     pass
 

@@ -88,13 +88,6 @@ def test_a_search_depends_on_its_seed_alone():
     assert torch.equal(project(G, x[1:], steps=20, seed=5)[0], a[1:]), "not on the other images"
 
 
-def test_more_steps_come_nearer():
-    G = untrained()
-    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1  # not an image of G
-    errors = [(G.generate(*project(G, x, steps=n)) - x).square().mean().item() for n in (0, 30, 500)]
-    assert errors[0] > errors[1] > errors[2]
-
-
 def test_the_penalty_keeps_latents_at_the_length_of_noise(monkeypatch):
     G, white = untrained(), torch.ones(1, 1, 8, 8)
     distances = []
@@ -127,7 +120,7 @@ def test_a_search_never_ends_farther_than_the_encoder(checkpoints):
     assert torch.allclose(encoded, G.network.encode(x, c), atol=1e-5)
     before, after = ((G.generate(z, c) - x).square().flatten(1).mean(1) for z in (encoded, searched))
     assert (after < before).all()
-    exact, z = Generator(Inverse(), 2, 1), torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    exact, z = Generator(Inverse(), 2, 1), torch.tensor([[3.0, -1.0, 1.0, -1.0]])
     assert torch.allclose(project(exact, exact.network(z, z[:, :0]), steps=3)[0], z, atol=1e-5), "the best is kept"
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gancli.losses.penalties import DRAGAN, R1, R1R2, R2, GradientPenalty, Penalty, Seen, WeightClipping
+from gancli.losses.penalties import DRAGAN, R1, R1R2, R2, Discriminated, GradientPenalty, Penalty, WeightClipping
 from gancli.networks import dcgan, mlp
 
 N, SLOPE = 6, torch.tensor([0.3, -1.2, 2.0, 0.5], dtype=torch.float64)
@@ -19,7 +19,7 @@ def linear(x, c):
 def seen(judge, scale=1.0, seed=0):
     x = scale * torch.randn(N, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     x.requires_grad_()
-    return Seen(x, judge(x, torch.zeros(N, 0)))
+    return Discriminated(x, judge(x, torch.zeros(N, 0)))
 
 
 def both(judge):
@@ -66,10 +66,10 @@ def test_the_gradient_penalty_looks_between_the_two_and_dragan_around_the_real_o
 
 
 def test_a_lazy_penalty_weighs_the_more_the_less_often_it_is_due():
-    factors = [R1(0.5, every=4).due(step, 0.0) for step in range(8)]
+    factors = [R1(0.5, every=4).weight_at(step, 0.0) for step in range(8)]
     assert factors == [2.0, 0, 0, 0, 2.0, 0, 0, 0]
     falling = R1(lambda progress: 1 - progress)
-    assert [falling.due(3, p) for p in (0.0, 0.25)] == [1.0, 0.75]
+    assert [falling.weight_at(3, p) for p in (0.0, 0.25)] == [1.0, 0.75]
 
 
 def networks() -> dict[str, tuple[nn.Module, int]]:
@@ -103,11 +103,11 @@ def test_the_slope_of_a_penalty_is_that_of_finite_differences(name, penalty):
 
     def value(*weights):
         def judge(images, c):
-            return torch.func.functional_call(network, dict(zip(names, weights)), (images, c))
+            return torch.func.functional_call(network, dict(zip(names, weights)), (images, c)).logits
 
         torch.manual_seed(2)
-        real, fake = (Seen(i.clone().requires_grad_(), i) for i in (x, y))
-        real, fake = (Seen(s.images, judge(s.images, c)) for s in (real, fake))
+        real, fake = (i.clone().requires_grad_() for i in (x, y))
+        real, fake = (Discriminated(i, judge(i, c)) for i in (real, fake))
         return penalty(judge, real, fake, c)
 
     weights = [parameters[n].detach().clone().requires_grad_() for n in names]
@@ -117,17 +117,17 @@ def test_the_slope_of_a_penalty_is_that_of_finite_differences(name, penalty):
 def test_weight_clipping_acts_after_the_step():
     D = mlp.Discriminator(1, 4, width=3)
     penalty: Penalty = WeightClipping(0.05)
-    assert penalty.due(0, 0.0) == 0
-    penalty.stepped(D)
+    assert penalty.weight_at(0, 0.0) == 0
+    penalty.after_step(D)
     assert max(float(p.detach().abs().max()) for p in D.parameters()) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: R1(0.0), "positive weight, but model.penalty.weight=0"),
-        (lambda: GradientPenalty(10.0, every=0), "model.penalty.every counts from 1"),
-        (lambda: WeightClipping(-1), "model.penalty.limit=-1"),
+        (lambda: R1(0.0), "model.penalty.weight=0.0 is out of range, it must be above 0"),
+        (lambda: GradientPenalty(10.0, every=0), "model.penalty.every=0 is out of range, it must be 1 or more"),
+        (lambda: WeightClipping(-1), "model.penalty.limit=-1 is out of range"),
     ],
 )
 def test_impossible_penalties_are_refused(make, said):

@@ -8,12 +8,14 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from helpers import start
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torchvision.models import VGG19_Weights, vgg19
 from torchvision.transforms.functional import normalize
 
+from gancli.checkpoint import format as checkpoint
 from gancli.config import CONFIGS, build, choices, header, keys
 from gancli.losses import perceptual as content
 from gancli.losses.perceptual import L1, MSE, VGG
@@ -127,31 +129,35 @@ def test_only_what_was_made_has_a_slope(layer, trusted):
     made, real = (x.requires_grad_() for x in pair(side=16))
     loss(made, real).backward()
     assert made.grad.isfinite().all() and made.grad.abs().max() > 0 and real.grad is None
-    weights = list(loss._network.parameters())
+    weights = list(loss.network.parameters())
     assert weights and not any(w.requires_grad or w.grad is not None for w in weights)
 
 
 def test_slope_is_that_of_the_loss(trusted):
     loss = VGG("22", weights=trusted)
-    loss._network.double()
+    loss.network.double()
     made, real = (x.double() for x in pair(side=4))
     assert torch.autograd.gradcheck(loss, (made.requires_grad_(), real), fast_mode=True)
 
 
 def test_only_the_layers_it_needs_are_kept(trusted):
     for layer, convolutions in (("22", 4), ("54", 16)):
-        kept = list(VGG(layer, weights=trusted)._network)
+        kept = list(VGG(layer, weights=trusted).network)
         assert sum(isinstance(k, nn.Conv2d) for k in kept) == convolutions and isinstance(kept[-1], nn.ReLU)
 
 
-def test_it_is_no_module_and_costs_no_chance(trusted):
+def test_no_optimizer_and_no_checkpoint_holds_it_and_it_takes_no_random_numbers(trusted, tmp_path):
     before = torch.get_rng_state()
     loss = VGG("22", weights=trusted)
     assert torch.equal(torch.get_rng_state(), before)
-    player = nn.Linear(1, 1)
-    player.content = loss
-    assert set(player.state_dict()) == {"weight", "bias"} and len(list(player.modules())) == 1
-    assert not loss._network.training
+    assert not loss.network.training
+    run = start(tmp_path / "run", "srgan", "trainer.steps=1")
+    run.trainer.objective.content = loss
+    run.train()
+    trained = {id(p) for o in run.trainer.optimizers.values() for group in o.param_groups for p in group["params"]}
+    assert trained.isdisjoint(map(id, loss.parameters()))
+    names = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")["networks"]
+    assert not any("content" in key for network in names.values() for key in network["state"])
 
 
 def test_it_goes_to_the_device(trusted):
@@ -174,7 +180,7 @@ def test_bf16_is_averaged_in_fp32(loss, trusted):
 def test_smallest_images(layer, least, trusted):
     loss = VGG(layer, weights=trusted)
     assert loss(*pair(side=least)) > 0
-    with pytest.raises(ValueError, match=rf"VGG{layer} sees images of {least} .* data\.size=1; .*model/content=mse$"):
+    with pytest.raises(ValueError, match=rf"vgg{layer} needs images of {least} .* data\.size=1; .*model/content=mse$"):
         loss(*pair(side=1))
 
 
@@ -235,7 +241,7 @@ def test_torchs_cache_is_used(cache, file):
     (cache / FILE).symlink_to(file)
     loss = VGG("22")
     state = torch.load(file, weights_only=True)
-    assert torch.equal(loss._network[0].weight, state["features.0.weight"])
+    assert torch.equal(loss.network[0].weight, state["features.0.weight"])
 
 
 def test_configs(trusted):

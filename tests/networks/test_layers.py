@@ -41,10 +41,10 @@ def test_every_d_takes_every_minibatch_layer():
     for network in (dcgan, mlp):
         for kind in ("none", "discrimination", "std"):
             D = network.Discriminator(3, 16, width=4, minibatch=kind)
-            logits = D(x, c)
+            logits = D(x, c).logits
             assert logits.shape == (4,)
-            alone = torch.stack([D.eval()(x[i : i + 1], c[:1])[0] for i in range(4)])
-            assert torch.allclose(D(x, c), alone, atol=1e-5) == (kind == "none")  # the others see the batch
+            alone = torch.stack([D.eval()(x[i : i + 1], c[:1]).logits[0] for i in range(4)])
+            assert torch.allclose(D(x, c).logits, alone, atol=1e-5) == (kind == "none")  # the others see the batch
     with pytest.raises(
         ValueError, match=r"model.minibatch=stdd is not one of none, discrimination, std; did you mean std"
     ):

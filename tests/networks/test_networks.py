@@ -12,7 +12,7 @@ def test_dcgan_makes_and_reads_any_size(size):
     G, D = dcgan.Generator(10, 3, size, 4), dcgan.Discriminator(3, size, 4)
     x = G(torch.randn(2, 10), torch.zeros(2, 0))
     assert x.shape == (2, 3, size, size)
-    assert D(x, torch.zeros(2, 0)).shape == (2,)
+    assert D(x, torch.zeros(2, 0)).logits.shape == (2,)
 
 
 def test_dcgan_at_32_is_the_paper_layer_by_layer():
@@ -33,7 +33,7 @@ def test_mlp_has_the_classic_widths():
 
 
 def test_too_small_an_image_is_refused_with_another_model():
-    with pytest.raises(ValueError, match=r"data.size=7; try model=mlp"):
+    with pytest.raises(ValueError, match=r"data.size=7; type model=mlp"):
         dcgan.Generator(10, 1, 7)
 
 
@@ -51,5 +51,5 @@ def test_classes_change_images_and_logits(network):
     z, one_hot = torch.randn(1, 10).expand(3, -1), torch.eye(3)
     x = G(z, one_hot)
     assert not torch.allclose(x[0], x[1])
-    logits = D(x[:1].expand(3, -1, -1, -1), one_hot)
+    logits = D(x[:1].expand(3, -1, -1, -1), one_hot).logits
     assert len(set(logits.tolist())) == 3

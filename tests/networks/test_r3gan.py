@@ -33,7 +33,7 @@ def test_any_size_is_made_and_read(size, classes):
     x = G(torch.randn(2, 10), c)
     assert (G.z_dim, G.classes, G.size) == (10, classes, size)
     assert x.shape == (2, 3, size, size)
-    assert D.features(x, c).shape == (2, 4) and D(x, c).shape == (2,)
+    assert D(x, c).features.shape == (2, 4) and D(x, c).logits.shape == (2,)
 
 
 def test_at_32_and_768_it_is_the_papers():
@@ -104,7 +104,7 @@ def test_images_and_logits_are_of_a_sane_size_at_first(size):
     G, D = Generator(64, 3, size, 32), Discriminator(3, size, 32)
     with torch.no_grad():
         x = G(torch.randn(64, 64), torch.zeros(64, 0))
-        logits = D(x, torch.zeros(64, 0))
+        logits = D(x, torch.zeros(64, 0)).logits
     assert 0.1 < x.std() < 1.5
     assert logits.isfinite().all() and 0.01 < logits.std() < 10
 
@@ -114,13 +114,12 @@ def test_the_logit_is_the_way_in_the_direction_of_the_class():
     D = Discriminator(1, 16, 8, classes=3)
     wake(D)
     x, c = noise(3, 1, 16, 16), torch.eye(3)
-    f = D.features(x, c)
+    logits, f, _ = D(x, c)
     expected = torch.stack([D.linear.weight @ f[i] @ D.embed.weight[:, i] for i in range(3)])
-    assert torch.allclose(D(x, c), expected, atol=1e-5)
+    assert torch.allclose(logits, expected, atol=1e-5)
     plain = Discriminator(1, 16, 8)
-    assert torch.allclose(
-        plain(x, torch.zeros(3, 0)), plain.features(x, torch.zeros(3, 0)) @ plain.linear.weight[0], atol=1e-6
-    )
+    logits, f, _ = plain(x, torch.zeros(3, 0))
+    assert torch.allclose(logits, f @ plain.linear.weight[0], atol=1e-6)
 
 
 def test_classes_change_images_and_logits():
@@ -128,7 +127,7 @@ def test_classes_change_images_and_logits():
     G, D = Generator(10, 1, 16, 8, classes=3), Discriminator(1, 16, 8, classes=3)
     x = G(torch.randn(1, 10).expand(3, -1), torch.eye(3))
     assert not torch.allclose(x[0], x[1])
-    assert len(set(D(x[:1].expand(3, -1, -1, -1), torch.eye(3)).tolist())) == 3
+    assert len(set(D(x[:1].expand(3, -1, -1, -1), torch.eye(3)).logits.tolist())) == 3
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -145,7 +144,7 @@ def test_two_rounds_move_every_parameter_and_the_first_all_that_is_not_behind_a_
     def play() -> set[str]:
         for player, sign in ((D, -1), (G, 1)):
             optimizers[player].zero_grad()
-            loss = softplus(sign * (D(x, c) - D(G(z, c), c))).mean()
+            loss = softplus(sign * (D(x, c).logits - D(G(z, c), c).logits)).mean()
             loss.backward(inputs=list(player.parameters()))
             optimizers[player].step()
         return {name for name, p in both.named_parameters() if torch.equal(p, before[name])}
@@ -159,15 +158,15 @@ def test_two_rounds_move_every_parameter_and_the_first_all_that_is_not_behind_a_
 @pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 16)])
 def test_the_minibatch_layer_stands_before_the_last(kind, extra):
     D = Discriminator(1, 16, 4, classes=3, minibatch=kind)
-    f = D.features(noise(3, 1, 16, 16), torch.eye(3))
-    assert f.shape == (3, 4 + extra) and D.score(f, torch.eye(3)).shape == (3,)
+    logits, f, _ = D(noise(3, 1, 16, 16), torch.eye(3))
+    assert f.shape == (3, 4 + extra) and logits.shape == (3,)
 
 
 def test_spectral_norm_holds_every_layer_at_one():
     torch.manual_seed(0)
     D = Discriminator(3, 16, 8, norm="spectral")
     for _ in range(30):
-        logits = D(noise(2, 3, 16, 16), NOTHING)
+        logits = D(noise(2, 3, 16, 16), NOTHING).logits
     assert logits.isfinite().all()
     for layer in D.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -182,7 +181,7 @@ def test_d_can_be_differentiated_twice():
     names, weights = zip(*((name, p.detach().requires_grad_()) for name, p in D.named_parameters()))
 
     def judge(x, *weights):
-        return torch.func.functional_call(D, dict(zip(names, weights)), (x, NOTHING))
+        return torch.func.functional_call(D, dict(zip(names, weights)), (x, NOTHING)).logits
 
     assert torch.autograd.gradcheck(judge, (x, *weights), fast_mode=True)
     assert torch.autograd.gradgradcheck(judge, (x, *weights), fast_mode=True)
@@ -191,5 +190,5 @@ def test_d_can_be_differentiated_twice():
 def test_what_cannot_be_is_said_in_a_sentence():
     with pytest.raises(ValueError, match=r"model.norm=batch is not one of none, spectral"):
         Discriminator(3, 32, 4, norm="batch")
-    with pytest.raises(ValueError, match=r"data.size=7; try model=mlp"):
+    with pytest.raises(ValueError, match=r"data.size=7; type model=mlp"):
         Generator(10, 3, 7)

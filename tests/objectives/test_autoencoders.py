@@ -5,7 +5,7 @@ import torch
 from helpers import TINY, start
 
 import gancli
-from gancli.objectives.autoencoder import from_noise
+from gancli.losses.divergence import sliced_wasserstein_to_noise as from_noise
 
 
 def test_codes_are_as_far_from_noise_as_they_are_shifted():
@@ -32,27 +32,28 @@ def test_codes_have_the_mean_and_variance_of_noise(tmp_path):
 def test_an_autoencoder_first_and_then_its_decoder_is_g(tmp_path):
     run = start(tmp_path / "run", "aegan", "model.pretrain=0.5", "model.prior=0")
     objective = run.trainer.objective
-    assert [player for player, _ in objective.updates(0, 0.0)] == ["G"]
-    assert [player for player, _ in objective.updates(0, 0.5)] == ["D", "G"]
+    assert [update.network for update in objective.updates(0, 0.0)] == ["G"]
+    assert [update.network for update in objective.updates(0, 0.5)] == ["D", "G"]
     x, c = run.trainer.next_batch()
     torch.manual_seed(0)
-    alone = objective.reconstruction_loss(x, c)
+    alone, _ = objective.reconstruction_loss(x, c)
     assert list(alone) == ["G/reconstruction"]
     assert torch.allclose(alone["G/reconstruction"], (objective.G(objective.G.encode(x, c), c) - x).abs().mean())
-    objective.discriminator_loss(x, c, keep=True)
-    made = objective.judged[2]
-    terms = objective.generator_loss(x, c)
+    _, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
+    terms, _ = objective.generator_loss(x, c, fakes)
     assert torch.allclose(terms["G/reconstruction"], objective.reconstruction * alone["G/reconstruction"])
-    assert torch.allclose(terms["G/adversarial"], torch.nn.functional.softplus(-objective.D(made, c)).mean())
+    assert torch.allclose(
+        terms["G/adversarial"], torch.nn.functional.softplus(-objective.D(fakes.fake, c).logits).mean()
+    )
 
 
 def test_the_bound_by_hand(tmp_path):
     run = start(tmp_path / "run", "vae_mlp", "model/likelihood=bernoulli", "model.beta=2", "model.warmup=0.5")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
-    objective.updates(0, 0.25)
+    early, late = (objective.updates(0, progress)[0].loss for progress in (0.25, 0.75))
     torch.manual_seed(3)
-    terms = objective.bound_loss(x, c)
+    terms, _ = early(x, c, None)
     torch.manual_seed(3)
     observed = objective.G.likelihood.observed(x)
     mean, log_variance = objective.G.posterior(observed, c)
@@ -64,8 +65,7 @@ def test_the_bound_by_hand(tmp_path):
     assert torch.allclose(terms["G/reconstruction"], -likelihood, rtol=1e-4)
     assert torch.allclose(terms["G/kl"], 2 * 0.5 * kl)  # half of beta: a quarter of the budget, warmed up at a half
     assert torch.allclose(terms["elbo"], likelihood - kl, rtol=1e-4) and not terms["elbo"].requires_grad
-    objective.updates(0, 0.75)
-    assert torch.allclose(objective.bound_loss(x, c)["G/kl"] / kl, torch.tensor(2.0), rtol=0.1)
+    assert torch.allclose(late(x, c, None)[0]["G/kl"] / kl, torch.tensor(2.0), rtol=0.1)
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(1, "Bernoulli"), (3, "DiscretizedLogistic")])
@@ -79,7 +79,7 @@ def test_ds_opinion_of_reconstructions_reaches_the_decoder_alone(tmp_path):
     run = start(tmp_path / "run", "vaegan")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
-    terms = objective.generator_loss(x, c)
+    terms, _ = objective.generator_loss(x, c)
     encoder, decoder = (list(part.parameters()) for part in (objective.G.encoder, objective.G.decoder))
 
     def heard(name, parameters):
@@ -113,10 +113,10 @@ def test_points_of_the_plane_have_codes_too(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=vae", "model.beta=-1"], "model.beta is 0 or more, but -1"),
-        (["model=vae", "model.warmup=2"], "model.warmup is from 0 to 1, but 2"),
-        (["model=aegan", "model.pretrain=1.5"], "model.pretrain is from 0 to 1, but 1.5"),
-        (["model=aegan", "model.prior=-1"], "model.prior is 0 or more, but -1"),
+        (["model=vae", "model.beta=-1"], "model.beta=-1 is out of range, it must be 0 or more"),
+        (["model=vae", "model.warmup=2"], "model.warmup=2 is out of range, it must be from 0 to 1"),
+        (["model=aegan", "model.pretrain=1.5"], "model.pretrain=1.5 is out of range"),
+        (["model=aegan", "model.prior=-1"], "model.prior=-1 is out of range"),
         (["model=vae", "likelihood=beroulli"], "did you mean bernoulli?"),
     ],
 )

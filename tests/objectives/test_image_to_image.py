@@ -1,4 +1,4 @@
-"""Objectives from an image to an image: terms by hand, the pool, which data fit, networks that keep what they are told."""
+"""Image-to-image objectives: terms by hand, the image pool, which data fit, and their networks."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from gancli.networks.layers import Dropout, ReflectionPad
+from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.networks.translation import PatchDiscriminator, ResidualGenerator
 from gancli.networks.unet import UNet
 from gancli.objectives.cyclegan import Pool
@@ -19,18 +20,18 @@ def test_content_and_opinion_by_hand(tmp_path):
     run = start(tmp_path / "run", "pix2pix", "model.adversarial=0.25")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
-    objective.discriminator_loss(x, c, keep=True)
-    _, given, made = objective.judged
-    terms = objective.generator_loss(x, c)
+    _, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
+    _, given, made = fakes
+    terms, _ = objective.generator_loss(x, c, fakes)
     assert given.shape == (8, 1, 16, 16)  # the luma: colorize is what it does where the data bring no pairs
     assert torch.allclose(terms["G/content"], (made - x).abs().mean())
-    opinion = torch.nn.functional.softplus(-objective.D(made, given)).mean()
+    opinion = torch.nn.functional.softplus(-objective.D(made, given).logits).mean()
     assert torch.allclose(terms["G/adversarial"], 0.25 * opinion)
 
 
 def test_all_of_the_budget_alone_is_the_content_alone(tmp_path):
     run = start(tmp_path / "run", "pix2pix", "model.pretrain=1")
-    assert [player for player, _ in run.trainer.objective.updates(0, 0.99)] == ["G"]
+    assert [update.network for update in run.trainer.objective.updates(0, 0.99)] == ["G"]
 
 
 @pytest.mark.parametrize("mask", ["centre", "box", "free", "mixed"])
@@ -39,7 +40,7 @@ def test_what_is_not_masked_is_given_back_to_the_bit(mask, tmp_path):
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
     given = objective.condition(x, c)
-    made, hole = objective.G(objective.noise(given), given), given[:, -1:].bool().expand_as(x)
+    made, hole = objective.G(given.new_zeros(8, 0), given), given[:, -1:].bool().expand_as(x)
     assert torch.equal(made[~hole], x[~hole]) and not torch.equal(made[hole], x[hole])
     # And what was in the hole has no say in what is painted into it.
     assert not given[:, :-1][hole].any()
@@ -59,8 +60,8 @@ class Fixed(nn.Module):
 
 
 class Mean(nn.Module):
-    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        return x.mean((1, 2, 3))
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> DiscriminatorOutputs:
+        return DiscriminatorOutputs(x.mean((1, 2, 3)))
 
 
 def test_there_and_back_by_hand(tmp_path):
@@ -71,15 +72,15 @@ def test_there_and_back_by_hand(tmp_path):
     objective.D.target, objective.D.source = mean, _ = Mean(), Mean()
     x, c = run.trainer.next_batch()
     assert x.shape == c.shape == (8, 3, 16, 16)
-    terms = objective.discriminator_loss(x, c, keep=True)
+    terms, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
     for name, real, made in (("target", x, c + 0.3), ("source", c, x - 0.1)):
-        expected = 0.5 * (mean(real, c) - 1).square().mean() + 0.5 * mean(made, c).square().mean()
+        expected = 0.5 * (mean(real, c).logits - 1).square().mean() + 0.5 * mean(made, c).logits.square().mean()
         assert torch.allclose(terms[f"D/{name}"], expected)
-    terms = objective.generator_loss(x, c)
+    terms, _ = objective.generator_loss(x, c, fakes)
     assert float(terms["G/cycle"]) == pytest.approx(10 * 2 * 0.2, rel=1e-4)
     assert float(terms["G/identity"]) == pytest.approx(5 * (0.3 + 0.1), rel=1e-4)
-    assert torch.allclose(terms["G/target"], 0.5 * (mean(c + 0.3, c) - 1).square().mean())
-    assert torch.allclose(terms["G/source"], 0.5 * (mean(x - 0.1, c) - 1).square().mean())
+    assert torch.allclose(terms["G/target"], 0.5 * (mean(c + 0.3, c).logits - 1).square().mean())
+    assert torch.allclose(terms["G/source"], 0.5 * (mean(x - 0.1, c).logits - 1).square().mean())
 
 
 def test_the_pool_gives_every_other_image_for_an_older_one():
@@ -96,7 +97,7 @@ def test_the_pool_gives_every_other_image_for_an_older_one():
     assert 0.45 < older.float().mean() < 0.55
     # What was kept from the beginning was shown then, and may be once more; nothing else is shown twice.
     later = torch.cat(shown[5:]).flatten()
-    assert len(later.unique()) == len(later) and pool.kept.shape == (5, 10, 1, 1, 1)
+    assert len(later.unique()) == len(later) and pool.images.shape == (5, 10, 1, 1, 1)
 
 
 def test_the_pool_goes_on_where_its_state_was_taken_and_does_not_change_it():
@@ -104,9 +105,9 @@ def test_the_pool_goes_on_where_its_state_was_taken_and_does_not_change_it():
     pool, again = Pool(4), Pool(4)
     for _ in range(5):
         pool(torch.randn(2, 1, 2, 2))
-    state = pool.state_dict()
+    state = pool.images
     copy, batch = state.clone(), torch.randn(2, 1, 2, 2)
-    again.load_state_dict(state)
+    again.images = state
     torch.manual_seed(1)
     expected = pool(batch)
     torch.manual_seed(1)
@@ -131,7 +132,7 @@ def test_dropout_leaves_out_a_share_and_keeps_the_mean():
     assert torch.allclose(y.unique(), torch.tensor([0, 4 / 3]))
     assert float((y == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert torch.equal(layer.eval()(x), x)
-    with pytest.raises(ValueError, match=r"model.dropout=1; type model.dropout=0.5"):
+    with pytest.raises(ValueError, match=r"model.dropout=1 is out of range.*; type model.dropout=0.5"):
         Dropout(1)
 
 
@@ -148,7 +149,7 @@ def test_a_logit_sees_a_patch(size, patch):
     """What moves one logit of the middle, by its gradient: 70x70 pixels, fewer where images are small."""
     D = PatchDiscriminator(1, size=size, width=4, norm="none")
     x = torch.randn(1, 1, 256, 256, requires_grad=True)
-    logits = D(x, x[:, :0])
+    logits = D(x, x[:, :0]).logits
     logits[0, logits.shape[1] // 2, logits.shape[2] // 2].backward()
     seen = x.grad[0, 0].abs() > 0
     assert (int(seen.any(0).sum()), int(seen.any(1).sum())) == (patch, patch)
@@ -170,7 +171,7 @@ def test_two_folders_are_trained_on(model, data, gan, tmp_path):
     words = ["train", f"model={model}", f"data={data}", *two_folders(tmp_path), *FOLDERS, "run.dir=run"]
     code, out, error = gan(*words)
     assert code == 0 and out.endswith("run\n"), error
-    assert "gan translate PICTURE" in Path("run/index.html").read_text()  # what its page says to type next
+    assert "gan translate IMAGE" in Path("run/index.html").read_text()  # what its page says to type next
     code, out, error = gan("translate", "a/3.png", "ckpt=run", "out=made.png")
     assert code == 0 and Image.open("made.png").size == (16, 16), error
 
@@ -178,10 +179,13 @@ def test_two_folders_are_trained_on(model, data, gan, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=dcgan", "data=pairs"], "begins with noise or makes its own; type model=pix2pix or model=cyclegan"),
+        (
+            ["model=dcgan", "data=pairs"],
+            "generates from noise or computes its own sources; type model=pix2pix or model=cyclegan",
+        ),
         (["model=vae", "data=unpaired"], "type model=pix2pix or model=cyclegan"),
-        (["model=pix2pix", "data=unpaired"], "no two belong together; type model=cyclegan, or data=pairs"),
-        (["model=pix2pix", "data=pairs", "task=denoise"], "makes its own; type model=pix2pix or"),
+        (["model=pix2pix", "data=unpaired"], "two sets of images without pairs; type model=cyclegan, or data=pairs"),
+        (["model=pix2pix", "data=pairs", "task=denoise"], "computes its own sources; type model=pix2pix or"),
     ],
 )
 def test_data_that_do_not_fit_get_one_sentence(gan, tmp_path, words, message):
@@ -192,12 +196,12 @@ def test_data_that_do_not_fit_get_one_sentence(gan, tmp_path, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=cyclegan", "data.kind=ring", "data.size=null"], "pictures"),
+        (["model=cyclegan", "data.kind=ring", "data.size=null"], "points"),
         (["model=cyclegan", "model.between=[0,9]"], "class"),
         (["model=pix2pix", "task=given"], "or data=pairs data.path=DIR"),
-        (["model=pix2pix", "data.channels=1"], "grey images have no colours to bring back"),
+        (["model=pix2pix", "data.channels=1"], "grey images cannot be colorized"),
         (["model=pix2pix", "task=edgse"], "there is no model/task 'edgse'; did you mean edges?"),
-        (["model=cyclegan", "model.cycle=-1"], "model.cycle is 0 or more, but -1"),
+        (["model=cyclegan", "model.cycle=-1"], "model.cycle=-1 is out of range"),
         (["model=pix2pix", "model.norm=bacth"], "did you mean batch?"),
     ],
 )

@@ -9,6 +9,7 @@ from torch import nn
 from gancli.losses.adversarial import NonSaturating, Relativistic
 from gancli.networks import dcgan, mlp
 from gancli.objectives import GAN, Unrolled
+from gancli.objectives.base import sample_noise
 
 
 class Shift(nn.Module):
@@ -41,7 +42,7 @@ def test_the_gradient_is_that_of_finite_differences(unroll, loss):
         torch.manual_seed(1)
         del objective.G._parameters["theta"]
         objective.G.theta = theta
-        return objective.generator_loss(x, c)["G/adversarial"]
+        return objective.generator_loss(x, c)[0]["G/adversarial"]
 
     theta = torch.linspace(-0.5, 0.5, 16, dtype=torch.float64, requires_grad=True)
     objective.G.theta = nn.Parameter(theta.detach())
@@ -51,15 +52,15 @@ def test_the_gradient_is_that_of_finite_differences(unroll, loss):
 def test_the_steps_are_gradient_descent_on_ds_loss():
     objective, x, c = played(2)
     torch.manual_seed(1)
-    made = objective.generator_loss(x, c)["G/adversarial"]
+    made = objective.generator_loss(x, c)[0]["G/adversarial"]
     torch.manual_seed(1)
-    fake, D = objective.G(objective.noise(c), c).detach(), copy.deepcopy(objective.D)
+    fake, D = objective.G(sample_noise(objective.G, c), c).detach(), copy.deepcopy(objective.D)
     for _ in range(2):
         descent = torch.optim.SGD(D.parameters(), lr=0.3)
         descent.zero_grad()
-        objective.loss.discriminator(D(x, c), D(fake, c)).backward()
+        objective.loss.discriminator(D(x, c).logits, D(fake, c).logits).backward()
         descent.step()
-    assert made.item() == pytest.approx(objective.loss.generator(D(fake, c)).item())
+    assert made.item() == pytest.approx(objective.loss.generator(D(fake, c).logits).item())
 
 
 @pytest.mark.parametrize("norm", ["batch", "spectral"])
@@ -68,7 +69,7 @@ def test_d_is_as_it_was(norm):
     D = dcgan.Discriminator(1, 8, width=2, norm=norm)
     objective = Unrolled(dcgan.Generator(5, 1, 8, width=2), D, NonSaturating(), unroll=3, rate=0.01)
     before = copy.deepcopy(D.state_dict())
-    objective.generator_loss(torch.randn(4, 1, 8, 8), torch.zeros(4, 0))["G/adversarial"].backward()
+    objective.generator_loss(torch.randn(4, 1, 8, 8), torch.zeros(4, 0))[0]["G/adversarial"].backward()
     assert before.keys() == D.state_dict().keys()
     assert all(torch.equal(before[name], value) for name, value in D.state_dict().items())
 
@@ -78,7 +79,7 @@ def test_without_steps_it_is_the_gan():
     plain = GAN(objective.G, objective.D, objective.loss)
     for one in (objective, plain):
         torch.manual_seed(1)
-        one.value = one.generator_loss(x, c)["G/adversarial"].item()
+        one.value = one.generator_loss(x, c)[0]["G/adversarial"].item()
     assert objective.value == plain.value
 
 

@@ -31,7 +31,7 @@ class RepeatedCalls(CudaGraphs):
 
     def capture(self, run: Callable[[], Any]) -> Callable[[], None]:
         if self.fails:
-            raise RuntimeError(f"{self.fails}\nand more")
+            raise RuntimeError(self.fails)
 
         def replay() -> None:
             self.replayed += 1

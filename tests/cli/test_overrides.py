@@ -1,0 +1,103 @@
+"""What is typed: quoting, paths, options anywhere, and the nearest right word for a wrong one."""
+
+import random
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from gancli.cli.overrides import read_train
+from gancli.config import override
+
+PARSER = OverridesParser.create()
+ODD_FOLDER = "my images (1)=a,b {x} ~ ${y} 猫"
+
+
+def test_hydra_and_a_shell_read_back_exactly_the_quoted_text():
+    draw, characters = random.Random(0), "ab1 \\'\"()[]{}=~,:#$%&|*?!+-@.;/<>\n\té猫\u00a0"
+    texts = ["".join(draw.choices(characters, k=draw.randrange(9))) for _ in range(1500)]
+    for text in [*texts, "null", "True", "1e3", "nan", ODD_FOLDER, "choice(a,b)", "${x}"]:
+        (word,) = shlex.split(shlex.quote(override("data.path", text)))
+        parsed = PARSER.parse_override(word)
+        assert parsed.key_or_group == "data.path" and parsed.value() == text and not parsed.is_sweep_override()
+
+
+PATHS = [("folder", "data.path"), ("pairs", "data.sources"), ("photos", "data.cache"), ("mnist", "data.root")]
+
+
+@pytest.mark.parametrize(("data", "key"), [*PATHS, ("digits", "run.dir"), ("digits", "trainer.start")])
+@pytest.mark.parametrize("path", [ODD_FOLDER, "a,b", "'a' and 'b'", "choice(a,b)", "C:\\new\\", "1", "null"])
+def test_a_path_is_never_grammar(data, key, path):
+    command = read_train([f"data={data}", f"{key}={path}"])
+    assert command.words[-1] == f"{key}={path}"
+    assert PARSER.parse_override(command.overrides[-1]).value() == path
+    # A printed command has the quoted form, which means the same when it is typed.
+    assert read_train([*command.words[:-1], command.overrides[-1]]).overrides == command.overrides
+
+
+def test_a_sweep_over_paths_has_one_job_for_each():
+    command = read_train(["-m", "data=folder", "data.path=a b/,c=d/", "run.dir=x,y"])
+    path, run = PARSER.parse_overrides(command.overrides[1:])
+    assert [str(value) for value in path.sweep_string_iterator()] == ["'a b/'", "'c=d/'"]
+    assert run.value() == "x,y" and not run.is_sweep_override()
+
+
+def test_options_may_stand_anywhere_and_take_either_form(tmp_path):
+    first = read_train(["-m", "task=edges", "model=pix2pix", "seed=0,1"])
+    assert first == read_train(["task=edges", "model=pix2pix", "seed=0,1", "--multirun"])
+    assert first.sweep and first.words == ["model/task=edges", "model=pix2pix", "seed=0,1"]
+    own = str(tmp_path)
+    a = read_train(["--cfg", "job", "--config-dir", own, "--resolve", "mine=1"])
+    assert a == read_train(["mine=1", "-c", "job", f"--config-dir={own}", "--resolve"]) and a.resolve and a.cfg == "job"
+
+
+WRONG = [
+    (["tarin"], "did you mean train?"),
+    (["--completion", "tcsh"], "bash, zsh or fish"),
+    (["list", "modles"], "did you mean models?"),
+    (["report", "sort=x", "upside=down"], "no key 'upside'"),
+    (["sample", "--n=3"], "takes no option --n=3"),
+    (["sample", "n=many"], "n is a whole number"),
+    (["sample", "classes={"], "type it as in classes=[3,7]"),
+    (["info", "a", "b"], "takes ckpt, but 2 words were given: a b"),
+    (["train", "model=dcgam"], "did you mean dcgan?"),
+    (["train", "model/loss=minmax"], "did you mean minimax?"),
+    (["train", "model/augment=dif"], "there are: ada, diffaugment, none"),
+    (["train", "model=null"], "there is no model 'null'"),
+    (["train", "-m", "model=dcgan,mpl"], "did you mean mlp?"),
+    (["train", "trainer.step=5"], "did you mean trainer.steps?"),
+    (["train", "batch_size=5"], "did you mean data.batch_size?"),
+    (["train", "lrr=5"], "did you mean model.lr?"),
+    (["train", "data.kind=ring"], "data.kind is a key of data=synthetic"),
+    (["train", "dcgan"], "is not key=value"),
+    (["train", "=3"], "is not key=value"),
+    (["train", "seed=0,1"], "add -m"),
+    (["train", "seed=1.5"], "seed is a whole number"),
+    (["train", "data.batch_size=many"], "data.batch_size is a whole number"),
+    (["train", "model.lr=fast"], "model.lr is a number"),
+    (["train", "trainer.channels_last=maybe"], "true or false"),
+    (["train", "model=mlp", "--help", "data=minst"], "did you mean mnist?"),
+    (["train", "--mulitrun"], "did you mean --multirun?"),
+    (["train", "--cfg"], "--cfg needs a value"),
+    (["train", "--cfg=jobb"], "type --cfg job"),
+    (["train", "--config-dir", "nowhere"], "nowhere is no folder"),
+    (["train", "-m", "--cfg", "job"], "leave one out"),
+    (["train", "--resolve"], "add --cfg job"),
+]
+# Hydra's grammar and its own groups are for Hydra to judge.
+WRONG_FOR_HYDRA = [
+    (["train", "model.betas=[1"], "model.betas=[1 cannot be read"),
+    (["train", "-m", "model.betas=[1", "run.dir=s"], "cannot be read"),
+    (["train", "data.size=choice(8,16)"], "add -m"),
+    (["train", "model.lr.rate=1"], "there is no key 'model.lr.rate'"),
+    (["train", "run.dir='${modle.name}'"], "modle"),
+    (["train", "-m", "hydra/launcher=jobli", "run.dir=s"], "did you mean joblib?"),
+    (["train", "+seed=3"], "seed"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [*WRONG, *WRONG_FOR_HYDRA])
+def test_a_wrong_word_gets_one_sentence_with_the_right_one_and_exit_2(gan, tmp_path, words, sentence):
+    code, out, error = gan(*words)
+    assert code == 2 and sentence in error, error
+    assert len(error.strip().splitlines()) == 1 and not out and not any(tmp_path.iterdir())

@@ -1,0 +1,107 @@
+"""Settings that cannot be trained: one sentence and exit 1, and nothing is left behind."""
+
+import pytest
+from helpers import TINY
+
+from gancli.config import choices
+
+NO_DATA = [word for word in TINY if not word.startswith("data")]
+POINTS = ["data.kind=ring", "data.size=null"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([*POINTS], "type model=mlp"),
+        (["data.kind=rign", "data.size=null"], "did you mean"),
+        (["data.batch_size=65"], "data.batch_size=64"),
+        (["data.batch_size=0"], "data.batch_size=0"),
+        (["device=cuda:7"], "device=cpu"),
+        (["device=tpu"], "device=auto, cpu, cuda or mps"),
+        (["trainer.steps=0"], "trainer.steps"),
+        (["trainer.minutes=-1"], "trainer.minutes"),
+        (["trainer.precision=fp8"], "fp32, tf32, bf16"),
+        (["trainer.log_every=0"], "trainer.log_every"),
+        (["trainer.ema.ramp=2"], "trainer.ema.ramp=2"),
+        (["trainer.clip=-1"], "trainer.clip=-1"),
+        (["trainer.on_nan=ignore"], "trainer.on_nan=ignore"),
+        (["run.dir=a_file/run"], "a_file"),
+        (["model.packing=3"], "data.batch_size=6"),
+        (["model.packing=0"], "type model.packing=1"),
+        (["model.n_critic=0"], "model.n_critic"),
+        (["model/augment=ada", "model/loss=wasserstein"], "type model/augment=diffaugment, or model/loss="),
+        (["model/augment=ada", "model=r3gan"], "model/augment"),
+        (["model=sngan_proj", *POINTS], "8 pixels or more"),
+        (["model=acgan", "model.classes=0"], "acgan needs classes"),
+        (["model=sngan_proj", "model.classes=0"], "needs classes"),
+        (["model=acgan", "model.packing=2"], "type model.packing=1 or model=cgan"),
+        (["model.norm=spectrall"], "model.norm=spectrall is not one of batch, none, spectral; did you mean spectral?"),
+        (["model.minibatch=stdd"], "did you mean std?"),
+        (["model=sngan", "model.norm=batch"], "model.norm=batch is not one of spectral, none"),
+        (["model/penalty=r1", "model.penalty.weight=0"], "model.penalty.weight"),
+        (["model/penalty=r1", "model.penalty.every=0"], "model.penalty.every"),
+        (["model/augment=diffaugment", "model.augment.policy=[colour]"], "did you mean color?"),
+        (["model/augment=diffaugment", "model=mlp", *POINTS], "type model/augment=none"),
+        (["model=unrolled", "model.unroll=-1"], "model.unroll"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_trained_gets_one_sentence_and_leaves_nothing(gan, tmp_path, words, sentence):
+    (tmp_path / "a_file").touch()
+    code, out, error = gan("train", *TINY, "run.dir=run", *words)
+    assert code == 1 and not out
+    # Warnings of what goes on all the same may come before.
+    assert error.splitlines()[-1].startswith("gan: ") and sentence in error.splitlines()[-1], error
+    # Few are found in the first step only.
+    assert [p.name for p in tmp_path.iterdir() if "started" not in error or p.name != "run"] == ["a_file"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data=folder", "data.path=nowhere"], "nowhere"),
+        (["data=folder", "data.path=empty"], "empty"),
+        (["data=folder", "data.path=corrupt"], "corrupt"),
+        (["data=mnist", "data.root=empty"], "data=digits"),
+        (["data=digits", "data.size=7", "data.batch_size=8"], "type model=mlp"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_get_one_sentence(gan, tmp_path, monkeypatch, words, sentence):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "corrupt").mkdir()
+    (tmp_path / "corrupt" / "a.png").write_bytes(b"no image")
+    code, out, error = gan("train", *NO_DATA, "run.dir=run", *words)
+    assert code == 1 and not out and len(error.splitlines()) == 1 and sentence in error, error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corrupt", "empty"]
+
+
+@pytest.mark.parametrize("group", ["model/penalty", "model/augment", "model/loss"])
+def test_every_choice_of_a_group_trains_with_the_default_model(gan, group):
+    more = ["model/penalty=r1_r2"] if group == "model/loss" else []
+    for name in choices(group):
+        code, _, error = gan("train", *TINY, *more, f"{group}={name}", f"run.dir={name}")
+        assert code == 0, error
+
+
+@pytest.mark.parametrize("words", [["model/penalty=gp"], ["model/penalty=r1"], ["model=unrolled"]])
+def test_compile_is_off_with_one_warning_where_gradients_are_differentiated_again(words, gan):
+    code, _, error = gan("train", *TINY, "run.dir=r", "trainer.compile=true", *words)
+    assert code == 0
+    assert error.count("trainer.compile: this penalty or objective differentiates a gradient") == 1
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_and_their_checkpoint_is_an_ordinary_one(gan, tmp_path):
+    import gancli
+
+    code, _, error = gan("train", *TINY, "run.dir=r", "model=mlp", "trainer.compile=true")
+    assert code == 0, error
+    assert gancli.load(tmp_path / "r").sample(3).shape == (3, 3, 16, 16)
+
+
+def test_batch_norm_in_d_gets_a_warning_with_a_penalty_for_single_images(gan):
+    assert gan("train", *TINY, "run.dir=a", "model/penalty=gp")[2].count("type model.norm=none") == 1
+    assert "type model.norm=none" not in gan("train", *TINY, "run.dir=b", "model/penalty=gp", "model.norm=none")[2]

@@ -1,0 +1,232 @@
+"""`gan train` from end to end: run folders, exit codes, Hydra's configs and sweeps."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import TINY, process
+
+from gancli.config import choices
+from gancli.data import synthetic
+
+ODD_FOLDER = "my images (1)=a,b {x} ~ 猫"
+NO_STEPS = [word for word in TINY if not word.startswith("trainer.steps")]
+
+
+def test_a_run_folder_has_what_the_contract_says_and_a_finished_run_is_left_alone(gan, tmp_path):
+    words = ["train", *TINY, "run.dir=outputs/mine", "trainer.keep_every=4"]
+    code, out, error = gan(*words)
+    run = tmp_path / "outputs" / "mine"
+    assert code == 0 and Path(out.strip()) == run, error
+    files = {"config.yaml", "log.txt", "metrics.jsonl", "samples", "checkpoints", "index.html"}
+    assert {p.name for p in run.iterdir()} == files
+    assert {p.stem for p in (run / "checkpoints").iterdir()} == {"last", "previous", "step-0000004"}
+    samples = {"history.png", "step-0000000.png", "step-0000003.png", "step-0000006.png"}
+    assert {p.name for p in (run / "samples").iterdir()} == samples
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    logged = [row for row in rows if "D/adversarial" in row]
+    assert [row["step"] for row in logged] == [2, 4, 6]
+    assert {"kimg", "minutes", "images_per_second", "lr", "D(real)", "D(fake)", "G/adversarial"} <= logged[-1].keys()
+    assert "\x1b" not in error and "step 6" in error, "lines, and no bar, where there is no terminal"
+    assert "data:image" in (run / "index.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    code, _, error = gan(*words)
+    assert code == 0 and "is finished" in error and before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+
+
+def test_a_larger_budget_resumes_and_another_config_is_refused(gan):
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
+    assert gan("train", *TINY, "run.dir=run")[0] == 0
+    before = files()
+    code, _, error = gan("train", *TINY, "run.dir=run", "trainer.steps=8", "model.lr=1e-3")
+    assert code == 1 and "model.lr: 0.0002 -> 0.001" in error and before == files()
+    code, _, error = gan("train", *TINY, "run.dir=run", "trainer.steps=8")
+    assert code == 0 and "step 8" in error and "step 4 " not in error
+
+
+def test_a_traceback_is_shown_on_request(gan, monkeypatch):
+    monkeypatch.setenv("GAN_TRACEBACK", "1")
+    with pytest.raises(ValueError, match=r"trainer\.steps"):
+        gan("train", *TINY, "trainer.steps=0")
+
+
+def test_folders_with_odd_names_are_ordinary(gan, tmp_path):
+    from PIL import Image
+
+    images = tmp_path / ODD_FOLDER / "class é"
+    images.mkdir(parents=True)
+    for i in range(8):
+        Image.new("RGB", (20, 17 + i), (i, 0, 0)).save(images / f"{i}.png")
+    tiny = [word for word in TINY if not word.startswith(("data=", "data.n="))]
+    run = tmp_path / "run (2)=a,b"
+    code, _, error = gan("train", *tiny, "data=folder", f"data.path={images.parent}", "model=cgan", f"run.dir={run}")
+    assert code == 0, error
+    code, out, _ = gan("info", str(run))
+    assert code == 0 and "class é" in out
+    code, out, _ = gan("data", "check", str(images.parent))
+    assert code == 0 and "8" in out
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_one_bar_and_no_lines_of_numbers(tmp_path):
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 200))
+    run = process("train", *TINY, "run.dir=run", cwd=tmp_path, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's sign that the other end is closed
+        while part := os.read(ours, 65536):
+            shown += part
+    assert run.wait() == 0
+    text = shown.decode()
+    assert "100%|" in text and "step 6" in text and "images/s" in text and "min left" not in text
+
+
+@pytest.mark.slow
+def test_runs_that_start_at_once_do_not_share_a_folder(tmp_path):
+    runs = [process("train", *TINY, "trainer.steps=1", cwd=tmp_path) for _ in range(2)]
+    folders = {run.communicate()[0].strip() for run in runs}
+    assert all(run.returncode == 0 for run in runs) and len(folders) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
+    words = ["train", *NO_STEPS, "trainer.sample_every=100000", "run.dir=run"]
+    run = process(*words, "trainer.steps=100000", cwd=tmp_path)
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and "D/adversarial" in metrics.read_text()):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signum)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == code and "Traceback" not in error and "saved" in error
+    stopped = json.loads(metrics.read_text().splitlines()[-1])
+    assert stopped["event"] == "stopped"
+    again = process(*words, f"trainer.steps={stopped['step'] + 2}", cwd=tmp_path)
+    _, error = again.communicate(timeout=60)
+    assert again.returncode == 0 and "resumed" in error
+
+
+def test_tensorboard_is_written_on_request_and_named_where_it_is_missing(gan, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    assert gan("train", *TINY, "trainer.tensorboard=true", "run.dir=run")[0] == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert "samples" in events.Tags()["images"]
+    assert [e.step for e in events.Scalars("D/adversarial")] == [2, 4, 6]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    code, _, error = gan("train", *TINY, "trainer.tensorboard=true", "run.dir=other")
+    assert code == 1 and "gancli[tensorboard]" in error
+
+
+# --- Hydra: printed configs, configs of one's own, sweeps ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes(experiment, gan, tmp_path):
+    code, out, error = gan("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
+    assert code == 0 and "model:" in out and "hydra:" not in out and "${" not in out, error
+    assert not any(tmp_path.iterdir())
+
+
+def test_part_of_the_config_and_hydras_own_are_printed(gan):
+    assert gan("train", "model=cgan", "--cfg=job", "-p", "model.classes", "--resolve")[1] == "10\n"
+    assert gan("train", "--cfg", "job", "--package", "trainer.ema")[1].startswith(
+        "# @package trainer.ema\nhalf_life_kimg: 500.0\n"
+    )
+    assert gan("train", "--cfg", "hydra")[1].startswith("hydra:\n")
+    assert {"hydra:", "model:"} <= set(gan("train", "--cfg", "all")[1].splitlines())
+
+
+def test_a_folder_of_the_users_own_configs_adds_choices_and_may_read_hydras_settings(gan, tmp_path):
+    own = tmp_path / "own configs" / "experiment"
+    own.mkdir(parents=True)
+    name = "${hydra:job.name}-${hydra:runtime.choices.model}"
+    (own / "mine.yaml").write_text(f"# @package _global_\nseed: 41\nextra: 1\nrun:\n  dir: runs/{name}\n")
+    words = ["experiment=mine", f"--config-dir={own.parent}"]
+    code, out, error = gan("train", *words, "--cfg", "job")
+    assert code == 0 and "seed: 41" in out, error
+    code, out, error = gan("train", *TINY, *words, "trainer.steps=1")
+    assert code == 0 and Path(out.strip()) == tmp_path / "runs" / "train-dcgan", error
+    code, _, error = gan("train", "-m", *TINY, *words, "trainer.steps=1", "seed=1,2", "run.dir=s")
+    assert code == 0 and (tmp_path / "s" / "1" / "index.html").exists(), error
+    code, _, error = gan("train", *words, "sed=1")
+    assert code == 2 and "did you mean seed?" in error
+    assert gan("train", "experiment=mine")[0] == 2
+
+
+def test_hydras_own_argument_parser_is_not_used(gan, monkeypatch):
+    """It fails on Python 3.14."""
+    monkeypatch.delattr("hydra._internal.utils.get_args_parser")
+    assert gan("train", *TINY, "trainer.steps=1", "run.dir=run")[0] == 0
+    assert gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path):
+    words = ["train", *NO_STEPS, "model=dcgan,mlp", "trainer.steps=2,-1", "seed=0,1", "-m", "run.dir=outputs/sweeps/s"]
+    code, out, error = gan(*words)
+    sweep = tmp_path / "outputs" / "sweeps" / "s"
+    assert code == 1 and "4 of 8 jobs failed" in error and "trainer.steps" in error
+    jobs = [p for p in sweep.iterdir() if p.is_dir()]
+    assert sorted(p.name for p in jobs) == [str(i) for i in range(8)]
+    failed = [job for job in jobs if "Traceback" in (job / "log.txt").read_text()]
+    assert len(failed) == 4
+    for job in jobs:
+        assert any(job.glob("checkpoints/last.*")) == (job not in failed)
+    assert error.count("done:") == 4 and error.count("failed:") == 4 and "job 8 of 8" in error
+    table = (sweep / "leaderboard.csv").read_text()
+    assert table.count("\n") == 9 and table.count("mlp") == 4, "a job that failed at once has its row too"
+    assert {"leaderboard.csv", "leaderboard.md", "leaderboard.html", "contact.png"} <= {p.name for p in sweep.iterdir()}
+    assert "sliced_wasserstein" in table and "sliced_wasserstein" in out
+    before = {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/*")}
+    gan(*words)
+    assert before == {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/*")}, "finished jobs are left alone"
+
+
+def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
+    real, calls = synthetic.synthetic, []
+
+    def exits_once(**settings):
+        calls.append(settings)
+        return real(**settings) if len(calls) > 1 else sys.exit(3)
+
+    monkeypatch.setattr(synthetic, "synthetic", exits_once)
+    code, _, error = gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")
+    assert code == 1 and "sys.exit(3)" in error and any((tmp_path / "s" / "1" / "checkpoints").iterdir())
+
+
+PLUGINS = {"optuna": "hydra_optuna_sweeper", "joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", choices("sweep"))
+def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
+    """Tiny jobs; the cluster's run through submitit's local executor."""
+    if sweep in PLUGINS:
+        pytest.importorskip(f"hydra_plugins.{PLUGINS[sweep]}")
+    extra = {
+        "optuna": ["hydra.sweeper.n_trials=3", "hydra.sweeper.params={model.width:'choice(4,8)'}"],
+        "joblib": ["seed=0,1"],
+        "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "seed=0,1"],
+    }
+    tiny = [word for word in TINY if not (sweep == "optuna" and "width" in word)]
+    code, _, error = gan("train", "-m", *tiny, f"sweep={sweep}", *extra.get(sweep, []), "run.dir=s")
+    if sweep == "joblib":  # its workers wait for more work for minutes, and would get the signals of other tests
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(kill_workers=True)
+    assert code == (1 if sweep == "rates" else 0), error
+    rows = (tmp_path / "s" / "leaderboard.csv").read_text().splitlines()[1:]
+    assert len(rows) == {"seeds": 6, "rates": 6, "optuna": 3}.get(sweep, 2)
+    assert sum("finished" in row for row in rows) == len(rows) - code

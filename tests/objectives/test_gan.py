@@ -1,0 +1,99 @@
+"""GANs: when G generates, packing, the terms of AC-GAN and feature matching, schedules."""
+
+import copy
+
+import pytest
+import torch
+from helpers import start
+from torch.nn.functional import cross_entropy
+
+import gancli
+from gancli.objectives.base import Fakes
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_g_generates_no_more_often_than_it_must(reuse, tmp_path):
+    run = start(tmp_path / "run", "mlp", "model.n_critic=3", f"model.reuse_fakes={reuse}")
+    objective, calls = run.trainer.objective, []
+    objective.G.register_forward_hook(lambda module, inputs, output: calls.append(output.requires_grad))
+    assert [update.network for update in objective.updates(0, 0.0)] == ["D", "D", "D", "G"]
+    run.trainer.train_step(0.0)
+    # Only the fakes of G's update have a graph through G.
+    assert calls == ([False, False, True] if reuse else [False, False, False, True])
+    assert run.trainer.batch_index == 4 and run.trainer.images == 3 * 8
+
+
+def test_the_loss_of_reused_fakes_is_that_of_the_same_new_ones(tmp_path):
+    run = start(tmp_path / "run", "cgan_mlp")
+    objective = run.trainer.objective
+    x, c = run.trainer.next_batch()
+    torch.manual_seed(0)
+    _, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
+    assert isinstance(fakes, Fakes) and torch.equal(fakes.x, x) and torch.equal(fakes.c, c)
+    reused, carried = objective.generator_loss(x, c, fakes)
+    torch.manual_seed(0)
+    assert torch.equal(reused["G/adversarial"], objective.generator_loss(x, c)[0]["G/adversarial"]) and carried is None
+    assert objective.discriminator_loss(x, c)[1] is None
+
+
+def test_packing_makes_neighbours_channels_and_joins_their_classes(tmp_path):
+    run = start(tmp_path / "run", "cgan", "model.packing=2")
+    objective, given = run.trainer.objective, []
+    objective.D.register_forward_hook(lambda module, inputs, output: given.append(inputs))
+    x, c = run.trainer.next_batch()
+    assert objective.discriminate(x, c).logits.shape == (4,)
+    packed, classes = given[0]
+    assert packed.shape == (4, 6, 16, 16) and classes.shape == (4, 8)
+    assert torch.equal(packed[1, :3], x[2]) and torch.equal(packed[1, 3:], x[3])
+    assert torch.equal(classes[1], torch.cat([c[2], c[3]]))
+
+
+def test_schedules_set_the_rate_the_momentum_and_the_penalty(tmp_path):
+    """R3GAN: rate 2e-4 to 5e-5, beta2 0.9 to 0.99, gamma 0.05 to 0.005, over the first 8 % of the budget."""
+    run = start(tmp_path / "run", "r3gan")
+    trainer, group = run.trainer, run.trainer.optimizers["D"].param_groups[0]
+    values = ((0.0, 2e-4, 0.9, 0.05), (0.04, 1.25e-4, 0.945, 0.0275), (0.5, 5e-5, 0.99, 0.005))
+    for progress, rate, beta2, gamma in values:
+        trainer.train_step(progress)
+        assert (group["lr"], group["betas"][1]) == (pytest.approx(rate), pytest.approx(beta2))
+        key = dict(trainer.objective.updates(7, progress)[0].key[2])
+        assert key["penalty_weight"] == pytest.approx(gamma)
+
+
+def test_both_networks_of_acgan_minimise_the_cross_entropy_of_the_class(tmp_path):
+    run = start(tmp_path / "run", "acgan", "model.class_weight=2")
+    objective = run.trainer.objective
+    x, c = run.trainer.next_batch()
+    objective.D.eval()  # without spectral norm's power iteration
+    terms, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
+    real, fake = (cross_entropy(objective.D(images, c).class_logits, c.argmax(1)) for images in (x, fakes.fake))
+    assert torch.allclose(terms["D/class"], 2 * (real + fake))
+    assert torch.allclose(objective.generator_loss(x, c, fakes)[0]["G/class"], 2 * fake)
+
+
+def test_feature_matching_is_the_squared_distance_of_mean_features(tmp_path):
+    run = start(tmp_path / "run", "feature_matching", "model.feature_weight=3")
+    objective = run.trainer.objective
+    x, c = run.trainer.next_batch()
+    fakes = objective.discriminator_loss(x, c, keep_fakes=True)[1]
+    distance = objective.D(x, c).features.mean(0) - objective.D(fakes.fake, c).features.mean(0)
+    assert torch.allclose(objective.generator_loss(x, c, fakes)[0]["G/features"], 3 * distance.square().sum())
+
+
+def test_a_model_trains_on_points(tmp_path):
+    start(tmp_path / "run", "mlp", "data.kind=ring", "data.size=null").train()
+    assert gancli.load(tmp_path / "run").sample(5).shape == (5, 2, 1, 1)
+
+
+def test_the_average_is_the_formula(tmp_path):
+    """theta <- d theta + (1 - d) live, d = 0.5^(batch / min(half-life, ramp * images)); buffers are copied."""
+    trainer = start(tmp_path / "run", "dcgan", "trainer.ema.half_life_kimg=0.02", "trainer.ema.ramp=0.5").trainer
+    expected = copy.deepcopy(dict(trainer.objective.G.state_dict()))
+    averaged = {name for name, _ in trainer.objective.G.named_parameters()}
+    for step in range(1, 5):
+        trainer.train_step(0.0)
+        decay = 0.5 ** (8 / min(20, 0.5 * 8 * step))
+        live = trainer.objective.G.state_dict()
+        expected = {k: decay * expected[k] + (1 - decay) * v if k in averaged else v.clone() for k, v in live.items()}
+    for name, value in trainer.ema.network.state_dict().items():
+        assert torch.allclose(value.float(), expected[name].float(), atol=1e-6), name
