@@ -1,4 +1,4 @@
-"""The Fréchet distance: closed forms of Gaussians, the reference library, and which way it moves."""
+"""The Fréchet distance: closed forms of Gaussians and the reference library."""
 
 import io
 import math
@@ -86,12 +86,6 @@ def test_features_of_any_type_are_summed_in_float64(dtype):
     assert torch.allclose(moments(x).covariance, x.double().T.cov(), rtol=1e-12)
 
 
-def test_of_two_gaussians_on_a_line():
-    """(m1 - m2)^2 + (s1 - s2)^2."""
-    one, two = (gaussian(torch.tensor([m]).double(), torch.tensor([[s * s]]).double()) for m, s in ((1, 2), (4, 0.5)))
-    assert frechet(one, two) == pytest.approx(9 + 2.25, rel=1e-14)
-
-
 def test_of_two_diagonal_gaussians():
     """|m1 - m2|^2 + sum (s1 - s2)^2, a direction that one does not have included."""
     m1, m2, s1, s2 = torch.tensor([[0, 1, -2], [3, 1, 0], [1, 2, 0], [3, 0.1, 5]], dtype=torch.float64).unbind()
@@ -107,13 +101,8 @@ def test_of_two_gaussians_in_the_plane_that_share_no_axes():
     assert value == pytest.approx(2 + 5 + 5 - 2 * of_root, rel=1e-14)
 
 
-def test_of_samples_of_two_gaussians():
-    a, b = 2 * normal(40_000, 4), normal(40_000, 4, seed=1) + 1
-    assert distance(a, b) == pytest.approx(4 + 4, rel=0.02)
-
-
 @pytest.mark.parametrize(("n", "rel"), [(500, 1e-6), (40, 1e-6)])
-def test_it_is_the_reference_librarys(n, rel):
+def test_it_equals_the_reference_library(n, rel):
     """Of 40 images of 60 features too: both covariances are singular."""
     fid = pytest.importorskip("torch_fidelity.metric_fid")
     a, b = skewed(n, 60, 1), 1.1 * skewed(n, 60, 2)
@@ -125,7 +114,7 @@ def test_it_is_the_reference_librarys(n, rel):
     assert distance(a.float(), b.float()) == pytest.approx(theirs[fid.KEY_METRIC_FID], rel=1e-4)
 
 
-def test_it_is_the_equation():
+def test_it_equals_the_equation():
     a, b = skewed(300, 20, 1), 1.1 * skewed(200, 20, 2)
     assert distance(a, b) == pytest.approx(direct(a, b), rel=1e-8)
 
@@ -166,33 +155,11 @@ def test_it_is_symmetric_and_turned_and_moved_features_have_the_same():
         assert other == pytest.approx(value, rel=1e-11)
 
 
-def clusters(n: int, modes: int = 10, seed: int = 0) -> torch.Tensor:
-    """(n, 16) in `modes` of ten clusters, as many images in each."""
-    centres = 5 * normal(10, 16, seed=99)[:modes]
-    return centres.repeat(n // modes, 1) + normal(n // modes * modes, 16, seed=seed)
-
-
-def test_which_way_it_updates():
-    real, other = clusters(1000), clusters(1000, seed=1)
-    same = distance(other, real)
-    assert same < 0.5
-    # Blur: features nearer their mean. Noise: spread about. Modes dropped, one by one. More of each is worse.
-    for worse in (
-        [distance(other.mean(0) + keep * (other - other.mean(0)), real) for keep in (0.8, 0.5, 0.2)],
-        [distance(other + noise * normal(1000, 16, seed=2), real) for noise in (1, 2, 3)],
-        [distance(clusters(1000, modes, seed=1), real) for modes in (9, 5, 2, 1)],
-    ):
-        assert same < worse[0] / 3 and worse == sorted(worse)
-    # It does not see that images are copies.
-    assert distance(real, real) < same / 1e6
-    assert distance(real.repeat(2, 1), real) < same
-
-
 def test_no_more_images_than_features_is_said():
     assert [moments(normal(n, 6)).singular for n in (2, 5, 6, 7, 20)] == [True, True, True, False, False]
 
 
-def test_what_cannot_be_measured_is_said_in_one_sentence():
+def test_bad_features_are_refused():
     whole = moments(normal(20, 3))
     with pytest.raises(ValueError, match=r"needs 2 images or more, but 1 was given"):
         frechet(moments(normal(1, 3)), whole)

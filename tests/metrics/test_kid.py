@@ -40,7 +40,7 @@ def test_of_two_images_many_times_over():
     assert mmd(a.expand(5, -1), a.expand(8, -1)) == pytest.approx(0, abs=1e-12)
 
 
-def test_it_is_the_reference_librarys_from_the_same_seed():
+def test_it_equals_the_reference_library_for_the_same_seed():
     reference = pytest.importorskip("torch_fidelity.metric_kid")
     made, real = normal(130, 16) + 0.2, 1.2 * normal(90, 16, seed=1)
     for size, seed in ((40, 0), (90, 3)):
@@ -106,30 +106,8 @@ def test_order_and_turning_do_not_matter():
         assert other == pytest.approx(mmd(made, real), rel=1e-11)
 
 
-def clusters(n: int, modes: int = 10, seed: int = 0) -> torch.Tensor:
-    """(n, 16) in `modes` of ten clusters, as many images in each."""
-    centres = 2 * normal(10, 16, seed=99)[:modes]
-    return centres.repeat(n // modes, 1) + normal(n // modes * modes, 16, seed=seed)
-
-
-def test_which_way_it_updates():
-    real, other = clusters(1000), clusters(1000, seed=1)
-    same, deviation = kid(other, real, 20, 200)
-    assert abs(same) < deviation
-    for worse in (
-        [other.mean(0) + keep * (other - other.mean(0)) for keep in (0.7, 0.5, 0.2)],
-        [other + noise * normal(1000, 16, seed=2) for noise in (2, 3, 4)],
-        [clusters(1000, modes, seed=1) for modes in (8, 5, 2, 1)],
-    ):
-        values = [kid(made, real, 20, 200)[0] for made in worse]
-        assert deviation < values[0] and values == sorted(values)
-    # Copies of the data, a few of them many times over too, are the data to it.
-    assert abs(kid(real, real, 20, 200)[0]) < deviation
-    assert abs(kid(real[:500].repeat(2, 1), real, 20, 200)[0]) < deviation
-
-
 @pytest.mark.parametrize("measure", [mmd, kid])
-def test_what_cannot_be_measured_is_said_in_one_sentence(measure):
+def test_bad_features_are_refused(measure):
     x = normal(20, 3)
     with pytest.raises(ValueError, match=r"^2 images or more are needed, but 1 were given"):
         measure(x, x[:1])

@@ -23,7 +23,7 @@ def inside(made: torch.Tensor, real: torch.Tensor, k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_they_are_their_equations_whatever_the_block(monkeypatch, k, block):
+def test_they_equal_their_equations_for_any_block_size(monkeypatch, k, block):
     monkeypatch.setattr(manifold, "BLOCK", block)
     made, real = 0.9 * normal(50, 4) + 0.3, normal(70, 4, seed=1)
     ours, theirs = inside(made, real, k), inside(real, made, k)
@@ -34,7 +34,7 @@ def test_they_are_their_equations_whatever_the_block(monkeypatch, k, block):
 
 
 @pytest.mark.parametrize("d", [3, 40])
-def test_precision_and_recall_are_the_reference_librarys(d):
+def test_precision_and_recall_equal_the_reference_library(d):
     reference = pytest.importorskip("torch_fidelity.metric_prc")
     made, real = 0.9 * normal(300, d) + 0.3 / d, normal(400, d, seed=1)
     for k in (1, 3):
@@ -168,7 +168,7 @@ def test_an_outlier_raises_precision_and_hardly_density():
 
 
 @pytest.mark.parametrize(("measure", "k"), [(precision_recall, 3), (density_coverage, 5)])
-def test_what_cannot_be_measured_is_said_in_one_sentence(measure, k):
+def test_bad_features_are_refused(measure, k):
     x = normal(20, 3)
     with pytest.raises(ValueError, match=f"^{k + 1} images or more are needed, but {k} were given"):
         measure(x, x[:k])
