@@ -215,7 +215,7 @@ def package(tmp_path, monkeypatch):
 
 
 def test_inception_without_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(ValueError, match="type pip install torch-fidelity"):
         features.inception_extractor()
 
