@@ -17,7 +17,7 @@ Row = dict[str, Any]  # a line of metrics.jsonl
 
 # The page embeds every grid: writing it at each log line would take longer than the steps of a small model.
 PAGE_SECONDS = 15.0
-PAGE_INTERVAL = 100.0  # times what the last writing took: at most a hundredth of a long run goes into its page
+PAGE_INTERVAL = 100.0  # times the duration of the last writing: a page takes at most a hundredth of a long run
 HISTORY_ROWS = 10
 
 
@@ -25,10 +25,8 @@ class RunLogger:
     """Writer of a run folder. Shows a bar on a terminal, a line per log row elsewhere, and nothing when `quiet`.
 
     Args:
-        folder: run folder.
         step: step from which the run continues. Rows after it are removed, because they will be logged again.
         progress: fraction of the budget that is used at `step`.
-        quiet: write to the files only.
         tensorboard: write metrics and grids for TensorBoard too.
     """
 
@@ -50,7 +48,7 @@ class RunLogger:
         self.board = _tensorboard_writer(folder, step) if tensorboard else None
 
     def event(self, name: str, **values: Any) -> None:
-        """Log something that happens once, such as started, stopped or a warning, to metrics.jsonl and log.txt."""
+        """Write an event, such as started or a warning, to metrics.jsonl and log.txt."""
         self.fact(name, **values)
         self.log(f"{name}: {values['message']}" if "message" in values else name)
 
@@ -59,9 +57,21 @@ class RunLogger:
         append_row(self.folder, {"event": name, **values})
 
     def rewind(self, step: int) -> list[Row]:
-        """Remove what was logged after `step`; return the rows and events that are left."""
+        """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
         self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
-        return cut_back(self.folder, step)
+        file = self.folder / "metrics.jsonl"
+        lines, rows = [], []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was killed while it wrote
+            if row.get("step", 0) <= step:
+                lines.append(line + "\n")
+                rows.append(row)
+        if file.exists():
+            write_text(file, "".join(lines))
+        return rows
 
     def log(self, text: str) -> None:
         """Write a line to log.txt and, unless the run is quiet, to the terminal."""
@@ -154,24 +164,6 @@ def append_row(folder: Path, row: Row) -> None:
     """Append a line to metrics.jsonl, floats with six decimals."""
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()}) + "\n")
-
-
-def cut_back(folder: Path, step: int) -> list[Row]:
-    """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
-    file = folder / "metrics.jsonl"
-    if not file.exists():
-        return []
-    lines, rows = [], []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed while it wrote
-        if row.get("step", 0) <= step:
-            lines.append(line + "\n")
-            rows.append(row)
-    write_text(file, "".join(lines))
-    return rows
 
 
 def _tensorboard_writer(folder: Path, step: int) -> Any:

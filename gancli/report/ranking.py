@@ -64,21 +64,14 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs that were measured by one protocol.
-
-    Args:
-        heading, details: the protocol for a person.
-        metrics: columns; the first one ranks.
-        ascending: whether the lowest value comes first.
-        setting_rows: means over seeds; empty when no setting was run with two seeds.
-    """
+    """Runs that were measured by one protocol."""
 
     heading: str
     details: str
-    metrics: list[str]
-    ascending: bool
+    metrics: list[str]  # columns; the first one ranks
+    ascending: bool  # the lowest value comes first
     rows: list[RunRow]
-    setting_rows: list[SettingRow]
+    setting_rows: list[SettingRow]  # empty when no setting was run with two seeds
 
     @property
     def sort_by(self) -> str:
@@ -144,10 +137,8 @@ def _table(
     rows = [RunRow(runs[i], None, group[i], settings[i], first) for i in sorted(group)]
     setting_rows = average_seeds(rows, settings, ascending)
     rows.sort(key=lambda row: (row.run.status == "failed", _sort_key(row.value, ascending)))
-    rows = [
-        replace(row, rank=i) if row.run.status != "failed" and row.value is not None else row
-        for i, row in enumerate(rows, 1)
-    ]
+    ranked = sum(row.run.status != "failed" and row.value is not None for row in rows)
+    rows = [replace(row, rank=i) if i <= ranked else row for i, row in enumerate(rows, 1)]
     return Table(scores[0].heading, scores[0].details, metrics, ascending, rows, setting_rows)
 
 
