@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from gancli import images
-from gancli.report.run_page import write_page
+from gancli.report.run_page import spread, write_page
 from gancli.runtime.files import write_text
 
 Row = dict[str, Any]  # a line of metrics.jsonl
@@ -124,27 +125,17 @@ class RunLogger:
         """Write a grid of samples to samples/step-N.png."""
         path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png")
         if self.board:
-            import numpy as np
-
             self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
-    def history(self, rows: int) -> Path | None:
-        """Write samples/history.png: the top row of up to ten grids, oldest first, all of the same noise.
-
-        Args:
-            rows: rows of images in a grid.
-        """
-        paths = sorted((self.folder / "samples").glob("step-*.png"))
-        if not paths:
-            return None
-        n = min(HISTORY_ROWS, len(paths))
-        chosen = [paths[round(i * (len(paths) - 1) / max(1, n - 1))] for i in range(n)]
+    def history(self, rows: int) -> None:
+        """Write samples/history.png: the top row of up to ten grids of `rows` rows, oldest first, of the same noise."""
         tops = []
-        for path in chosen:
+        for path in spread(sorted((self.folder / "samples").glob("step-*.png")), HISTORY_ROWS):
             with Image.open(path) as image:
                 tops.append(image.crop((0, 0, image.width, image.height // rows)))
-        return images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
+        if tops:
+            images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
 
     def page(self, now: bool = False) -> None:
         """Write index.html, unless it was written a short while ago; with `now` in any case."""
