@@ -190,17 +190,17 @@ class Run:
         return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
 
     def _protocol_events(self) -> list[dict[str, Any]]:
-        events = [e for e in self.events if e["event"] == "protocol" and isinstance(_metrics(e), list)]
+        events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("metrics"), list)]
         return [e for e in events if isinstance(e.get("protocol"), dict)]
 
     def _training_scores(self) -> list[Score]:
         """Return the scores of evaluations during training: the last protocol holds for all of them."""
         last = self._protocol_events()[-1:]
-        return [self._last_values([str(name) for name in _metrics(e)], e["protocol"], "training") for e in last]
+        return [self._last_values([str(name) for name in e["metrics"]], e["protocol"], "training") for e in last]
 
     def _quick_scores(self) -> list[Score]:
         """Return the quick metrics: everything in rows but losses, D outputs, norms, bookkeeping and evaluations."""
-        evaluated = {str(name) for event in self._protocol_events() for name in _metrics(event)}
+        evaluated = {str(name) for event in self._protocol_events() for name in event["metrics"]}
         other = {*BOOKKEEPING, *NOT_METRICS, *evaluated}
         keys = [key for key in self.keys if key not in other and not {"/", "("} & set(key)]
         keys.sort(key=lambda key: QUICK_ORDER.index(key) if key in QUICK_ORDER else len(QUICK_ORDER))
@@ -326,11 +326,6 @@ def _samples(folder: Path) -> list[tuple[int, Path]]:
         return []
     matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match)
-
-
-def _metrics(entry: dict[str, Any]) -> Any:
-    """Return the metrics of a line, which older files call figures."""
-    return entry.get("metrics", entry.get("figures"))
 
 
 def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
