@@ -27,7 +27,7 @@ class Key(NamedTuple):
     name: str  # dotted
     default: str  # as written
     meaning: str  # the comment on its line
-    plumbing: bool  # below the comment line that ends the keys people type
+    rare: bool  # below the line "# Rarely changed"
 
 
 def keys(name: str, prefix: str = "") -> list[Key]:
@@ -43,10 +43,10 @@ def keys(name: str, prefix: str = "") -> list[Key]:
         found |= {key.name: key for key in keys(base, prefix)}
     for base, package in re.findall(r"^  - ([\w-]+)@([\w.]+) *$", text, re.M):
         inner = keys((Path(name).parent / base).as_posix(), f"{prefix}{package}.")
-        found |= {key.name: key._replace(plumbing=True) for key in inner}
-    plumbing = False
+        found |= {key.name: key._replace(rare=True) for key in inner}
+    rare = False
     for line in text[len(_head(text)) :].splitlines():
-        plumbing |= line.startswith("#")
+        rare |= line == "# Rarely changed"
         match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
             continue
@@ -54,10 +54,10 @@ def keys(name: str, prefix: str = "") -> list[Key]:
         parents = [p for p in parents if p[0] < indent] + [(indent, word)]
         dotted = prefix + ".".join(p[1] for p in parents)
         if parents[0][1] not in ("defaults", "hydra") and (default or meaning):
-            old = found.get(dotted, Key(dotted, default, meaning, plumbing))
-            found[dotted] = Key(dotted, default or old.default, meaning or old.meaning, old.plumbing and plumbing)
+            old = found.get(dotted, Key(dotted, default, meaning, rare))
+            found[dotted] = Key(dotted, default or old.default, meaning or old.meaning, old.rare and rare)
     listed = [key for key in found.values() if not key.name.endswith(("_target_", "_partial_"))]
-    return sorted(listed, key=lambda key: key.plumbing)
+    return sorted(listed, key=lambda key: key.rare)
 
 
 def defaults(name: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ def help_of(command: str, words: list[str]) -> str:
     shown: list[Key] = []
     rest: list[Key] = []
     for key in train_keys(choice).values():
-        (shown if key.meaning and not key.plumbing else rest).append(key)
+        (shown if key.meaning and not key.rare else rest).append(key)
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
     if "all" in words:
         return "\n".join([*lines, "Rarely changed:", *key_lines(rest)])
