@@ -1,4 +1,4 @@
-"""PIL images of every mode: converted to one of five, turned upright, their metadata and alpha carried along."""
+"""PIL images of every mode: converted to one of five, upright, their metadata and alpha carried along."""
 
 import contextlib
 import io
@@ -38,10 +38,8 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost.
-
-    Raises:
-        ValueError: the values have no known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost; a ValueError that
+    the values have no known range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -78,10 +76,8 @@ def convert(image: Image.Image) -> Image.Image:
     if mode == "I" or mode.startswith("I;16"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has; "
-                f"save the image with 16 bits"
-            )
+            problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
+            raise ValueError(f"{problem}; save the image with 16 bits")
         return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
     if mode == "CMYK" and (profile := image.info.get("icc_profile")):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError):  # a damaged profile, or one of RGB
@@ -148,17 +144,13 @@ def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace the colours of fully transparent pixels by those around them.
+    """Replace the colours, uint8 (H, W, C), where alpha, uint8 (H, W), is 0 by those around them.
 
     Files hold any colour under alpha 0, often black. A network would spread it into visible pixels: a dark fringe.
-
-    Args:
-        colours: uint8 (H, W, C).
-        alpha: uint8 (H, W).
     """
     if alpha.min() > 0 or alpha.max() == 0:
         return np.ascontiguousarray(colours)
-    x = images.to_float(torch.from_numpy(colours.copy()).permute(2, 0, 1)[None])
+    x = array_to_tensor(colours.copy())
     weight = torch.from_numpy(alpha.astype(np.float32))[None, None]
     return images.to_array(pull_push(x, weight))[0]
 
