@@ -56,6 +56,14 @@ def cifar10(root: str, size: int | None = None, channels: int | None = None, spl
     return _load("cifar10", "CIFAR10", "cifar-10-batches-py", CIFAR10, root, split).resized(size, channels)
 
 
+class DataUnavailable(ValueError):
+    """Error for a data set that is damaged, or neither here nor downloadable."""
+
+    def __init__(self, reason: str, advice: str):
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
+
+
 def stacked_mnist(root: str, n: int = 128_000, size: int = 28, split: str = "train", seed: int = 0) -> ImageDataset:
     """Return n images with a random MNIST digit in each of the three channels: 1,000 modes and no classes.
 
@@ -106,9 +114,9 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged file can fail in any way inside torchvision
-        raise ValueError(
-            f"data={name}: {files} is damaged ({last_line(error)}); delete it to download it again, "
-            f"put {name}.npz next to it, or choose data=digits, which needs no download"
+        raise DataUnavailable(
+            f"data={name}: {files} is damaged ({last_line(error)})",
+            f"delete it to download it again, put {name}.npz next to it, or choose data=digits, which needs no network",
         ) from error
     cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
     return ImageDataset(images, labels, class_names)
@@ -133,10 +141,10 @@ def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> N
                 if not folder.exists():  # otherwise another job was faster, and its copy is as good
                     raise
     except Exception as error:  # no network, a proxy's error page, a wrong checksum, a full disk: all end the same way
-        raise ValueError(
-            f"data={name} is neither at {root / name}.npz nor at {folder}, its download failed ({last_line(error)}); "
+        raise DataUnavailable(
+            f"data={name} is neither at {root / name}.npz nor at {folder}, its download failed ({last_line(error)})",
             f"put {name}.npz (keys {KEYS}) or torchvision's {folder.name} into {root}, give data.root= of a folder "
-            "that has either, or choose data=digits, which needs no download"
+            "that has either, or choose data=digits, which needs no download",
         ) from error
     finally:
         if is_new and root.is_dir() and not any(root.iterdir()):
