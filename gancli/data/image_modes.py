@@ -73,10 +73,8 @@ def convert(image: Image.Image) -> Image.Image:
     if mode == "I" or mode.startswith("I;16"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has; "
-                f"save the image with 16 bits"
-            )
+            problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
+            raise ValueError(f"{problem}; save the image with 16 bits")
         return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
     if mode == "CMYK" and (profile := image.info.get("icc_profile")):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError):  # a damaged profile, or one of RGB
@@ -145,7 +143,7 @@ def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     if alpha.min() > 0 or alpha.max() == 0:
         return np.ascontiguousarray(colours)
-    x = images.to_float(torch.from_numpy(colours.copy()).permute(2, 0, 1)[None])
+    x = array_to_tensor(colours.copy())
     weight = torch.from_numpy(alpha.astype(np.float32))[None, None]
     return images.to_array(pull_push(x, weight))[0]
 

@@ -74,7 +74,7 @@ def test_one_mask_for_all_images_of_its_size(gan, checkpoints):
     words = ("a.png", "b.png", "c.png", f"ckpt={checkpoints['inpainting_grey']}", "mask=m.gif")
     code, out, error = gan("inpaint", *words)
     assert code == 1 and out.split() == ["a_inpainted.png", "b_inpainted.png"]
-    assert "gan: c.png: is 15x12, but its mask is 16x12; make the mask as large as the image" in error
+    assert "gan: c.png: is 15x12, but its mask is 16x12; type mask=FILE of the size of the image" in error
 
 
 def test_a_mask_applies_to_the_upright_image(gan, checkpoints):
