@@ -1,4 +1,4 @@
-"""PIL images of every mode: converted to one of five, upright, their metadata and alpha carried along."""
+"""PIL images of every mode: converted to one of five, rotated upright, with their metadata and alpha."""
 
 import contextlib
 import io
@@ -32,14 +32,11 @@ def warn(text: str) -> None:
     warnings.warn(text, ImageWarning, stacklevel=3)
 
 
-# --- modes and metadata -------------------------------------------------------------------------------------------
-
-
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost; a ValueError that
-    the values have no known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost. Raises ValueError
+    for values without a known range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -93,8 +90,7 @@ def convert(image: Image.Image) -> Image.Image:
 def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
     """Return an image's EXIF without orientation and layout tags; empty where it is missing or unreadable.
 
-    Args:
-        size: width and height to state in it; (0, 0) leaves those as they are.
+    `size`: width and height to state in it; (0, 0) leaves those as they are.
     """
     with contextlib.suppress(Exception):  # bad metadata must not fail an image
         exif = Image.Exif()
@@ -124,9 +120,6 @@ def is_grey(image: Image.Image) -> bool:
     return bool((red == green).all() and (green == blue).all())
 
 
-# --- pixels -------------------------------------------------------------------------------------------------------
-
-
 def image_to_array(image: Image.Image) -> np.ndarray:
     """Return the pixels of a standardized image, uint8 or uint16 (H, W, C)."""
     return np.array(image).reshape(image.height, image.width, -1)
@@ -144,7 +137,7 @@ def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace the colours, uint8 (H, W, C), where alpha, uint8 (H, W), is 0 by those around them.
+    """Replace the colours, uint8 (H, W, C), of pixels with alpha 0, uint8 (H, W), by those around them.
 
     Files hold any colour under alpha 0, often black. A network would spread it into visible pixels: a dark fringe.
     """
