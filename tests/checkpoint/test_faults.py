@@ -239,7 +239,7 @@ def test_the_newest_are_kept_and_a_failed_removal_stops_nothing(tmp_path, monkey
 
 def test_minutes_are_due_too():
     manager = CheckpointManager(Path("nowhere"), every=500, minutes=10)
-    manager.start_session(60.0, print)
+    manager.saved_seconds = 60.0
     assert manager.is_due(500, 61.0) and not manager.is_due(501, 659.0) and manager.is_due(501, 660.0)
     assert not CheckpointManager(Path("nowhere"), every=500).is_due(501, 1e9)
 
