@@ -70,9 +70,8 @@ class RunLog:
     def protocol(self, evaluation: Evaluation) -> None:
         """Log which metrics follow which protocol, for the page and the leaderboard."""
         if evaluation.protocol:
-            # The names' key in all run folders so far.
-            names = {"figures": evaluation.names}
-            self.logger.fact("protocol", step=self.trainer.step, **names, protocol=evaluation.protocol)
+            step = self.trainer.step
+            self.logger.fact("protocol", step=step, metrics=evaluation.names, protocol=evaluation.protocol)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
         """Log warnings, and the files that were skipped with the reasons."""
