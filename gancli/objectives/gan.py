@@ -141,10 +141,11 @@ class GAN(Objective):
 
 def warnings_about(objective: Objective) -> list[str]:
     """Return a sentence for each setting that is allowed but seldom intended."""
-    per_image = isinstance(objective, GAN) and isinstance(objective.penalty, GradientPenalty | DRAGAN)
-    if per_image and any(isinstance(layer, nn.BatchNorm2d) for layer in objective.D.modules()):
-        return [
-            "D has batch norm, which mixes the images of a batch, but the penalty is defined per image; "
-            "type model.norm=none"
-        ]
-    return []
+    if not isinstance(objective, GAN) or not isinstance(objective.penalty, GradientPenalty | DRAGAN):
+        return []
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in objective.D.modules()):
+        return []
+    return [
+        "D has batch norm, which mixes the images of a batch, but the penalty is defined per image; "
+        "type model.norm=none"
+    ]
