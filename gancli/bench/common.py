@@ -1,7 +1,8 @@
-"""What the benchmarks share: checks of arguments, and the files of a report."""
+"""Common parts of the benchmarks: checks of arguments, and the files of a report."""
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,6 +40,17 @@ def choose_names(key: str, names: Iterable[Any], known: Iterable[str]) -> list[s
 def output_folder(benchmark: str, out: str) -> Path:
     """Return the folder to write: `out`, or a new one."""
     return Path(out or f"outputs/bench-{benchmark}-{stamp()}").expanduser()
+
+
+def finish(folder: Path, benchmark: str, texts: Iterable[str], failed: str) -> int:
+    """Print the results, the files and the sentence on failures; return the exit code, 1 if something failed."""
+    print("\n\n".join(texts))
+    for file in (folder / f"{benchmark}.{suffix}" for suffix in ("json", "md", "png")):
+        if file.is_file():
+            print(file)
+    if failed:
+        print(f"gan: {failed}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def write_report(

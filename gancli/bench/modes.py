@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from gancli import images
-from gancli.bench.common import choose_names, output_folder, usage_errors
+from gancli.bench.common import choose_names, finish, output_folder, usage_errors
 from gancli.bench.modes_report import FAIR, REAL, ModesReport
 from gancli.config import UsageError, compose
-from gancli.data.builtin import stacked_mnist
+from gancli.data.builtin import DataUnavailable, stacked_mnist
 from gancli.data.synthetic import mode_counts, synthetic
 from gancli.inference.generator import load
 from gancli.metrics.mode_coverage import DigitClassifier, coverage, stacked_modes, train_digit_classifier
@@ -27,7 +27,7 @@ from gancli.runtime.text import one_line, plural
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import record_failure
 
-# What distinguishes each recipe from the common overrides below; a later override replaces an earlier one.
+# Overrides of each recipe, after the common ones below, which they replace.
 PLANE = {
     "gan": [],
     "minibatch": ["model.minibatch=discrimination"],
@@ -41,7 +41,7 @@ PLANE = {
     "r1": ["model/penalty=r1"],
     "hinge_r1": ["model/loss=hinge", "model/penalty=r1"],
     "pacgan2_r1": ["model.packing=2", "model/penalty=r1"],
-    # gamma: the modes of the plane are so narrow that a D which tells them apart has large gradients
+    # gamma: the modes of the plane are so narrow that a D that separates them has large gradients
     "r3": ["model/loss=relativistic", "model/penalty=r1_r2", "model.penalty.weight=0.02"],
 }
 STACKED = PLANE | {
@@ -131,13 +131,9 @@ def modes(
         label = f"{number} of {len(runs)}  {run.data} {run.recipe}-{run.seed}"
         print(f"{label}: {line}", file=sys.stderr, flush=True)
         report.write(finished=number == len(runs))
-    print("\n\n".join(text for _, text in report.tables()))
-    for file in ("modes.json", "modes.md", "modes.png"):
-        print(folder / file)
-    if report.failed:
-        names = ", ".join(f"{f['data']}/{f['recipe']}-{f['seed']}" for f in report.failed)
-        print(f"gan: {len(report.failed)} of {plural(len(runs), 'run')} failed: {names}", file=sys.stderr)
-    return 1 if report.failed else 0
+    names = ", ".join(f"{f['data']}/{f['recipe']}-{f['seed']}" for f in report.failed)
+    failed = f"{len(report.failed)} of {plural(len(runs), 'run')} failed: {names}" if names else ""
+    return finish(folder, "modes", [text for _, text in report.tables()], failed)
 
 
 def train_and_sample(
@@ -182,11 +178,11 @@ class ModeCounter:
             self.root = str(compose(["data=stacked_mnist"]).data.root)
             try:
                 self.classifier, self.accuracy = train_digit_classifier(self.root)
-            except ValueError as error:
-                reason = str(error).rpartition(": ")[0]  # the rest is advice for gan train
+            except DataUnavailable as error:
                 raise ValueError(
-                    f"data=[stacked] needs MNIST, and {reason}: put mnist.npz or torchvision's MNIST into {self.root}, "
-                    "set GAN_DATA to a folder that has either, or leave stacked out, as in data=[ring,grid]"
+                    f"data=[stacked] needs MNIST, and {error.reason}; put mnist.npz or torchvision's MNIST into "
+                    f"{self.root}, set GAN_DATA to a folder that has either, or leave stacked out, as in "
+                    "data=[ring,grid]"
                 ) from error
             self.classifier.to(device)
             print(f"digit classifier: {self.accuracy:.2%} of MNIST's test split", file=sys.stderr, flush=True)

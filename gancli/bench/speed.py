@@ -1,7 +1,7 @@
 """gan bench speed: images per second of `gan train` on this machine, compared with the loop of tutorials.
 
-Every training loop waits in a process of its own and they run in turns, so that whatever else the machine does slows
-all of them. Utilisation is the counted work of a step over its time, relative to square matrix products that are timed
+Every training loop waits in a process of its own and they run in turns, so that other work of the machine slows all
+of them. Utilisation is the counted work of a step over its time, relative to square matrix products that are timed
 in the same turns.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from gancli import images
 from gancli.bench.baseline_loop import BaselineLoop
-from gancli.bench.common import choose_names, output_folder, usage_errors
+from gancli.bench.common import choose_names, finish, output_folder, usage_errors
 from gancli.bench.speed_report import BASELINE, SHIPPED, Case, SpeedReport
 from gancli.bench.timing import LoopProcess, MatrixProducts, TimedLoop, TrainingLoop
 from gancli.checkpoint.format import versions
@@ -28,7 +28,7 @@ from gancli.runtime.device import choose_device
 from gancli.runtime.hardware import describe
 from gancli.runtime.text import plural
 
-# Overrides of each model beside batch size and width.
+# Overrides of each model, besides batch size and width.
 MODELS = {
     "mlp": [],
     "dcgan": [],
@@ -47,7 +47,7 @@ TUNED = {
 }
 BATCHES, WIDTHS = (32, 64, 128, 256, 512), (16, 32, 64, 128)  # of scaling=true
 TURN, PRODUCT_TURN = 3.0, 1.0  # seconds of a turn of training and of matrix products
-MOSAICS, MOSAIC_WIDTH, MOSAIC_HEIGHT = 256, 480, 320  # number of generated photographs, and their pixels
+MOSAICS, MOSAIC_WIDTH, MOSAIC_HEIGHT = 256, 480, 320  # number of mosaics, and their pixels
 
 
 def speed(
@@ -57,7 +57,7 @@ def speed(
     width: int,
     tuned: Sequence[str],
     repeats: int,
-    rounds: int,
+    steps: int,
     scaling: bool,
     out: str,
     device: str,
@@ -65,66 +65,62 @@ def speed(
     """Time every model in every variant; return 1 if a variant failed, else 0."""
     models = choose_names("models", models, MODELS)
     tuned = choose_names("tuned", tuned, TUNED) if tuned else []
-    if len(data) > 1:
-        raise UsageError(f"gan bench speed trains on one data set, but data={list(data)} was given; type data=cifar10")
-    known = [name for name in choices("data") if "path" not in [key.name for key in keys(f"data/{name}")]]
-    (name,) = choose_names("data", data or ["cifar10"], known)
+    name = choose_data(data)
     with usage_errors():
-        for key, value, least, example in (
-            *(("batch", batch, 0, 128), ("width", width, 0, 64)),
-            *(("repeats", repeats, 1, 5), ("rounds", rounds, 0, 20)),
-        ):
-            check_number(key, value, least=least, example=example)
+        check_number("batch", batch, least=0, example=128)
+        check_number("width", width, least=0, example=64)
+        check_number("repeats", repeats, least=1, example=5)
+        check_number("steps", steps, least=0, example=20)
     torch_device, folder = choose_device(device), output_folder("speed", out)
     common = [f"data={name}", f"device={torch_device}", "trainer.steps=1000000000"]
     source = build(compose(common).data.source)  # missing data fail before anything is timed
+    mosaics = f"{MOSAICS} mosaics of {MOSAIC_WIDTH}x{MOSAIC_HEIGHT} of its images, JPEG"
+    protocol = {
+        "data": f"{name}, {plural(len(source), 'image')} of {source.size}x{source.size}",
+        "photos": mosaics if "srgan" in models else None,
+        "repeats": repeats,
+        "steps": steps or f"as many as take {TURN:g} s",
+        "tuned": {variant: TUNED[variant] for variant in tuned},
+        "machine": describe(torch_device),
+        "device": str(torch_device),
+        "versions": versions(),
+    }
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as machine:
-        photographs = write_mosaics(source, Path(temporary)) if "srgan" in models else []
-        cases = choose_cases(models, batch, width, scaling, common, photographs)
+        photos = write_mosaics(source, Path(temporary)) if "srgan" in models else []
+        cases = choose_cases(models, batch, width, scaling, common, photos)
         for case in cases:
-            if case.batch > len(source):
-                raise ValueError(
-                    f"batch={case.batch} is larger than data={name}, {len(source)} images; "
-                    f"type batch={len(source)} or less"
-                )
-        protocol = {
-            "data": f"{name}, {plural(len(source), 'image')} of {source.size}x{source.size}",
-            "photographs": f"{MOSAICS} mosaics of {MOSAIC_WIDTH}x{MOSAIC_HEIGHT} of its images, JPEG"
-            if photographs
-            else None,
-            "repeats": repeats,
-            "rounds": rounds or f"as many as take {TURN:g} s",
-            "tuned": {variant: TUNED[variant] for variant in tuned},
-            "machine": describe(torch_device),
-            "device": str(torch_device),
-            "versions": versions(),
-        }
+            if case.batch > (n := len(source)):
+                raise ValueError(f"batch={case.batch} is larger than data={name}, {n} images; type batch={n} or less")
         del source
         print(f"{folder}: {plural(len(cases), 'case')}", file=sys.stderr, flush=True)
         report = SpeedReport(folder, cases[0], protocol, list(TUNED))
         products: dict[str, LoopProcess] = {}
         for number, case in enumerate(cases, 1):
-            measure(case, tuned, repeats, rounds, products, machine, report)
+            measure(case, tuned, repeats, steps, products, machine, report)
             print(f"{number} of {len(cases)}  {case.title}: {report.line(case)}", file=sys.stderr, flush=True)
             report.write(finished=number == len(cases))
-    print("\n\n".join([*(text for _, text in report.tables()), *report.notes()]))
-    for file in ("speed.json", "speed.md", *(["speed.png"] if report.rows else [])):
-        print(folder / file)
-    if report.failed:
-        names = ", ".join(f"{f['model']} {f['way']}" for f in report.failed)
-        print(f"gan: {len(report.failed)} of the loops failed: {names}; see {folder / 'log.txt'}", file=sys.stderr)
-    return 1 if report.failed else 0
+    names = ", ".join(f"{f['model']} {f['variant']}" for f in report.failed)
+    failed = f"{len(report.failed)} of the loops failed: {names}; see {folder / 'log.txt'}" if names else ""
+    return finish(folder, "speed", [*(text for _, text in report.tables()), *report.notes()], failed)
+
+
+def choose_data(names: Sequence[str]) -> str:
+    """Return the one data set to train on; raise UsageError for several or one that is not built in."""
+    if len(names) > 1:
+        raise UsageError(f"gan bench speed trains on one data set, but data={list(names)} was given; type data=cifar10")
+    built_in = [name for name in choices("data") if "path" not in [key.name for key in keys(f"data/{name}")]]
+    return choose_names("data", names or ["cifar10"], built_in)[0]
 
 
 def choose_cases(
-    models: Sequence[str], batch: int, width: int, scaling: bool, common: list[str], photographs: list[str]
+    models: Sequence[str], batch: int, width: int, scaling: bool, common: list[str], photos: list[str]
 ) -> list[Case]:
     """Return a case for each model, and with `scaling` for the first one's other batch sizes and widths."""
 
     def case(model: str, batch: int, width: int) -> Case:
         """Compose the config; a batch or width of 0 is the recipe's own."""
         overrides = [f"model={model}", *common, *MODELS[model]]
-        overrides += photographs if "data=photos" in overrides else []
+        overrides += photos if "data=photos" in overrides else []
         overrides += [f"data.batch_size={batch}"] if batch else []
         overrides += [f"model.width={width}"] if width else []
         cfg = compose(overrides)
@@ -136,13 +132,6 @@ def choose_cases(
         cases += [case(base.model, b, base.width) for b in BATCHES if b != base.batch]
         cases += [case(base.model, base.batch, w) for w in WIDTHS if w != base.width]
     return cases
-
-
-def variants(case: Case, tuned: Sequence[str]) -> dict[str, Callable[[], TimedLoop]]:
-    """Return how to build each loop: the baseline, gan train, and gan train with other options."""
-    loops: dict[str, Callable[[], TimedLoop]] = {BASELINE: partial(BaselineLoop, case.overrides)}
-    loops |= {SHIPPED: partial(TrainingLoop, case.overrides)}
-    return loops | {name: partial(TrainingLoop, [*case.overrides, *TUNED[name]]) for name in tuned}
 
 
 def measure(
@@ -160,22 +149,27 @@ def measure(
         products: processes by precision; they stay open for the next case, and new precisions are added.
         machine: closes them.
     """
+    builders: dict[str, Callable[[], TimedLoop]] = {
+        BASELINE: partial(BaselineLoop, case.overrides),
+        SHIPPED: partial(TrainingLoop, case.overrides),
+        **{name: partial(TrainingLoop, [*case.overrides, *TUNED[name]]) for name in tuned},
+    }
     with contextlib.ExitStack() as stack:
         loops: dict[str, LoopProcess] = {}
-        for name, make in variants(case, tuned).items():
+        for name, builder in builders.items():
             with report.failing(case, name):
-                loops[name] = LoopProcess(make, steps, TURN)
+                loops[name] = LoopProcess(builder, steps, TURN)
                 stack.callback(loops[name].close)
         for precision in sorted({loop.facts["precision"] for loop in loops.values()} - products.keys()):
             with report.failing(case, f"products in {precision}"):
-                make = partial(MatrixProducts, report.protocol["device"], precision)
-                products[precision] = LoopProcess(make, steps, PRODUCT_TURN)
+                builder = partial(MatrixProducts, report.protocol["device"], precision)
+                products[precision] = LoopProcess(builder, steps, PRODUCT_TURN)
                 machine.callback(products[precision].close)
         running = loops | {f"products in {precision}": loop for precision, loop in products.items()}
         seconds = time_in_turns(case, running, repeats, report)
         flop_rates = {}  # of products, in FLOP/s, turn by turn
         for precision, loop in list(products.items()):
-            flop = loop.facts["flops"] * loop.facts["rounds"]
+            flop = loop.facts["flops"] * loop.facts["steps"]
             flop_rates[precision] = [flop / s for s in seconds[f"products in {precision}"]]
             if f"products in {precision}" not in running:
                 del products[precision]  # the next case tries again
@@ -199,12 +193,13 @@ def time_in_turns(
 
 
 def write_mosaics(data: ImageDataset, folder: Path) -> list[str]:
-    """Write mosaics of the data's images as photographs to crop, and return the overrides that use them."""
+    """Write mosaics of the data's images, from which crops are taken, and return the overrides that use them."""
     across, down = MOSAIC_WIDTH // data.size, MOSAIC_HEIGHT // data.size
     chosen = torch.randint(len(data), (MOSAICS, down, across), generator=torch.Generator().manual_seed(0))
-    (folder / "photographs").mkdir()
+    photos = folder / "photos"
+    photos.mkdir()
     for i, indices in enumerate(chosen):
         rows = data.images[indices].permute(0, 3, 1, 4, 2)  # down, height, across, width, channels
         sheet: Any = rows.reshape(down * data.size, across * data.size, data.channels)
-        images.to_pil(sheet.numpy()).save(folder / "photographs" / f"{i:03}.jpg", quality=95)
-    return [f"data.path='{folder / 'photographs'}'", f"data.cache='{folder}'", f"data.channels={data.channels}"]
+        images.to_pil(sheet.numpy()).save(photos / f"{i:03}.jpg", quality=95)
+    return [f"data.path='{photos}'", f"data.cache='{folder}'", f"data.channels={data.channels}"]

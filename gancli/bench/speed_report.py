@@ -16,16 +16,16 @@ from gancli.bench.timing import LoopFailed
 from gancli.runtime.text import plural, table
 from gancli.training.preflight import in_bytes
 
-BASELINE, SHIPPED = "plain loop", "gan train"
+BASELINE, SHIPPED = "baseline", "gan train"
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "images_per_second": ("images/s", "{:,.0f}".format),
     "slowest": ("slowest", "{:,.0f}".format),
     "fastest": ("fastest", "{:,.0f}".format),
-    "times_plain": ("times plain", "{:.2f}".format),
-    "round_ms": ("ms a step", "{:,.4g}".format),
+    "times_baseline": ("times baseline", "{:.2f}".format),
+    "step_ms": ("ms a step", "{:,.4g}".format),
     "gflop": ("GFLOP a step", "{:,.4g}".format),
     "gflop_per_second": ("GFLOP/s", "{:,.4g}".format),
-    "share": ("of products", "{:.0%}".format),
+    "of_products": ("of products", "{:.0%}".format),
     "memory": ("memory", in_bytes),
 }
 COLOURS = [(150, 150, 150), (66, 103, 178), (190, 160, 40), (225, 110, 60), (70, 150, 90), (150, 90, 170)]
@@ -73,7 +73,7 @@ class SpeedReport:
     ) -> None:
         """Add the seconds of a loop's turns, and the FLOP/s of matrix products in the turns between them."""
         measured = {"seconds": seconds, "memory": memory, "products": flop_rates}
-        self.rows.append({**case._asdict(), "way": variant, **facts, **measured})
+        self.rows.append({**case._asdict(), "variant": variant, **facts, **measured})
 
     @contextlib.contextmanager
     def failing(self, case: Case, variant: str, then: Callable[[], object] = lambda: None) -> Iterator[None]:
@@ -81,7 +81,7 @@ class SpeedReport:
         try:
             yield
         except LoopFailed as error:
-            self.failed.append({"model": case.model, "case": case.title, "way": variant, "message": error.message})
+            self.failed.append({"model": case.model, "case": case.title, "variant": variant, "message": error.message})
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
                 file.write(f"{case.title}, {variant}: {error.message}\n{error.trace}\n")
@@ -91,41 +91,41 @@ class SpeedReport:
     def summary(self) -> list[Line]:
         """Return the table's numbers for each case and variant: medians over turns."""
         lines = [self._summary_line(row) for row in self.rows]
-        baseline = {_case(line): line["images_per_second"] for line in lines if line["way"] == BASELINE}
+        baseline = {_case(line): line["images_per_second"] for line in lines if line["variant"] == BASELINE}
         for line in lines:
             if _case(line) in baseline:
-                line["times_plain"] = line["images_per_second"] / baseline[_case(line)]
+                line["times_baseline"] = line["images_per_second"] / baseline[_case(line)]
         return lines
 
     def _summary_line(self, row: Line) -> Line:
-        rates = [row["images"] * row["rounds"] / s for s in row["seconds"]]
-        seconds = statistics.median(row["seconds"]) / row["rounds"]
+        rates = [row["images"] * row["steps"] / s for s in row["seconds"]]
+        seconds = statistics.median(row["seconds"]) / row["steps"]
         # A compiled step cannot be counted; it does what the eager one does.
-        eager = (r["flops"] for r in self.rows if _case(r) == _case(row) and r["way"] == SHIPPED)
+        eager = (r["flops"] for r in self.rows if _case(r) == _case(row) and r["variant"] == SHIPPED)
         flops = row["flops"] or next(eager, None)
         line = {
             "model": row["model"],
             "batch": row["batch"],
             "width": row["width"],
-            "way": row["way"],
+            "variant": row["variant"],
             "images_per_second": statistics.median(rates),
             "slowest": min(rates),
             "fastest": max(rates),
-            "round_ms": 1000 * seconds,
+            "step_ms": 1000 * seconds,
             "memory": row["memory"],
         }
         if flops:
             line |= {"gflop": flops / 1e9, "gflop_per_second": flops / seconds / 1e9}
             if products := row["products"].get(row["precision"]):
-                line["share"] = flops / seconds / statistics.median(products)
-        if "compile" in row["way"] and not row["compiled"]:
-            line["remark"] = "ran eagerly: a gradient is differentiated"
+                line["of_products"] = flops / seconds / statistics.median(products)
+        if "compile" in row["variant"] and not row["compiled"]:
+            line["note"] = "ran eagerly: a gradient is differentiated"
         return line
 
     def line(self, case: Case) -> str:
         """Return the rates of a case in a line."""
         lines = [line for line in self.summary() if _case(line) == case[:3]]
-        rates = ", ".join(f"{line['way']} {line['images_per_second']:,.0f}" for line in lines)
+        rates = ", ".join(f"{line['variant']} {line['images_per_second']:,.0f}" for line in lines)
         return f"{rates} images/s" if rates else "failed"
 
     def tables(self) -> list[tuple[str, str]]:
@@ -162,8 +162,8 @@ class SpeedReport:
         ):
             ours = [line for line in summary if all(line[k] == v for k, v in {"model": model, **fixed}.items())]
             if len({line[by] for line in ours}) > 1:
-                names = dict.fromkeys(line["way"] for line in ours)
-                curves = {name: {line[by]: line for line in ours if line["way"] == name} for name in names}
+                names = dict.fromkeys(line["variant"] for line in ours)
+                curves = {name: {line[by]: line for line in ours if line["variant"] == name} for name in names}
                 found.append((title, curves))
         return found
 
@@ -179,8 +179,8 @@ class SpeedReport:
             for precision, rates in sorted(reached.items())
             if rates
         ]
-        remarks = [f"{line['model']} {line['way']}: {line['remark']}" for line in self.summary() if "remark" in line]
-        return [*([f"square products: {', '.join(products)}"] if products else []), *dict.fromkeys(remarks)]
+        notes = [f"{line['model']} {line['variant']}: {line['note']}" for line in self.summary() if "note" in line]
+        return [*([f"square products: {', '.join(products)}"] if products else []), *dict.fromkeys(notes)]
 
     def write(self, finished: bool) -> None:
         content = {
@@ -200,9 +200,9 @@ class SpeedReport:
         lines += [*(f"- {note}." for note in self.notes()), "", "## Protocol", ""]
         lines += [
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
-            f"- Data: {p['data']}{'; photographs: ' + p['photographs'] if p['photographs'] else ''}.",
+            f"- Data: {p['data']}{'; photos: ' + p['photos'] if p['photos'] else ''}.",
             f"- Each loop runs in a process of its own, in turns, {plural(p['repeats'], 'time')}; a turn has "
-            f"{p['rounds']} steps after a tenth as many untimed ones. Medians, with the slowest and the fastest turn.",
+            f"{p['steps']} steps after a tenth as many untimed ones. Medians, with the slowest and the fastest turn.",
             f"- {BASELINE}: the same networks, batch size, learning rate and flips; DataLoader with two workers, "
             "Pillow, ToTensor, Normalize, workers started anew every epoch; cross-entropy on a sigmoid (or hinge, or "
             "Wasserstein with its penalty), two forward passes of G, D's gradients in G's update discarded, Adam's "
@@ -217,7 +217,7 @@ class SpeedReport:
         ]
         if self.failed:
             lines += ["", "## Failed", ""]
-            lines += [f"- {f['case']}, {f['way']}: {f['message']}" for f in self.failed]
+            lines += [f"- {f['case']}, {f['variant']}: {f['message']}" for f in self.failed]
         return "\n".join([*lines, "", "![speed](speed.png)", ""])
 
     def image(self) -> Image.Image:
@@ -238,9 +238,9 @@ class SpeedReport:
         return sheet
 
     def _rate(self, line: Line) -> Rate:
-        colour: Colour = COLOURS[[BASELINE, SHIPPED, *self.tuned].index(line["way"]) % len(COLOURS)]
-        times = line["way"] != BASELINE and "times_plain" in line
-        note = f", {line['times_plain']:.2f} times the {BASELINE}" if times else ""
+        colour: Colour = COLOURS[[BASELINE, SHIPPED, *self.tuned].index(line["variant"]) % len(COLOURS)]
+        times = line["variant"] != BASELINE and "times_baseline" in line
+        note = f", {line['times_baseline']:.2f} times the {BASELINE}" if times else ""
         return Rate(_label(line), line["images_per_second"], line["slowest"], line["fastest"], colour, note)
 
 
@@ -249,4 +249,4 @@ def _case(line: Line) -> tuple[str, int, int]:
 
 
 def _label(line: Line) -> str:
-    return f"{line['way']} (eager)" if "remark" in line else line["way"]
+    return f"{line['variant']} (eager)" if "note" in line else line["variant"]

@@ -121,7 +121,7 @@ def prepare(loop: TimedLoop, steps: int, seconds: float) -> dict[str, Any]:
     running.close()
     return {
         "images": loop.images,
-        "rounds": steps or max(1, round(seconds * done / duration)),
+        "steps": steps or max(1, round(seconds * done / duration)),
         "flops": flops,
         "precision": loop.precision,
         "compiled": loop.compiled,
@@ -172,10 +172,10 @@ class LoopProcess:
         memory: peak in bytes so far.
     """
 
-    def __init__(self, make: Callable[[], TimedLoop], steps: int, seconds: float):
+    def __init__(self, build: Callable[[], TimedLoop], steps: int, seconds: float):
         context = multiprocessing.get_context("spawn")  # CUDA forbids a fork, which would also share torch's state
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, make, steps, seconds))
+        self.process = context.Process(target=_serve, args=(theirs, build, steps, seconds))
         self.process.start()
         theirs.close()
         try:
@@ -211,16 +211,16 @@ class LoopProcess:
             self.process.join()
 
 
-def _serve(pipe: Connection, make: Callable[[], TimedLoop], steps: int, seconds: float) -> None:
+def _serve(pipe: Connection, build: Callable[[], TimedLoop], steps: int, seconds: float) -> None:
     """Prepare a loop, send its facts, then time a turn for each message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent, which closes the pipe
     try:
-        loop = make()
+        loop = build()
         facts = prepare(loop, steps, seconds)
         pipe.send(facts)
         while True:
             pipe.recv()
-            pipe.send((time_steps(loop, facts["rounds"]), peak_memory(loop.device)))
+            pipe.send((time_steps(loop, facts["steps"]), peak_memory(loop.device)))
     except (EOFError, ConnectionError):  # the parent has closed the pipe
         return
     except Exception as error:

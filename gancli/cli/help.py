@@ -12,8 +12,8 @@ ORDER += ["report", "bench", "list", "info", "data", "export"]
 
 def commands() -> list[str]:
     """Return the commands: every yaml at the top of configs/ is one."""
-    there = {p.stem for p in CONFIGS.glob("*.yaml")}
-    return [c for c in ORDER if c in there] + sorted(there - set(ORDER))
+    names = {p.stem for p in CONFIGS.glob("*.yaml")}
+    return [c for c in ORDER if c in names] + sorted(names - set(ORDER))
 
 
 def overview() -> str:
@@ -47,7 +47,7 @@ def help_of(command: str, words: list[str]) -> str:
     shown: list[Key] = []
     rest: list[Key] = []
     for key in train_keys(choice).values():
-        (shown if key.meaning and not key.plumbing else rest).append(key)
+        (shown if key.meaning and not key.rare else rest).append(key)
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
     if "all" in words:
         return "\n".join([*lines, "Rarely changed:", *key_lines(rest)])

@@ -31,7 +31,7 @@ def trainer_state(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "networks": {name: network["state"] for name, network in content["networks"].items()}}
 
 
-def load(trainer: Trainer, content: dict[str, Any], changes: list[str], folder: Path) -> None:
+def load_trainer(trainer: Trainer, content: dict[str, Any], changes: list[str], folder: Path) -> None:
     """Load a checkpoint of this run.
 
     Args:

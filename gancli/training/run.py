@@ -56,7 +56,7 @@ class TrainingRun:
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
         if self.resumed:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
-            resume.load(self.trainer, self.resumed.content, self.changes, folder)
+            resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
         elif self.options.start and ranks.is_first():
             self.warnings += resume.start_from(self.trainer, self.options.start)
         share_state(self.trainer)

@@ -70,8 +70,7 @@ class RunLog:
     def protocol(self, evaluation: Evaluation) -> None:
         """Log which metrics follow which protocol, for the page and the leaderboard."""
         if evaluation.protocol:
-            # The key of the names is `figures` in every run folder written so far.
-            facts = {"figures": evaluation.names, "protocol": evaluation.protocol}
+            facts = {"metrics": evaluation.names, "protocol": evaluation.protocol}
             self.logger.fact("protocol", step=self.trainer.step, **facts)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:

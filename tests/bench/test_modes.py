@@ -74,7 +74,7 @@ def test_the_report_and_a_second_call(gan, tmp_path):
         (["data=[rink]"], "data=rink is not one of ring, grid, stacked; did you mean ring?"),
         (["recipes=[gan,pacgan3]"], "recipes=pacgan3 is not one of"),
         (["recipe=gan"], "did you mean recipes?"),
-        (["rounds=20"], "rounds is a key of gan bench speed, not of gan bench modes"),
+        (["repeats=2"], "repeats is a key of gan bench speed, not of gan bench modes"),
         (["seeds=[a]"], "seeds=['a'] are not whole numbers"),
         (["seeds=[]"], "seeds=[] are not whole numbers"),
         (["seeds=[-1]"], "seeds=[-1] are not whole numbers"),

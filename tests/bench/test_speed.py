@@ -12,7 +12,7 @@ from gancli.bench import charts, speed, speed_report, timing
 from gancli.bench.baseline_loop import BaselineLoop
 from gancli.bench.timing import LoopFailed, MatrixProducts, TrainingLoop, prepare, time_steps
 
-SMALL = ["data=digits", "batch=8", "width=4", "rounds=1", "repeats=1", "device=cpu", "out=o"]
+SMALL = ["data=digits", "batch=8", "width=4", "steps=1", "repeats=1", "device=cpu", "out=o"]
 
 
 class InProcess(timing.LoopProcess):
@@ -27,7 +27,7 @@ class InProcess(timing.LoopProcess):
         self.memory = self.facts["memory_before"]
 
     def turn(self) -> float:
-        return time_steps(self.loop, self.facts["rounds"])
+        return time_steps(self.loop, self.facts["steps"])
 
     def close(self) -> None:
         pass
@@ -54,7 +54,7 @@ def test_the_baseline_makes_two_forward_passes_of_g_and_discards_gradients_of_d(
     forward, weights = 2 * sum(G) + 3 * sum(D), sum(G) + 3 * sum(D)
     inputs = sum(G) - G[0] + 3 * sum(D) - 2 * D[0]
     assert facts["flops"] == 2 * N * (forward + weights + inputs)
-    assert facts["images"] == N and facts["rounds"] == 1
+    assert facts["images"] == N and facts["steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_turn_has_as_many_steps_as_fill_its_seconds(monkeypatch):
                 yield
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: Clock.now)
-    assert prepare(Clock(), 0, 3.0)["rounds"] == 12 and prepare(Clock(), 7, 3.0)["rounds"] == 7
+    assert prepare(Clock(), 0, 3.0)["steps"] == 12 and prepare(Clock(), 7, 3.0)["steps"] == 7
     assert time_steps(Clock(), 40) == 10.0, "steps before the turn are not timed"
 
 
@@ -96,20 +96,20 @@ def test_every_variant_is_compared_with_the_baseline(gan, tmp_path, in_process):
     models = ["mlp", "wgan_gp", "srgan"]
     code, out, error = gan("bench", "speed", *SMALL, f"models=[{','.join(models)}]")
     assert code == 0, error
-    assert error.count(" of 3  ") == 3 and "3 of 3  srgan, batch 8, width 4: plain loop " in error
+    assert error.count(" of 3  ") == 3 and "3 of 3  srgan, batch 8, width 4: baseline " in error
     assert out.split()[-3:] == ["o/speed.json", "o/speed.md", "o/speed.png"] and "square products: bf16 " in out
     stored = json.loads((tmp_path / "o" / "speed.json").read_text())
-    assert stored["finished"] and stored["failed"] == [] and "mosaics" in stored["protocol"]["photographs"]
+    assert stored["finished"] and stored["failed"] == [] and "mosaics" in stored["protocol"]["photos"]
     assert {"machine", "versions", "data", "repeats", "tuned"} <= stored["protocol"].keys()
-    lines = {(line["model"], line["way"]): line for line in stored["summary"]}
-    assert list(lines) == [(model, name) for model in models for name in ("plain loop", "gan train", "fp32", "bf16")]
+    lines = {(line["model"], line["variant"]): line for line in stored["summary"]}
+    assert list(lines) == [(model, name) for model in models for name in ("baseline", "gan train", "fp32", "bf16")]
     for (model, name), line in lines.items():
-        assert line["images_per_second"] > 0 and line["share"] > 0 and line["memory"] > 1e7, (model, name)
-        ours, theirs = lines[model, "gan train"]["gflop"], lines[model, "plain loop"]["gflop"]
-        assert ours < theirs and line["gflop"] == (theirs if name == "plain loop" else ours)
-        assert (line["times_plain"] == 1) == (name == "plain loop")
-    rows = {(row["model"], row["way"]): row for row in stored["rows"]}
-    assert rows["wgan_gp", "plain loop"]["images"] == rows["wgan_gp", "gan train"]["images"] == 5 * 8
+        assert line["images_per_second"] > 0 and line["of_products"] > 0 and line["memory"] > 1e7, (model, name)
+        ours, theirs = lines[model, "gan train"]["gflop"], lines[model, "baseline"]["gflop"]
+        assert ours < theirs and line["gflop"] == (theirs if name == "baseline" else ours)
+        assert (line["times_baseline"] == 1) == (name == "baseline")
+    rows = {(row["model"], row["variant"]): row for row in stored["rows"]}
+    assert rows["wgan_gp", "baseline"]["images"] == rows["wgan_gp", "gan train"]["images"] == 5 * 8
     assert all(len(row["seconds"]) == 1 and row["products"].keys() == {"fp32", "bf16"} for row in stored["rows"])
     text = (tmp_path / "o" / "speed.md").read_text()
     assert all(f"## {model}, batch 8, width 4" in text for model in models) and "DataLoader with two workers" in text
@@ -139,14 +139,14 @@ def test_a_variant_that_fails_is_named_and_the_others_go_on(gan, tmp_path, in_pr
 
 
 def test_the_summary_has_medians_over_turns_and_says_what_was_not_compiled(tmp_path):
-    facts = {"images": 8, "rounds": 1, "flops": 100, "precision": "fp32", "compiled": False, "memory_before": 1}
+    facts = {"images": 8, "steps": 1, "flops": 100, "precision": "fp32", "compiled": False, "memory_before": 1}
     case = speed_report.Case("wgan_gp", 8, 4, [])
     report = speed_report.SpeedReport(tmp_path, case, {}, list(speed.TUNED))
     report.add(case, "gan train", facts, [1.0, 3.0, 2.0], 10**7, {"fp32": [50.0, 100.0, 200.0]})
     report.add(case, "compile", facts, [4.0], 10**7, {})
     shipped, compiled = report.summary()
     assert shipped["images_per_second"] == 4 and (shipped["slowest"], shipped["fastest"]) == (8 / 3, 8)
-    assert shipped["share"] == 0.5 and "share" not in compiled and "times_plain" not in shipped
+    assert shipped["of_products"] == 0.5 and "of_products" not in compiled and "times_baseline" not in shipped
     ((title, table),) = report.tables()
     assert title == "wgan_gp, batch 8, width 4" and "compile (eager)" in table and "50%" in table
     report.add(case, "bf16_compile", facts | {"flops": None, "compiled": True}, [1.0], 10**7, {})
@@ -173,7 +173,7 @@ def test_loops_run_in_processes_of_their_own(gan, tmp_path):
         (["data=[ring,grid]"], 2, "data=['ring', 'grid'] was given; type data=cifar10"),
         (["data=photos"], 2, "data=photos is not one of"),
         (["repeats=0"], 2, "repeats=0 is out of range, it must be 1 or more; type repeats=5"),
-        (["rounds=-1"], 2, "rounds=-1 is out of range"),
+        (["steps=-1"], 2, "steps=-1 is out of range"),
         (["batch=-1"], 2, "batch=-1 is out of range"),
         (["width=many"], 2, "width"),
         (["recipes=[gan]"], 2, "recipes is a key of gan bench modes, not of gan bench speed; leave it out"),

@@ -32,14 +32,14 @@ def test_help_shows_every_command_and_every_key_with_its_meaning(gan):
         code, out, _ = gan(command, "--help")
         assert code == 0 and f"gan {command}" in out
         for key in keys(command):
-            assert key.meaning and (f"{key.name}=" in out) == (not key.plumbing), key
+            assert key.meaning and (f"{key.name}=" in out) == (not key.rare), key
 
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_help_of_train_shows_the_keys_of_the_chosen_model(gan, model):
     code, out, _ = gan("train", f"model={model}", "--help")
     shown = re.findall(r"^  (model\.[\w.]+)=", out, re.M)
-    own = {key.name for key in keys(f"model/{model}", "model.") if key.meaning and not key.plumbing}
+    own = {key.name for key in keys(f"model/{model}", "model.") if key.meaning and not key.rare}
     assert code == 0 and own <= set(shown) and "model.lr" in shown
     assert ("model.cycle" in shown) == (model == "cyclegan")
     everything = gan("train", f"model={model}", "--help", "all")[1]
@@ -64,7 +64,7 @@ def test_a_name_that_begins_with_an_underscore_is_a_base_and_no_choice(tmp_path,
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "_gan.yaml").write_text("lr: 1   # rate\n# Rarely changed\nclip: 0   # norm\n")
     (tmp_path / "model" / "mine.yaml").write_text(
-        "# Mine\ndefaults:\n  - _gan\n  - override loss: hinge\nlr: 2\n# Plumbing\nclip: 3\nx: 4\n"
+        "# Mine\ndefaults:\n  - _gan\n  - override loss: hinge\nlr: 2\n# Rarely changed\nclip: 3\nx: 4\n"
     )
     assert choices("model") == ["mine"] and config.defaults("model/mine") == {"model/loss": "hinge"}
     found = [("m.lr", "2", "rate", False), ("m.clip", "3", "norm", True), ("m.x", "4", "", True)]

@@ -154,7 +154,7 @@ def test_two_protocols_never_share_a_table_and_most_runs_come_first(tmp_path: Pa
 
 
 def test_gan_evaluate_comes_first_then_trainings_then_quick_metrics(tmp_path: Path) -> None:
-    event = {"event": "protocol", "step": 0, "figures": ["fd_mnist"], "protocol": protocol(generated=2000)}
+    event = {"event": "protocol", "step": 0, "metrics": ["fd_mnist"], "protocol": protocol(generated=2000)}
     rows = [event, metric_row(200, fd_mnist=3.0, sliced_wasserstein=0.1)]
     runs = [write_run(tmp_path / str(i), rows=rows, ending=FINISHED) for i in range(2)]
     quick = [metric_row(200, sliced_wasserstein=0.2)]

@@ -112,7 +112,7 @@ def test_which_entries_make_another_protocol() -> None:
 
 def test_evaluations_during_training_have_the_last_protocol_and_the_last_values(tmp_path: Path) -> None:
     def event(*metrics: str, **values: object) -> dict:
-        return {"event": "protocol", "step": 0, "figures": list(metrics), "protocol": protocol(**values)}
+        return {"event": "protocol", "step": 0, "metrics": list(metrics), "protocol": protocol(**values)}
 
     rows = [
         event("fd_mnist", "is", generated=5),

@@ -60,7 +60,7 @@ def test_the_scores_during_training_are_those_of_gan_evaluate(gan):
     for metric in ("fd_mnist", "recall_mnist"):
         assert evaluated("run", metric)[6] == pytest.approx(result["scores"][metric], abs=1e-6)
     logged = next(row for row in rows("run") if row.get("event") == "protocol")
-    assert logged["figures"] == ["fd_mnist", "recall_mnist"]
+    assert logged["metrics"] == ["fd_mnist", "recall_mnist"]
     protocol = {key: result["protocol"][key] for key in logged["protocol"]} | {"split": "none"}
     assert logged["protocol"] == protocol and {"features", "seed", "averaged", "real images"} <= protocol.keys()
 
