@@ -8,7 +8,7 @@ import difflib
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,14 +36,14 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     Args:
         prefix: text before every name, such as "model."
     """
-    found: dict[str, Key] = {}
+    named: dict[str, Key] = {}
     parents: list[tuple[int, str]] = []  # indentation and name
     text = (CONFIGS / f"{name}.yaml").read_text()
     for base in _bases(name, text):
-        found |= {key.name: key for key in keys(base, prefix)}
+        named |= {key.name: key for key in keys(base, prefix)}
     for base, package in re.findall(r"^  - ([\w-]+)@([\w.]+) *$", text, re.M):
         inner = keys((Path(name).parent / base).as_posix(), f"{prefix}{package}.")
-        found |= {key.name: key._replace(rare=True) for key in inner}
+        named |= {key.name: key._replace(rare=True) for key in inner}
     rare = False
     for line in text[len(_head(text)) :].splitlines():
         rare |= line == "# Rarely changed"
@@ -54,21 +54,21 @@ def keys(name: str, prefix: str = "") -> list[Key]:
         parents = [p for p in parents if p[0] < indent] + [(indent, word)]
         dotted = prefix + ".".join(p[1] for p in parents)
         if parents[0][1] not in ("defaults", "hydra") and (default or meaning):
-            old = found.get(dotted, Key(dotted, default, meaning, rare))
-            found[dotted] = Key(dotted, default or old.default, meaning or old.meaning, old.rare and rare)
-    listed = [key for key in found.values() if not key.name.endswith(("_target_", "_partial_"))]
+            old = named.get(dotted, Key(dotted, default, meaning, rare))
+            named[dotted] = Key(dotted, default or old.default, meaning or old.meaning, old.rare and rare)
+    listed = [key for key in named.values() if not key.name.endswith(("_target_", "_partial_"))]
     return sorted(listed, key=lambda key: key.rare)
 
 
 def defaults(name: str) -> dict[str, str]:
-    """Return the choices that configs/`name`.yaml makes in other groups: {"model": "dcgan", "data": "digits"}."""
+    """Return the `defaults` of configs/`name`.yaml in other groups: {"model": "dcgan", "data": "digits"}."""
     text, parent = (CONFIGS / f"{name}.yaml").read_text(), Path(name).parent
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for base in _bases(name, text):
-        found |= defaults(base)
+        chosen |= defaults(base)
     for group, choice in re.findall(r"^  - (?:override )?([\w/]+): +(\w+)", text, re.M):
-        found[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
-    return found
+        chosen[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
+    return chosen
 
 
 def _bases(name: str, text: str) -> list[str]:
@@ -161,19 +161,18 @@ def stamp() -> str:
 
 
 def register_resolvers(name: str = "") -> None:
-    """Register the functions that the yaml files call.
+    """Register the functions that the yaml files call, such as `${gan.times:a,b}`.
 
-    `${gan.stamp:}`: the name of a run; `name` if several processes agreed on one.
-    `${gan.times:a,b}`, `${gan.plus:a,b}`: product and sum; null if the number that the data
-    will tell is still null.
-    `${gan.where:a,b,x,y}`: x if a equals b, else y.
+    Args:
+        name: name of the run if several processes agreed on one.
     """
     from omegaconf import OmegaConf
 
-    def where(a: object, b: object, then: object, otherwise: object) -> object:
-        return then if a == b else otherwise
-
-    OmegaConf.register_new_resolver("gan.where", where, replace=True)
+    functions: dict[str, Callable[..., Any]] = {
+        "gan.where": lambda a, b, then, otherwise: then if a == b else otherwise,
+        "gan.times": lambda a, b: None if b is None else a * b,  # null until the data set is known
+        "gan.plus": lambda a, b: None if a is None else a + b,
+    }
+    for key, function in functions.items():
+        OmegaConf.register_new_resolver(key, function, replace=True)
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("gan.times", lambda a, b: None if b is None else a * b, replace=True)
-    OmegaConf.register_new_resolver("gan.plus", lambda a, b: None if a is None else a + b, replace=True)

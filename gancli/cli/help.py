@@ -12,8 +12,8 @@ ORDER += ["report", "bench", "list", "info", "data", "export"]
 
 def commands() -> list[str]:
     """Return the commands: every yaml at the top of configs/ is one."""
-    there = {p.stem for p in CONFIGS.glob("*.yaml")}
-    return [c for c in ORDER if c in there] + sorted(there - set(ORDER))
+    names = {p.stem for p in CONFIGS.glob("*.yaml")}
+    return [c for c in ORDER if c in names] + sorted(names - set(ORDER))
 
 
 def overview() -> str:

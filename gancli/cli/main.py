@@ -1,4 +1,4 @@
-"""The command `gan`: dispatch, and one sentence and an exit code for whatever goes wrong.
+"""The command `gan`: dispatch, and one sentence and an exit code for every error.
 
 Help, completion and usage errors need neither torch nor Hydra.
 """

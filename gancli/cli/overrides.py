@@ -24,7 +24,7 @@ QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text
 
 
 class TrainCommand(NamedTuple):
-    """What follows `gan train`."""
+    """The words after `gan train`."""
 
     words: list[str]  # key=value with full keys, values as typed
     overrides: list[str]  # the same, quoted for Hydra
@@ -104,9 +104,8 @@ def read_train(words: list[str]) -> TrainCommand:
                 raise UsageError(f"{name} needs a value, as in gan train --cfg job")
             options[WITH_VALUE[name]] = value
         elif word.startswith("-"):
-            raise UsageError(
-                f"gan train takes no option {word}{nearest(name, [*SWITCHES, *WITH_VALUE])}; gan train --help"
-            )
+            similar = nearest(name, [*SWITCHES, *WITH_VALUE])
+            raise UsageError(f"gan train takes no option {word}{similar}; gan train --help")
         elif (not equals and not word.startswith("~")) or not name:
             raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
         else:
@@ -117,9 +116,8 @@ def read_train(words: list[str]) -> TrainCommand:
     if not command.config_dir:
         check_choices(typed, command.sweep)
         check_keys(typed, chosen(command.words), command.sweep)
-    return command._replace(
-        overrides=[key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed]
-    )
+    quoted = [key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed]
+    return command._replace(overrides=quoted)
 
 
 def _check_options(command: TrainCommand) -> None:
@@ -149,9 +147,8 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
         optional = defaults("train").get(group) == "null"
         for choice in value.strip("'\"").split(",") if sweep else [value]:
             if choice not in known and not (optional and choice == "null") and "(" not in choice:
-                raise UsageError(
-                    f"there is no {group} {choice!r}{nearest(choice, known)}; there are: {', '.join(known)}"
-                )
+                similar = nearest(choice, known)
+                raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
 
 
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
@@ -163,7 +160,7 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
         if key not in known:
             if not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key))
-        elif (default := plain_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
+        elif (default := typed_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
                 raise UsageError(f"{key}={value} gives several values; add -m to sweep over them")
             for one in value.split(","):
@@ -191,14 +188,14 @@ def unknown_key(key: str) -> str:
     return f"there is no key {key!r}{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
 
 
-def plain_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
+def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
     """Return the default of a key if it is a number or true or false, else None."""
     text = known[key].default if key in known else ""
     if follows := re.fullmatch(r"\$\{([\w.]+)\}", text):
-        return plain_default(follows[1], known)
-    for kind in (bool, int, float):
+        return typed_default(follows[1], known)
+    for type_ in (bool, int, float):
         with contextlib.suppress(KeyError, ValueError):
-            return READERS[kind][0](text)
+            return READERS[type_][0](text)
     return None
 
 
@@ -222,12 +219,12 @@ def is_path(key: str) -> bool:
 def chosen(words: list[str]) -> dict[str, str]:
     """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
     typed = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words) if key in groups()}
-    found = defaults("train")
+    choice = defaults("train")
     if (experiment := typed.get("experiment", "null")) in choices("experiment"):
-        found |= defaults(f"experiment/{experiment}")
-    found |= typed
-    model = found["model"]
-    return {**(defaults(f"model/{model}") if model in choices("model") else {}), **found}
+        choice |= defaults(f"experiment/{experiment}")
+    choice |= typed
+    model = choice["model"]
+    return (defaults(f"model/{model}") if model in choices("model") else {}) | choice
 
 
 def train_keys(choice: dict[str, str]) -> dict[str, Key]:
@@ -246,10 +243,10 @@ def every_key() -> dict[str, Key]:
 
 
 def _keys_of(configs: list[tuple[str, str]]) -> dict[str, Key]:
-    """Return the keys of configs, each given with its group; of a key in several the first."""
-    found: dict[str, Key] = {}
+    """Return the keys of configs, each given with its group; the first of equal names."""
+    named: dict[str, Key] = {}
     for name, group in configs:
         prefix = "" if group in ("", "experiment", "sweep") else f"{group.replace('/', '.')}."
         for key in keys(name, prefix):
-            found.setdefault(key.name, key)
-    return found
+            named.setdefault(key.name, key)
+    return named

@@ -45,7 +45,7 @@ def process() -> tuple[int, int]:
 
 
 def train_one(command: TrainCommand, name: str = "") -> None:
-    """Compose the config and train. name: the name that several processes agreed on for their run."""
+    """Compose the config and train; several processes agreed on the `name` of their run."""
     with composed(command, name) as (cfg, folder):
         from gancli.commands.train import main
 
@@ -53,7 +53,7 @@ def train_one(command: TrainCommand, name: str = "") -> None:
 
 
 def train_together(command: TrainCommand, rank: int, size: int) -> None:
-    """Train in one of several processes that share a model."""
+    """Train in one of several processes that train the same model."""
     if command.sweep:
         raise UsageError(f"these {size} processes train one model, and a sweep trains several; leave out -m")
     if "MASTER_ADDR" not in os.environ:  # torchrun sets it
@@ -98,7 +98,7 @@ def composed(command: TrainCommand, name: str = "") -> Iterator[tuple[Any, Path]
 
 @contextlib.contextmanager
 def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
-    """Start Hydra on the configs and yield its engine; within `with` its errors become usage errors."""
+    """Yield Hydra's engine for the configs; within `with` its errors become usage errors."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -129,9 +129,8 @@ def check_grammar(command: TrainCommand) -> None:
             (parsed,) = OverridesParser.create().parse_overrides([word])
         except OverrideParseException as error:
             reason = error.message.splitlines()[0]
-            raise UsageError(
-                f"{word} cannot be read ({reason}); gan train --help shows how overrides are written"
-            ) from error
+            hint = "gan train --help shows how overrides are written"
+            raise UsageError(f"{word} cannot be read ({reason}); {hint}") from error
         if parsed.is_sweep_override() and not command.sweep:
             raise UsageError(f"{word} gives several values; add -m to sweep over them, as in gan train -m seed=0,1,2")
 
@@ -171,7 +170,7 @@ def sweep(command: TrainCommand, typed: list[str]) -> None:
                 engine.multirun(command.config_name, partial(run_job, jobs=jobs), overrides)
         except KeyboardInterrupt as error:
             stopped = error
-    if stop.signum:  # its jobs have been told, and have ended
+    if stop.signum:  # its jobs got the signal too and have ended
         stopped = Stopped(stop.signum)
     failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
     if stopped:
@@ -195,14 +194,14 @@ def run_job(cfg: Any, jobs: int) -> float:
 
         job = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
         value = main(cfg, Path(hydra.runtime.output_dir), list(hydra.overrides.task), job)
-        return math.inf if value is None else value
+        if value is not None:
+            return value
     except Stopped:
-        if worker:  # an error would end the other workers, which are saving
-            return math.inf
-        raise
-    except Exception:
-        # It would end the sweep. The job has left its traceback and its message in its folder.
-        return math.inf
+        if not worker:  # in a worker, an error would end the others, which are saving
+            raise
+    except Exception:  # would end the sweep; the job's folder has its message and traceback
+        pass
+    return math.inf
 
 
 def count_jobs(cfg: Any) -> int:

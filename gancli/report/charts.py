@@ -10,7 +10,8 @@ import numpy as np
 from gancli.report.formatting import number
 from gancli.report.run_folder import BOOKKEEPING, Run
 
-POINTS = 240  # per curve at most; a longer curve is drawn as median and range of as many buckets
+POINTS = 240  # per curve at most; a longer one is shown as median and range of as many buckets
+GRADIENT_NORM = "gradient_norm"  # begins these keys
 Line = tuple[str, np.ndarray, np.ndarray]  # name, steps, values
 
 
@@ -20,7 +21,7 @@ def run_charts(run: Run) -> list[dict[str, Any]]:
     outputs = [key for key in keys if is_discriminator_output(key)]
     groups = [("losses", [key for key in keys if "/" in key]), (", ".join(outputs), outputs)]
     groups += [(key, [key]) for key in metric_keys(run)]
-    groups.append(("gradient norms", [key for key in keys if is_gradient_norm(key)]))
+    groups.append(("gradient norms", [key for key in keys if key.startswith(GRADIENT_NORM)]))
     groups.append(("images a second", [key for key in keys if key == "images_per_second"]))
     rate = run.series("lr")[1]
     if np.unique(rate[np.isfinite(rate)]).size > 1:
@@ -30,11 +31,8 @@ def run_charts(run: Run) -> list[dict[str, Any]]:
 
 def metric_keys(run: Run) -> list[str]:
     """Return the keys of quality metrics: all but losses, D outputs, gradient norms and bookkeeping."""
-    return [
-        key
-        for key in run.keys
-        if "/" not in key and key not in BOOKKEEPING and not is_discriminator_output(key) and not is_gradient_norm(key)
-    ]
+    other = [key for key in run.keys if "/" in key or key.startswith(GRADIENT_NORM) or is_discriminator_output(key)]
+    return [key for key in run.keys if key not in (*other, *BOOKKEEPING)]
 
 
 def is_discriminator_output(key: str) -> bool:
@@ -42,12 +40,8 @@ def is_discriminator_output(key: str) -> bool:
     return re.fullmatch(r"D\w*\(.+\)", key) is not None
 
 
-def is_gradient_norm(key: str) -> bool:
-    return key.startswith("gradient_norm")
-
-
 def chart(name: str, lines: Sequence[Line]) -> dict[str, Any]:
-    """Return curves that share a scale. D outputs that are probabilities are drawn on [0, 1] (`unit`)."""
+    """Return curves with one scale, which is [0, 1] (`unit`) for D outputs that are probabilities."""
     series = [curve(*line) for line in lines]
     probabilities = all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
     unit = probabilities and all(is_discriminator_output(s["name"]) for s in series)
@@ -60,9 +54,7 @@ def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
     Returns:
         x, y: mean step and median value of each bucket of rows; None is a gap.
         low, high: range of each bucket, None when every bucket has one row.
-        window: smallest and largest value to draw.
-        extent: smallest and largest value there is.
-        spikes: whether values lie outside the window.
+        window, extent: range of values to draw, and of all values; `spikes` if they differ.
         last: last finite value.
         rows, bad: number of rows, and of those that are not finite.
     """

@@ -13,19 +13,12 @@ SHORT = {"step": "steps", "images_per_second": "images/s", "minutes": "time"}
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Args:
-        key: name for programs.
-        values: one per row, None when missing.
-        texts: the values for a person.
-        drop: 0 keeps the column on a narrow terminal; of the others, the highest is left out first.
-    """
-
-    key: str
-    values: list[Any]
-    texts: list[str]
-    drop: int = 0
+    key: str  # name for programs
+    values: list[Any]  # None when missing
+    texts: list[str]  # the values for a person
+    drop: int = 0  # 0 stays on a narrow terminal; of the others, the highest is left out first
 
     @property
     def numeric(self) -> bool:
@@ -41,15 +34,13 @@ class Column(NamedTuple):
 def run_columns(table: Table) -> list[Column]:
     """Return the columns of the table of runs."""
     rows = table.rows
-    parameters = [_parameters(row.run) for row in rows]
     return [
         column("rank", [row.rank for row in rows]),
         column("job", [row.run.name for row in rows]),
         *_setting_columns([row.settings for row in rows]),
         *(column(key, [row.score.metrics.get(key) for row in rows], drop) for key, drop in _metrics(table)),
         column("status", [row.run.status for row in rows]),
-        *(column(key, [_value_at_score(row, key) for row in rows], drop) for key, drop in _costs(table, "step")),
-        *(column(f"parameters {name}", [p.get(name) for p in parameters], 6) for name in _networks(rows)),
+        *_cost_columns(table, [[row] for row in rows], "step"),
     ]
 
 
@@ -68,14 +59,7 @@ def seed_columns(table: Table) -> list[Column]:
         *_setting_columns([row.settings for row in rows]),
         Column("seeds", counts, count_texts),
         *(average(key, drop) for key, drop in _metrics(table)),
-        *(
-            column(key, [mean(_value_at_score(run, key) for run in row.rows) for row in rows], drop)
-            for key, drop in _costs(table)
-        ),
-        *(
-            column(f"parameters {name}", [mean(_parameters(run.run).get(name) for run in row.rows) for row in rows], 6)
-            for name in _networks(table.rows)
-        ),
+        *_cost_columns(table, [row.rows for row in rows]),
     ]
 
 
@@ -106,7 +90,7 @@ def short_names(keys: Iterable[str]) -> list[str]:
 
 
 def caption(row: RunRow) -> tuple[str, str]:
-    """Return two lines for an image: which run it is, and its value and settings."""
+    """Return two lines for an image: the name of the run, and its value and settings."""
     name = f"rank {row.rank} · job {row.run.name}" if row.rank else f"job {row.run.name} ({row.run.status})"
     value = f"{row.sort_by} {number(row.value)}" if row.value is not None else ""
     return name, " · ".join(part for part in (value, settings_text(row)) if part)
@@ -126,14 +110,24 @@ def _setting_columns(rows: Sequence[Settings]) -> list[Column]:
 
 
 def _metrics(table: Table) -> list[tuple[str, int]]:
-    """Return the metrics, each with its `drop`."""
     return [(key, 0 if key == table.sort_by else 3) for key in table.metrics]
 
 
-def _costs(table: Table, *first: str) -> list[tuple[str, int]]:
-    """Return the keys that say what a score cost, each with its `drop`."""
+def _cost_columns(table: Table, groups: Sequence[Sequence[RunRow]], *first: str) -> list[Column]:
+    """Return the costs of scores and the sizes of networks, means over each group of runs."""
     costs = [*((key, 0) for key in first), ("minutes", 1), ("kimg", 5), ("images_per_second", 4)]
-    return [(key, drop) for key, drop in costs if key not in table.metrics]
+    networks = dict.fromkeys(name for row in table.rows for name in _parameters(row.run))
+    return [
+        *(
+            column(key, [mean(_value_at_score(row, key) for row in group) for group in groups], drop)
+            for key, drop in costs
+            if key not in table.metrics
+        ),
+        *(
+            column(f"parameters {name}", [mean(_parameters(row.run).get(name) for row in group) for group in groups], 6)
+            for name in networks
+        ),
+    ]
 
 
 def _value_at_score(row: RunRow, key: str) -> float | None:
@@ -144,13 +138,9 @@ def _value_at_score(row: RunRow, key: str) -> float | None:
     return row.run.latest(key, math.inf if step is None else step)
 
 
-def _parameters(run: Run) -> dict[str, Any]:
+def _parameters(run: Run) -> dict[str, float]:
     counts = run.started.get("parameters")
-    return counts if isinstance(counts, dict) else {}
-
-
-def _networks(rows: Sequence[RunRow]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in _parameters(row.run)))
+    return {name: n for name, n in counts.items() if is_number(n)} if isinstance(counts, dict) else {}
 
 
 def _text(key: str, value: Any) -> str:

@@ -33,9 +33,6 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
     """Write leaderboard.csv, .md, .html and contact.png into `out`. Return the tables for a terminal.
 
     The second table goes to leaderboard-2.csv and so on: a file does not mix protocols either.
-
-    Args:
-        sort_by, ascending: see `rank_runs`.
     """
     tables = rank_runs([read_run(folder) for folder in folders], sort_by, ascending)
     for old in out.glob("leaderboard-*.csv"):
@@ -53,14 +50,10 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
 
 def csv_text(table: Table) -> str:
     protocol = " · ".join(part for part in (table.heading, table.details) if part)
-    columns = [
-        *run_columns(table),
-        column("protocol", [protocol if row.score.protocol else "" for row in table.rows]),
-        column("error", [row.error for row in table.rows]),
-    ]
+    protocols = column("protocol", [protocol if row.score.protocol else "" for row in table.rows])
+    columns = [*run_columns(table), protocols, column("error", [row.error for row in table.rows])]
     buffer = io.StringIO()
-    rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows([[c.key for c in columns], *zip(*(c.raw for c in columns))])
     return text.printable(buffer.getvalue())
 
 
@@ -126,16 +119,12 @@ def _summary(table: Table) -> str:
     return f"{settings}, ranked by mean {table.sort_by} over seeds{order}; {DEVIATION}."
 
 
-def _names(columns: Sequence[Column]) -> list[str]:
-    return short_names(column.key for column in columns)
-
-
 def _named(columns: Sequence[Column]) -> list[tuple[str, Column]]:
-    return list(zip(_names(columns), columns))
+    return list(zip(short_names(column.key for column in columns), columns))
 
 
 def _cells(columns: Sequence[Column]) -> list[Sequence[str]]:
-    return [_names(columns), *zip(*(column.texts for column in columns))]
+    return [short_names(column.key for column in columns), *zip(*(column.texts for column in columns))]
 
 
 def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
@@ -184,6 +173,5 @@ def _link(run: Run, out: Path) -> str:
 
 
 def _cards(rows: Sequence[RunRow], out: Path) -> list[dict[str, Any]]:
-    """Return the last grid of each run with its caption."""
     shown = [(row, thumbnail(row.run.samples[-1][1], 320)) for row in rows if row.run.samples][:GRIDS]
     return [{"image": image, "caption": caption(row), "link": _link(row.run, out)} for row, image in shown if image]

@@ -6,18 +6,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from gancli import images
-from gancli.report.run_page import write_page
+from gancli.report.run_page import spread, write_page
 from gancli.runtime.files import write_text
 
 Row = dict[str, Any]  # a line of metrics.jsonl
 
 # The page embeds every grid: writing it at each log line would take longer than the steps of a small model.
 PAGE_SECONDS = 15.0
-PAGE_INTERVAL = 100.0  # times what the last writing took: at most a hundredth of a long run goes into its page
+PAGE_INTERVAL = 100.0  # times the duration of the last writing: a page takes at most a hundredth of a long run
 HISTORY_ROWS = 10
 
 
@@ -25,10 +26,8 @@ class RunLogger:
     """Writer of a run folder. Shows a bar on a terminal, a line per log row elsewhere, and nothing when `quiet`.
 
     Args:
-        folder: run folder.
         step: step from which the run continues. Rows after it are removed, because they will be logged again.
         progress: fraction of the budget that is used at `step`.
-        quiet: write to the files only.
         tensorboard: write metrics and grids for TensorBoard too.
     """
 
@@ -50,7 +49,7 @@ class RunLogger:
         self.board = _tensorboard_writer(folder, step) if tensorboard else None
 
     def event(self, name: str, **values: Any) -> None:
-        """Log something that happens once, such as started, stopped or a warning, to metrics.jsonl and log.txt."""
+        """Write an event, such as started or a warning, to metrics.jsonl and log.txt."""
         self.fact(name, **values)
         self.log(f"{name}: {values['message']}" if "message" in values else name)
 
@@ -59,9 +58,21 @@ class RunLogger:
         append_row(self.folder, {"event": name, **values})
 
     def rewind(self, step: int) -> list[Row]:
-        """Remove what was logged after `step`; return the rows and events that are left."""
+        """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
         self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
-        return cut_back(self.folder, step)
+        file = self.folder / "metrics.jsonl"
+        lines, rows = [], []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was killed while it wrote
+            if row.get("step", 0) <= step:
+                lines.append(line + "\n")
+                rows.append(row)
+        if file.exists():
+            write_text(file, "".join(lines))
+        return rows
 
     def log(self, text: str) -> None:
         """Write a line to log.txt and, unless the run is quiet, to the terminal."""
@@ -114,27 +125,17 @@ class RunLogger:
         """Write a grid of samples to samples/step-N.png."""
         path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png")
         if self.board:
-            import numpy as np
-
             self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
-    def history(self, rows: int) -> Path | None:
-        """Write samples/history.png: the top row of up to ten grids, oldest first, all of the same noise.
-
-        Args:
-            rows: rows of images in a grid.
-        """
-        paths = sorted((self.folder / "samples").glob("step-*.png"))
-        if not paths:
-            return None
-        n = min(HISTORY_ROWS, len(paths))
-        chosen = [paths[round(i * (len(paths) - 1) / max(1, n - 1))] for i in range(n)]
+    def history(self, rows: int) -> None:
+        """Write samples/history.png: the top row of up to ten grids of `rows` rows, oldest first, of the same noise."""
         tops = []
-        for path in chosen:
+        for path in spread(sorted((self.folder / "samples").glob("step-*.png")), HISTORY_ROWS):
             with Image.open(path) as image:
                 tops.append(image.crop((0, 0, image.width, image.height // rows)))
-        return images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
+        if tops:
+            images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
 
     def page(self, now: bool = False) -> None:
         """Write index.html, unless it was written a short while ago; with `now` in any case."""
@@ -154,24 +155,6 @@ def append_row(folder: Path, row: Row) -> None:
     """Append a line to metrics.jsonl, floats with six decimals."""
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()}) + "\n")
-
-
-def cut_back(folder: Path, step: int) -> list[Row]:
-    """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
-    file = folder / "metrics.jsonl"
-    if not file.exists():
-        return []
-    lines, rows = [], []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed while it wrote
-        if row.get("step", 0) <= step:
-            lines.append(line + "\n")
-            rows.append(row)
-    write_text(file, "".join(lines))
-    return rows
 
 
 def _tensorboard_writer(folder: Path, step: int) -> Any:

@@ -1,6 +1,6 @@
 """Runs as ranked tables, one table per protocol: numbers that do not compare are never in one column.
 
-Where runs differ in their seed, settings are ranked by their mean over seeds: the best of three seeds is mostly luck.
+Runs that differ in their seed only are ranked by their mean too: the best of three seeds is mostly luck.
 """
 
 import math
@@ -23,54 +23,40 @@ HIGHER = (
 )
 NO_SCORE = Score({}, {}, None, "quick")
 CONFIG_COLUMNS = 6  # at most, when nothing was typed and runs are distinguished by their configs
-Settings = dict[str, str]  # what makes a run differ from others: override and value
+Settings = dict[str, str]  # in which runs differ: override and value
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run in a table.
-
-    Args:
-        rank: None for a run that failed or has no value.
-        settings: in which runs differ.
-        sort_by: metric that ranks.
-    """
+    """A run in a table."""
 
     run: Run
-    rank: int | None
+    rank: int | None  # None for a run that failed or has no value
     score: Score
     settings: Settings
-    sort_by: str
+    sort_by: str  # metric that ranks
 
     @property
     def value(self) -> float | None:
-        """The value that ranks the run."""
         return self.score.metrics.get(self.sort_by)
 
     @property
     def error(self) -> str:
-        """Why the run failed, on one line; empty when it did not fail."""
+        """The message of a failed run on one line; empty when it did not fail."""
         return one_line(self.run.message) if self.run.status == "failed" else ""
 
 
 @dataclass(frozen=True)
 class SettingRow:
-    """Runs that differ in their seed only.
+    """Runs that differ in their seed only."""
 
-    Args:
-        rank: None when there is no row.
-        settings: in which runs differ besides the seed.
-        rows: one per seed, of runs that finished and have a value.
-        seeds: number of seeds that were started.
-    """
-
-    rank: int | None
-    settings: Settings
-    rows: list[RunRow]
-    seeds: int
+    rank: int | None  # None without rows
+    settings: Settings  # without the seed
+    rows: list[RunRow]  # one per seed, of runs that finished and have a value
+    seeds: int  # number of seeds that were started
 
     def values(self, metric: str) -> list[float]:
-        return present(row.score.metrics.get(metric) for row in self.rows)
+        return [value for row in self.rows if (value := row.score.metrics.get(metric)) is not None]
 
     def mean(self, metric: str) -> float | None:
         return mean(self.values(metric))
@@ -78,21 +64,14 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs that were measured by one protocol.
-
-    Args:
-        heading, details: the protocol for a person.
-        metrics: columns; the first one ranks.
-        ascending: whether the lowest value comes first.
-        setting_rows: means over seeds; empty when no setting was run with two seeds.
-    """
+    """Runs that were measured by one protocol."""
 
     heading: str
     details: str
-    metrics: list[str]
-    ascending: bool
+    metrics: list[str]  # columns; the first one ranks
+    ascending: bool  # the lowest value comes first
     rows: list[RunRow]
-    setting_rows: list[SettingRow]
+    setting_rows: list[SettingRow]  # empty when no setting was run with two seeds
 
     @property
     def sort_by(self) -> str:
@@ -158,18 +137,15 @@ def _table(
     rows = [RunRow(runs[i], None, group[i], settings[i], first) for i in sorted(group)]
     setting_rows = average_seeds(rows, settings, ascending)
     rows.sort(key=lambda row: (row.run.status == "failed", _sort_key(row.value, ascending)))
-    rows = [
-        replace(row, rank=i) if row.run.status != "failed" and row.value is not None else row
-        for i, row in enumerate(rows, 1)
-    ]
+    ranked = sum(row.run.status != "failed" and row.value is not None for row in rows)
+    rows = [replace(row, rank=i) if i <= ranked else row for i, row in enumerate(rows, 1)]
     return Table(scores[0].heading, scores[0].details, metrics, ascending, rows, setting_rows)
 
 
 def average_seeds(rows: Sequence[RunRow], settings: Sequence[Settings], ascending: bool) -> list[SettingRow]:
     """Return the settings of rows, best mean first; none when no setting was run with two seeds.
 
-    Args:
-        settings: of all runs, because a seed that failed early is in no table and counts all the same.
+    `settings` are those of all runs: a seed that failed early is in no table and counts all the same.
     """
     seeds: dict[tuple[tuple[str, str], ...], set[str]] = {}
     for values in settings:
@@ -195,7 +171,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the settings in which runs differ, with their value in every run.
 
     Only what was typed counts: model=mlp changes a hundred keys of the resolved config and is one decision. Runs
-    without typed overrides are told apart by their configs.
+    without typed overrides are distinguished by their configs.
     """
     configs = [{key: yaml_value(value) for key, value in flatten(run.config).items()} for run in runs]
     typed = dict.fromkeys(key for run in runs for key in run.overrides)
@@ -223,12 +199,8 @@ def each_run(tables: Sequence[Table]) -> list[RunRow]:
     return list(rows.values())
 
 
-def present(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
 def mean(values: Iterable[float | None]) -> float | None:
-    given = present(values)
+    given = [value for value in values if value is not None]
     return statistics.fmean(given) if given else None
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from gancli import __version__
 from gancli.report import formatting
@@ -31,10 +30,6 @@ def _environment() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {"number": formatting.number, "count": formatting.count}
-    environment.globals |= {"static": _static, "version": __version__, "now": formatting.now}
+    static = {file.name: file.read_text(encoding="utf-8") for file in (HERE / "static").iterdir()}
+    environment.globals |= {"static": static, "version": __version__, "now": formatting.now}
     return environment
-
-
-def _static(name: str) -> Markup:
-    """Return one of our own files unescaped, for an element that holds CSS or JavaScript."""
-    return Markup((HERE / "static" / name).read_text(encoding="utf-8"))

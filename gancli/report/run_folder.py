@@ -6,7 +6,7 @@ Reading never fails: a run that failed early has hardly any file, and a run that
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,7 @@ from gancli.runtime.text import one_line
 
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
 NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about quality
-STATUS = {
-    "started": "running",
-    "resumed": "running",
-    "stopped": "stopped",
-    "failed": "failed",
-    "finished": "finished",
-}
-
+STATUS = {"started": "running", "resumed": "running"} | {name: name for name in ("stopped", "failed", "finished")}
 # Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
 SOURCES = ("evaluate", "training", "quick")
 # Entries of a protocol that do not change what its numbers mean.
@@ -39,19 +32,12 @@ TASK_KEYS = ("task", "scale", "degrade", "between")  # settings of a model witho
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics that were measured by one protocol.
+    """Metrics that were measured by one protocol."""
 
-    Args:
-        protocol: as the evaluation wrote it.
-        metrics: None for a metric that could not be computed.
-        step: training step of the weights.
-        source: one of SOURCES.
-    """
-
-    protocol: dict[str, Any]
-    metrics: dict[str, float | None]
-    step: float | None
-    source: str
+    protocol: dict[str, Any]  # as the evaluation wrote it
+    metrics: dict[str, float | None]  # None for a metric that could not be computed
+    step: float | None  # of the weights
+    source: str  # one of SOURCES
 
     @property
     def key(self) -> str:
@@ -75,23 +61,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Run:
-    """One run.
-
-    Args:
-        folder: run folder.
-        config: resolved config.
-        rows: metric rows in the order of steps.
-        events: lines of metrics.jsonl that have an `event`.
-        samples: grids with their steps, oldest first.
-        evaluations: lines of scores.jsonl, which gan evaluate writes.
-    """
+    """One run."""
 
     folder: Path
-    config: dict[str, Any]
-    rows: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    samples: list[tuple[int, Path]]
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any]  # resolved
+    rows: list[dict[str, Any]]  # metric rows in the order of steps
+    events: list[dict[str, Any]]  # lines of metrics.jsonl that have an `event`
+    samples: list[tuple[int, Path]]  # grids with their steps, oldest first
+    evaluations: list[dict[str, Any]]  # lines of scores.jsonl, which gan evaluate writes
 
     @property
     def name(self) -> str:
@@ -109,7 +86,7 @@ class Run:
 
     @property
     def message(self) -> str:
-        """Why the run stopped or failed; empty otherwise."""
+        """The reason of a run that stopped or failed; empty otherwise."""
         return str(self.ending.get("message") or "") if self.status in ("stopped", "failed") else ""
 
     @property
@@ -147,10 +124,9 @@ class Run:
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps and values of a key. Rows without it are left out; null and infinite values are NaN."""
-        pairs = [(row["step"], row[key]) for row in self.rows if key in row]
-        pairs = [(step, value) for step, value in pairs if value is None or is_number(value)]
-        steps = np.array([step for step, _ in pairs], float)
-        values = np.array([np.nan if value is None else value for _, value in pairs], float)
+        rows = [row for row in self.rows if key in row and (row[key] is None or is_number(row[key]))]
+        steps = np.array([row["step"] for row in rows], float)
+        values = np.array([row[key] for row in rows], float)  # NaN for None
         values[~np.isfinite(values)] = np.nan
         return steps, values
 
@@ -194,8 +170,7 @@ class Run:
         return [e for e in events if isinstance(e.get("protocol"), dict)]
 
     def _training_scores(self) -> list[Score]:
-        """Return the scores of evaluations during training: the last protocol holds for all of them."""
-        last = self._protocol_events()[-1:]
+        last = self._protocol_events()[-1:]  # which holds for all evaluations
         return [self._last_values([str(name) for name in e["metrics"]], e["protocol"], "training") for e in last]
 
     def _quick_scores(self) -> list[Score]:
@@ -259,10 +234,13 @@ def read_run(folder: Path) -> Run:
             events.append(line)
         elif has_step:
             rows.append(line)
-    config = _read_config(folder / "config.yaml")
-    if config is None:
-        config = {}
+    config: Any = {}
+    try:
+        if (folder / "config.yaml").is_file():
+            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
+    except yaml.YAMLError:
         events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
+    config = config if isinstance(config, dict) else {}
     return Run(folder, config, rows, events, _samples(folder / "samples"), list(_json_lines(folder / "scores.jsonl")))
 
 
@@ -271,13 +249,13 @@ def find_runs(path: Path) -> list[Path]:
     if not path.is_dir():
         problem = "is a file" if path.is_file() else "does not exist"
         raise ValueError(f"{str(path)!r} {problem}; give a run folder or a sweep folder, such as outputs/<run>")
-    found = list(_walk(path, depth=3))  # outputs/sweeps/<sweep>/<job>
-    if not found:
+    folders = list(_walk(path, depth=3))  # outputs/sweeps/<sweep>/<job>
+    if not folders:
         raise ValueError(
             f"there is no run in {str(path)!r} (a run folder holds config.yaml or metrics.jsonl); "
             f"give a run folder or a sweep folder, such as outputs/<run>"
         )
-    return sorted(found, key=lambda folder: [natural_key(part) for part in folder.relative_to(path).parts])
+    return sorted(folders, key=lambda folder: [natural_key(part) for part in folder.relative_to(path).parts])
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -309,22 +287,8 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
 
 
-def _read_config(path: Path) -> dict[str, Any] | None:
-    """Return the config: empty when there is no file, None when it is not YAML."""
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except yaml.YAMLError:
-        return None
-    return config if isinstance(config, dict) else {}
-
-
 def _samples(folder: Path) -> list[tuple[int, Path]]:
-    """Return the grids by step. history.png is not one of them."""
-    if not folder.is_dir():
-        return []
-    matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.iterdir())
+    matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("step-*.png"))
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 

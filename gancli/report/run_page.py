@@ -20,7 +20,7 @@ GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 GRID_WIDTH = 640  # pixels
 EVENTS = 50  # a warning that repeats at every step must not bury the page
 RELOAD = 15  # seconds after which the page of a running run reloads itself
-# What a run is for besides sampling, by the `use` of its started event: label, and what follows `ckpt=`.
+# Label and further arguments of commands that a run is for, by the `use` of its started event.
 USES = {
     "reconstruct": ("reconstruct images", ""),
     "translate": ("translate images", ""),
@@ -36,14 +36,16 @@ def write_page(folder: Path) -> Path:
 
 def page(run: Run) -> str:
     """Return the HTML of a run's page."""
-    running, charts, frames, events = run.status == "running", run_charts(run), _frames(run), _events(run)
+    running, charts = run.status == "running", run_charts(run)
+    hidden = ("started", "finished", "protocol")
+    events = [event for event in run.events if event["event"] not in hidden or event.get("message")]
     return render(
         "run.html",
         title=title(run),
         run=run,
         warnings=active_warnings(run),
         facts=_facts(run),
-        frames=frames,
+        frames=_frames(run),
         charts=charts,
         ranges=any(series["low"] for chart in charts for series in chart["series"]),
         scores=[score for score in run.scores if score.source != "quick"],  # quick metrics are curves
@@ -82,23 +84,22 @@ def resume_command(run: Run) -> str:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return the numbers at the top of the page as pairs of value and label."""
+    """Return the numbers at the top of the page, each with its label."""
     minutes = run.ending.get("minutes")
     minutes = minutes if is_number(minutes) else run.latest("minutes")
-    images, rate = run.latest("kimg"), run.latest("images_per_second")
     facts = [
-        (count(run.last_step), "steps"),
-        (number(images) if images is not None else "", "thousand images seen"),
-        (duration(minutes) if minutes is not None else "", "of training"),
-        (count(rate), "images a second"),
+        (run.last_step, count, "steps"),
+        (run.latest("kimg"), number, "thousand images trained on"),
+        (minutes, duration, "of training"),
+        (run.latest("images_per_second"), count, "images a second"),
     ]
-    metrics = ((key, run.latest(key)) for key in metric_keys(run))
-    facts += [(number(value), key) for key, value in metrics if value is not None][:4]
-    return [fact for fact in facts if fact[0]]
+    values = {key: value for key in metric_keys(run) if (value := run.latest(key)) is not None}
+    facts += [(value, number, key) for key, value in list(values.items())[:4]]
+    texts = [(show(value), label) for value, show, label in facts if value is not None]
+    return [(text, label) for text, label in texts if text]
 
 
 def _frames(run: Run) -> list[dict[str, Any]]:
-    """Return the readable grids, evenly spaced when there are many."""
     thumbnails = ((step, path, thumbnail(path, GRID_WIDTH)) for step, path in spread(run.samples, GRIDS))
     return [{"step": step, "file": path.name, "image": image} for step, path, image in thumbnails if image]
 
@@ -118,7 +119,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
-    """Return what a person may type next as pairs of label and command."""
+    """Return the commands that a person may type next, each with its label."""
     commands = []
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={_relative(run.folder)}")
@@ -128,16 +129,12 @@ def _commands(run: Run) -> list[tuple[str, str]]:
             label, more = USES[use]
             commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
         commands.append(("evaluate it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
-    if run.status == "running":  # the folder cannot tell whether its process was killed
+    if run.status == "running":  # a killed process leaves the same folder
         commands.append(("if it was killed, resume", resume_command(run)))
     elif run.status != "finished":
         commands.append(("resume" if commands else "train again", resume_command(run)))
     parent = shlex.quote(_relative(run.folder.resolve().parent))
     return [*commands, ("compare with its neighbours", f"gan report {parent}")]
-
-
-def _events(run: Run) -> list[dict[str, Any]]:
-    return [e for e in run.events if e["event"] not in ("started", "finished", "protocol") or e.get("message")]
 
 
 def _config_nodes(node: dict[Any, Any], path: str, typed: set[str]) -> list[dict[str, Any]]:

@@ -1,12 +1,9 @@
-import io
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
 from scenes import Bicubic, compact, difference, scene
 
-from gancli.data.image_modes import ImageWarning
 from gancli.inference import upscaler as upscaling
 from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, upscale
 from gancli.networks.sr import Compact
@@ -78,17 +75,10 @@ def test_16_bit_grey_stays_16_bit(mode):
     assert np.unique(np.asarray(Upscaler(Bicubic(2))(between))).tolist() == [700]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (np.int32(70_000), "32-bit values from 70000 to 70000"),
-        (np.int32(-1), "from -1 to -1"),
-        (np.float32(0.5), "floating-point"),
-    ],
-)
-def test_values_without_a_known_range_are_refused(value, message):
-    with pytest.raises(ValueError, match=message):
-        upscale(Image.fromarray(np.full((3, 3), value)))
+@pytest.mark.parametrize("value", [70_000, -1])
+def test_values_without_a_known_range_are_refused(value):
+    with pytest.raises(ValueError, match=f"32-bit values from {value} to {value} have no known range"):
+        upscale(Image.fromarray(np.full((3, 3), value, np.int32)))
 
 
 def test_constant_alpha_stays_constant():
@@ -130,14 +120,3 @@ def test_scales_without_own_weights_are_scaled_down_from_4(weights):
 def test_the_real_weights_are_bundled(monkeypatch):
     monkeypatch.undo()
     assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.STYLES} == {Compact}
-
-
-def test_upscale_takes_and_returns_a_pil_image(recwarn):
-    large = upscale(scene(10, 7), scale=2, style="sharp")
-    assert isinstance(large, Image.Image) and large.size == (20, 14)
-    file = io.BytesIO()
-    scene(10, 7).convert("CMYK").save(file, "TIFF")
-    upscale(Image.open(file))
-    assert [w.category for w in recwarn if issubclass(w.category, ImageWarning)] == [ImageWarning]
-    with pytest.raises(ValueError, match="scale=5 is not one of 2, 3, 4"):
-        upscale(large, 5)
