@@ -92,7 +92,7 @@ def scatter(x: Tensor, side: int = 256) -> Image.Image:
 def grid(x: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
     """Arrange images (N, C, H, W) in [-1, 1] row by row, near square unless `columns` is given; scatter points.
 
-    Images below 48 pixels are enlarged by a whole factor (nearest neighbour) to be seen, unless the grid gets huge.
+    Images below 48 pixels are enlarged by a whole factor (nearest neighbour), unless the grid gets huge.
     """
     if is_points(x):
         return scatter(x)
@@ -101,8 +101,7 @@ def grid(x: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     factor = max(1, min(math.ceil(48 / max(h, w)), 4096 // max(1, columns * w)))
-    array = array.repeat(factor, 1).repeat(factor, 2)
-    h, w = h * factor, w * factor
+    array, h, w = array.repeat(factor, 1).repeat(factor, 2), h * factor, w * factor
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 255, np.uint8)
     for i, image in enumerate(array):
         top, left = i // columns * (h + gap), i % columns * (w + gap)

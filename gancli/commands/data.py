@@ -3,7 +3,6 @@
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Iterable
 
 from gancli.config import override
 from gancli.data.image_files import CheckReport, check_folder
@@ -25,7 +24,7 @@ def main(action: str, path: str) -> int:
 
 
 def report_text(report: CheckReport) -> str:
-    """Return the report as lines of a name and its value."""
+
     rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
     if report.infos:
         rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no sub-folders")]
@@ -34,15 +33,12 @@ def report_text(report: CheckReport) -> str:
             sides = [getattr(info, name) for info in report.infos]
             median = round(statistics.median(sides))
             rows += [(name, f"{min(sides):,} to {max(sides):,} pixels, median {median:,}")]
-        rows += [("modes", _counts(info.mode for info in report.infos))]
-        rows += [("formats", _counts(info.format for info in report.infos))]
+        for name in ("mode", "format"):
+            counts = Counter(getattr(info, name) for info in report.infos).most_common()
+            rows += [(f"{name}s", ", ".join(f"{value} {n:,}" for value, n in counts))]
     rows += [("bad", f"{len(report.bad):,}"), *(("", f"{name}: {reason}") for name, reason in report.bad)]
     rows += [("try" if i == 0 else "", line) for i, line in enumerate(suggestions(report))]
     return "\n".join(printable(f"{name:<10}{value}".rstrip()) for name, value in rows)
-
-
-def _counts(values: Iterable[str]) -> str:
-    return ", ".join(f"{name} {n:,}" for name, n in Counter(values).most_common())
 
 
 def suggestions(report: CheckReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""gan edit: how an image changes when its latent moves along directions, or from class to class."""
+"""gan edit: how an image changes as its latent follows directions, or goes from class to class."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gancli.config import UsageError, choices
 from gancli.data.by_name import load_by_name
 from gancli.data.classes import class_index, one_hot
 from gancli.inference import latents
-from gancli.inference.generator import Generator, Latents, noise
+from gancli.inference.generator import Generator, noise
 from gancli.inference.generator import load as load_generator
 from gancli.inference.sample_files import WRITERS, output_path
 from gancli.runtime.checks import check_number
@@ -52,41 +52,33 @@ def main(
         print(f"from {file}", file=sys.stderr)
     ends: Sequence[Tensor] = ()
     if plane or len(classes) < 2:
-        moves = latents.first_layer_directions(G, 2 if plane else directions)
+        vectors = latents.first_layer_directions(G, 2 if plane else directions)
     elif G.classes:
-        moves, ends = torch.zeros(1, G.z_dim), one_hot(G.labels(2, classes), G.classes).split(1)
+        vectors, ends = torch.zeros(1, G.z_dim), one_hot(G.labels(2, classes), G.classes).split(1)
     else:
-        moves, classes = direction_between_classes(G, classes, data, file), ()
-    z, c = start_latent(G, inputs, classes[:1], seed, image, fit)
+        vectors, classes = direction_between_classes(G, classes, data, file), ()
+    if inputs:
+        z, c = latents.latents_of_files(G, inputs, classes[:1], fit, seed)
+    else:  # of image number `image` of gan sample
+        z, c = noise(range(image, image + 1), G.z_dim, seed), one_hot(G.labels(1, classes[:1], image), G.classes)
     first, last = ends or (c, c)
     t = torch.linspace(0, 1, steps)[:, None]
     amounts = (2 * t - 1) * amount
     if plane:  # around the mean latent, unless an image is given
         z = z if inputs else torch.zeros_like(z)
-        rows = [(z + amounts * moves[0] - down * moves[1], c.expand(steps, -1)) for down in amounts]
+        rows = [(z + amounts * vectors[0] - down * vectors[1], c.expand(steps, -1)) for down in amounts]
     else:
-        rows = [(z + amounts * move, torch.lerp(first, last, t)) for move in moves]
+        rows = [(z + amounts * vector, torch.lerp(first, last, t)) for vector in vectors]
     x = G.generate(*(torch.cat(part) for part in zip(*rows)))
     WRITERS[form](path, x, None, steps, G)
     print(path)
 
 
-def start_latent(
-    G: Generator, inputs: Sequence[str], classes: Sequence[int | str], seed: int, image: int, fit: str
-) -> Latents:
-    """Return the latent of the given image, or without one that of image number `image` of `gan sample`."""
-    if inputs:
-        return latents.latents_of_files(G, inputs, classes, fit, seed)
-    return noise(range(image, image + 1), G.z_dim, seed), one_hot(G.labels(1, classes, image), G.classes)
-
-
 def direction_between_classes(G: Generator, classes: Sequence[int | str], data: str, file: Path) -> Tensor:
     """Return the direction (1, z_dim) between two classes for an unconditional G, by its encoder and labelled data."""
     if not latents.has_encoder(G):
-        raise ValueError(
-            "this model has no classes, and no encoder to find them with; leave classes= out, or train model=cgan "
-            "or model=vae"
-        )
+        advice = "leave classes= out, or train model=cgan or model=vae"
+        raise ValueError(f"this model has no classes, and no encoder to find them with; {advice}")
     if not data:
         # The file may be untrusted: only a name or a folder's path is taken from it.
         trained = checkpoint.read(file)["config"]["data"]

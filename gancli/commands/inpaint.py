@@ -1,6 +1,7 @@
 """gan inpaint: images repainted where a mask is white; every other pixel keeps its exact value."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -9,23 +10,12 @@ from gancli.inference.image_io import names_file
 from gancli.inference.inpainter import Masks, load_inpainter
 from gancli.runtime.device import choose_device
 
-LOSSLESS = 100  # quality of webp
-
 
 def main(
-    inputs: Sequence[str],
-    ckpt: str,
-    mask: str,
-    out: str,
-    overwrite: bool,
-    skip: bool,
-    format: str,
-    tile: int,
-    ema: bool,
-    device: str,
+    inputs: Sequence[str], ckpt: str, mask: str, out: str, tile: int, ema: bool, device: str, **results: Any
 ) -> None:
     """Repaint every image that is named and print the paths written."""
-    batch = Batch("inpaint", inputs, out, "_inpainted", overwrite, skip, format, LOSSLESS)
+    batch = Batch("inpaint", inputs, "_inpainted", out, **results)  # quality stays 100: webp is lossless
     if batch.format == "jpg":
         lossless = "out=x.png" if names_file(out) else "format=png"
         raise ValueError(f"jpg changes every pixel, also those outside the mask; type {lossless}")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -9,7 +10,6 @@ from tqdm import tqdm
 from gancli import images
 from gancli.inference import latents
 from gancli.inference.batch import Batch, say
-from gancli.inference.generator import Generator
 from gancli.inference.generator import load as load_generator
 from gancli.metrics.psnr_ssim import psnr
 from gancli.runtime.device import choose_device
@@ -24,13 +24,12 @@ def main(
     seed: int,
     classes: Sequence[int | str],
     fit: str,
-    overwrite: bool,
-    skip: bool,
     ema: bool,
     device: str,
+    **results: Any,
 ) -> None:
     """Search the latent of every image that is named and print the paths written."""
-    batch = Batch("project", inputs, out, "_projected", overwrite, skip)
+    batch = Batch("project", inputs, "_projected", out, **results)
     if batch.format != "png":
         raise ValueError(f"out={out} is not a known format; type out=x.png or out=DIR/")
     if batch.items:
@@ -39,21 +38,14 @@ def main(
         for item in batch:
             with batch.attempt(item):
                 latent = item.target.with_suffix(".npz")
-                if latent.exists() and not overwrite:
+                if latent.exists() and not batch.overwrite:
                     raise ValueError(f"{latent} exists already; type overwrite=true, or another out=")
                 x = latents.read_image(item.source, G, fit)
                 z, c = latents.project(G, x, classes, steps, seed)
                 y = G.generate(z, c).cpu()
                 images.write(images.grid(torch.cat([x, y]), 2), item.target)
                 tqdm.write(printable(str(latents.write_latent(latent, z, c))), file=sys.stdout)
-                say(printable(str(item.source)), one_line(describe(G, x, y, c)))
+                decibels = psnr(*(images.to_uint8(image).flatten(2) for image in (x, y))).item()
+                label = f", class {G.class_name(int(c.argmax()))}" if G.classes else ""
+                say(printable(str(item.source)), one_line(f"PSNR {decibels:.1f} dB{label}"))
     batch.finish()
-
-
-def describe(G: Generator, x: torch.Tensor, y: torch.Tensor, c: torch.Tensor) -> str:
-    """Return how near the image y comes to x, (1, C, size, size), and its class if there are classes."""
-    error = psnr(*(images.to_uint8(image).flatten(2) for image in (x, y))).item()
-    if not G.classes:
-        return f"PSNR {error:.1f} dB"
-    label = int(c.argmax())
-    return f"PSNR {error:.1f} dB, class {dict(enumerate(G.class_names)).get(label, label)}"

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from gancli.data.image_modes import array_to_tensor, image_to_array, warn
@@ -14,19 +16,10 @@ from gancli.runtime.text import printable
 
 
 def main(
-    inputs: Sequence[str],
-    ckpt: str,
-    out: str,
-    classes: Sequence[int | str],
-    overwrite: bool,
-    skip: bool,
-    format: str,
-    quality: int,
-    ema: bool,
-    device: str,
+    inputs: Sequence[str], ckpt: str, classes: Sequence[int | str], ema: bool, device: str, **results: Any
 ) -> None:
     """Reconstruct every image that is named and print the paths written."""
-    batch = Batch("reconstruct", inputs, out, "_reconstructed", overwrite, skip, format, quality)
+    batch = Batch("reconstruct", inputs, "_reconstructed", **results)
     if batch.items:
         reconstructor = load_reconstructor(ckpt, classes, ema, choose_device(device))
         size = reconstructor.multiple
@@ -45,9 +38,9 @@ def main(
 def psnr(image: Image.Image, result: Image.Image) -> float:
     """Return 10 log10(range^2 / MSE) in dB, in the result's channels, over pixels that are not fully transparent."""
     channels = 3 if result.mode.startswith("RGB") else 1
-    y, x = (image_to_array(each) for each in (result, image))
-    visible = y[..., -1] > 0 if result.mode.endswith("A") else y[..., 0] >= 0
-    colours = (array[..., : 3 if array.shape[2] > 2 else 1] for array in (y, x))
+    arrays = [image_to_array(each) for each in (result, image)]
+    visible = arrays[0][..., -1] > 0 if result.mode.endswith("A") else np.ones(arrays[0].shape[:2], bool)
+    colours = [array[..., : 3 if array.shape[2] > 2 else 1] for array in arrays]
     a, b = (with_channels(array_to_tensor(array), channels) for array in colours)
     error = (a - b).square().mean(1)[0].numpy()[visible]
     mean = float(error.mean(dtype="float64")) if error.size else 0.0

@@ -1,6 +1,7 @@
 """gan upscale: images enlarged 2, 3 or 4 times by a super-resolution network."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from gancli.inference.batch import Batch
 from gancli.inference.image_io import reduce_to_format
@@ -8,21 +9,9 @@ from gancli.inference.upscaler import load_upscaler
 from gancli.runtime.device import choose_device
 
 
-def main(
-    inputs: Sequence[str],
-    out: str,
-    scale: int,
-    ckpt: str,
-    style: str,
-    overwrite: bool,
-    skip: bool,
-    format: str,
-    quality: int,
-    tile: int,
-    device: str,
-) -> None:
+def main(inputs: Sequence[str], scale: int, ckpt: str, style: str, tile: int, device: str, **results: Any) -> None:
     """Enlarge every image that is named and print the paths written."""
-    batch = Batch("upscale", inputs, out, f"_x{scale}", overwrite, skip, format, quality, scale)
+    batch = Batch("upscale", inputs, f"_x{scale}", scale=scale, **results)
     if batch.items:
         upscaler = load_upscaler(ckpt, style, scale, choose_device(device), tile)
         # Reduced before it is enlarged, which takes less time and memory.

@@ -22,10 +22,17 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def digits(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load the 1,797 handwritten UCI digits of scikit-learn, 8x8 grey: "train" the first 1,500, "test" the rest.
 
-    The 17 levels 0 to 16 of the original become 0 to 255. The splits may share writers: UCI's file does not name them.
+    The 17 levels 0 to 16 of the original become 0 to 255. Writers may be in both splits: UCI's file does not name them.
     """
     check_choice("data.split", split, SPLITS)
-    table = _digits_table()
+    spec = find_spec("sklearn")
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
+    if file and file.is_file():  # importing scikit-learn takes ten times as long as reading its file
+        table = np.loadtxt(file, delimiter=",")
+    else:
+        from sklearn.datasets import load_digits
+
+        table = np.column_stack(load_digits(return_X_y=True))
     images = torch.from_numpy((table[:, :64] * (255 / 16)).round().astype(np.uint8)).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(table[:, 64].astype(np.int64))
     part = slice(0, 1500) if split == "train" else slice(1500, None)
@@ -33,33 +40,24 @@ def digits(size: int | None = None, channels: int | None = None, split: str = "t
 
 
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
-    """Load MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28x28 grey.
-
-    Read from root/mnist.npz or torchvision's root/MNIST/; downloaded where both are missing.
-    """
+    """Load MNIST: 60,000 handwritten digits to train on and 10,000 to test on, 28x28 grey."""
     return _load("mnist", "MNIST", "MNIST", DIGITS, root, split).resized(size, channels)
 
 
 def fashion_mnist(
     root: str, size: int | None = None, channels: int | None = None, split: str = "train"
 ) -> ImageDataset:
-    """Load Fashion-MNIST: 60,000 photographs of clothes to train on and 10,000 to test on, 28x28 grey.
-
-    Read from root/fashion_mnist.npz or torchvision's root/FashionMNIST/; downloaded where both are missing.
-    """
+    """Load Fashion-MNIST: 60,000 images of clothes to train on and 10,000 to test on, 28x28 grey."""
     return _load("fashion_mnist", "FashionMNIST", "FashionMNIST", FASHION, root, split).resized(size, channels)
 
 
 def cifar10(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
-    """Load CIFAR-10: 50,000 photographs of 10 classes to train on and 10,000 to test on, 32x32 colour.
-
-    Read from root/cifar10.npz or torchvision's root/cifar-10-batches-py/; downloaded where both are missing.
-    """
+    """Load CIFAR-10: 50,000 images of 10 classes to train on and 10,000 to test on, 32x32 colour."""
     return _load("cifar10", "CIFAR10", "cifar-10-batches-py", CIFAR10, root, split).resized(size, channels)
 
 
 class DataUnavailable(ValueError):
-    """A data set is damaged, or neither here nor downloadable."""
+    """Error for a data set that is damaged, or neither here nor downloadable."""
 
     def __init__(self, reason: str, advice: str):
         super().__init__(f"{reason}; {advice}")
@@ -88,33 +86,19 @@ def stacked_digits(total: int, n: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng([seed, 4]).integers(total, size=(n, 3)))
 
 
-def _digits_table() -> np.ndarray:
-    """Return floats (1797, 65): 64 pixels in 0..16 and the class."""
-    spec = find_spec("sklearn")
-    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
-    if file and file.is_file():  # importing scikit-learn takes ten times as long as reading its file
-        return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    data, target = load_digits(return_X_y=True)
-    return np.column_stack([data, target])
-
-
 def _load(name: str, reader: str, folder: str, class_names: list[str], root: str, split: str) -> ImageDataset:
     """Load root/name.npz, else root/folder with torchvision's class `reader`, downloaded if it is missing.
 
-    What torchvision has read is cached: importing it again takes longer than reading.
+    Arrays from torchvision are cached: importing it again takes longer than reading.
     """
     check_choice("data.split", split, SPLITS)
     if not root:
         raise ValueError(
             f"data.root= is empty; give the folder that has {name}.npz or {folder}, or leave data.root out"
         )
-    root_folder = Path(root).expanduser()
-    archive, files = root_folder / f"{name}.npz", root_folder / folder
-    if archive.is_file():
+    files = Path(root).expanduser() / folder
+    if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
-
     if cached := cache.read_cached(_cache_file(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
@@ -124,7 +108,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     if not files.exists():
         _download(name, torchvision_set, files)
     try:
-        data = torchvision_set(root_folder, train=split == "train", download=False)
+        data = torchvision_set(files.parent, train=split == "train", download=False)
         images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
         if len(images) != len(labels):
@@ -132,21 +116,20 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     except Exception as error:  # a damaged file can fail in any way inside torchvision
         raise DataUnavailable(
             f"data={name}: {files} is damaged ({last_line(error)})",
-            f"move it away to download it again, put {name}.npz beside it, or choose data=digits, which needs no "
-            "download",
+            f"delete it to download it again, put {name}.npz next to it, or choose data=digits, which needs no network",
         ) from error
     cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
     return ImageDataset(images, labels, class_names)
 
 
 def _cache_file(folder: Path, split: str) -> Path:
-    """Return where the split of a torchvision folder is cached; any change of its files changes the place."""
+    """Return the path of a split's cache, which depends on names, sizes and times of torchvision's files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return cache.cache_path("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> None:
-    """Download with torchvision into a temporary folder beside `folder`, then rename: all of it or nothing."""
+    """Download with torchvision into a temporary folder next to `folder`, then rename: all of it or nothing."""
     root, is_new = folder.parent, not folder.parent.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,10 @@ from gancli.data.folder import folder
 
 
 def load_by_name(name: str, size: int | None, channels: int | None, split: str = "test") -> ImageDataset:
-    """Return the data set `name`, resized to `size` pixels a side and `channels`; None leaves either as it is.
+    """Return the data of configs/data/`name`.yaml, or of the folder `name`, at `size` pixels a side.
 
-    Args:
-        name: a file of configs/data, with that file's own settings, or a folder of images, read as data=folder does.
-        split: train or test, where the data set has splits.
-
-    Raises:
-        ValueError: where there is no such data.
+    A size or channels of None is that of the data, or of data=folder's defaults. `split`: train or test, where the
+    data has splits.
     """
     known = choices("data")
     if name not in known:

@@ -16,16 +16,12 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def class_index(name: int | str, names: Sequence[str], classes: int) -> int:
     """Return the index of a class given by name or number; a name wins, so a folder called 8 is meant, not the ninth.
 
-    Args:
-        names: of the classes, may be empty.
-        classes: number of classes.
-
-    Raises:
-        ValueError: where there is no such class.
+    Raises ValueError where there is no such class. `names` of the `classes` may be empty.
     """
     if str(name) in names:
         return names.index(str(name))
-    there = f"; the classes are {shortened(names)}" if names else ""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    there = f"; the classes are {', '.join(names[:20])}{more}" if names else ""
     try:
         number = int(name)
     except ValueError:
@@ -33,8 +29,3 @@ def class_index(name: int | str, names: Sequence[str], classes: int) -> int:
     if not 0 <= number < classes:
         raise ValueError(f"class {number} is outside 0 to {classes - 1}{there}")
     return number
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Return the first 20 names as text."""
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

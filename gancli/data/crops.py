@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gancli.data.dataset import check_size_and_channels, fits_in_memory
+from gancli.data.dataset import check_size_and_channels, fits_in_memory, no_sources
 from gancli.data.decode_cache import decode_cached
 from gancli.data.image_files import decode_image, existing_folder, no_images, printable_skipped, walk_images
 from gancli.runtime.text import plural
@@ -24,7 +25,7 @@ class ImageCrops:
     pixels: uint8 (P, C), image after image, each row by row
     sizes:  int64 (K, 2), height and width of every image, both at least `size`
     starts: int64 (K,), index of the first pixel of every image
-    memory_mapped: the pixels are in a file and are read when they are indexed
+    The other attributes are those of an ImageDataset.
     """
 
     pixels: Tensor
@@ -34,9 +35,10 @@ class ImageCrops:
     rotate: bool = True
     skipped: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
-    sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))  # as of an ImageDataset
+    sources: Tensor = field(default_factory=no_sources)
     memory_mapped: bool = False
     warnings: list[str] = field(default_factory=list)
+    classes: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         self.counts = self.sizes // self.size  # crops down and across
@@ -52,10 +54,6 @@ class ImageCrops:
     @property
     def channels(self) -> int:
         return self.pixels.shape[1]
-
-    @property
-    def classes(self) -> int:
-        return 0
 
     @property
     def labels(self) -> Tensor:
@@ -82,7 +80,7 @@ class ImageCrops:
             left = (width - across * self.size) // 2 + nth % across * self.size
         where = {"index": indices, "first": self.starts[k] + top * width + left, "width": width}
         if generator and self.rotate:
-            # With the flip from left to right of the BatchLoader these make all rotations.
+            # With the BatchLoader's flip from left to right these give all rotations.
             where["flip_rows"], where["transpose"] = torch.rand(2, len(k), generator=generator) < 0.5
         return {name: values[rows] for name, values in where.items()}
 
@@ -113,16 +111,10 @@ def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
     """Load crops of `size` x `size` pixels from every image at any depth below the folder `path`.
 
     The images are decoded once, into a file that later runs memory-map. Images that cannot be decoded or are smaller
-    than the crop are listed in `skipped`.
-
-    Args:
-        cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
-
-    Raises:
-        ValueError: where the folder is missing or has no image large enough.
+    than the crop are listed in `skipped`. `cache`: folder of that file, ~/.cache/gan/decoded unless given.
     """
     if not path:
-        raise ValueError("data=photos needs data.path=DIR, the folder with your photographs")
+        raise ValueError("data=photos needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
     root = existing_folder(path)
     names, skipped = walk_images(root)

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gancli.data.image_files import FIT_MODES
 from gancli.images import grey, is_points
-from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import free_memory
+
+
+def no_sources() -> Tensor:
+    return torch.empty(0, 1, 0, 0, dtype=torch.uint8)
 
 
 @dataclass(eq=False)  # tensors do not compare to one bool
@@ -30,7 +33,7 @@ class ImageDataset:
     labels: Tensor
     class_names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    sources: Tensor = field(default_factory=lambda: torch.empty(0, 1, 0, 0, dtype=torch.uint8))
+    sources: Tensor = field(default_factory=no_sources)
     paired: bool = True
     memory_mapped: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -73,7 +76,7 @@ class ImageDataset:
         return self.images.device
 
     def sample_indices(self, indices: Tensor, generator: torch.Generator, rows: slice) -> dict[str, Tensor]:
-        """Return `rows` of `indices`, int64 (N,), for `gather`. Whole images need no randomness, crops do."""
+        """Return `rows` of `indices`, int64 (N,), for `gather`. Only ImageCrops need the generator."""
         return {"index": indices[rows]}
 
     def gather(self, where: dict[str, Tensor]) -> Tensor:
@@ -100,9 +103,6 @@ class ImageDataset:
 
         Sources are resized too and keep their own channels. Resizing is antialiased bicubic on 8 bits, within two
         levels of Pillow's; grey equals Pillow's "L".
-
-        Raises:
-            ValueError: for a size below 1, for other channels, and for points, which have neither.
         """
         if self.is_points:
             if size not in (None, 1) or channels not in (None, 2):
@@ -129,23 +129,13 @@ class ImageDataset:
 def check_size_and_channels(
     size: int | None, channels: int | None, required: bool = False, key: str = "channels"
 ) -> None:
-    """Raise ValueError unless size is a whole number from 1 and channels are 1 or 3.
-
-    Args:
-        required: neither may be None.
-        key: of the channels, channels or source_channels.
-    """
+    """Raise ValueError unless size is a whole number from 1 and channels are 1 or 3, or None unless `required`."""
     if size is not None or required:
         check_number("data.size", size, 1, example=32, whole=True)
     if channels not in (1, 3) and (channels is not None or required):
         raise ValueError(f"data.{key}={channels} is not possible; type data.{key}=3 for colour, data.{key}=1 for grey")
 
 
-def check_fit(fit: str) -> None:
-    """Raise ValueError unless `fit` is a way to make an image square."""
-    check_choice("data.fit", fit, FIT_MODES)
-
-
 def fits_in_memory(device: torch.device, *tensors: Tensor) -> bool:
-    """Return whether tensors fit into a quarter of the free memory, which leaves room for networks and gradients."""
+    """Return whether tensors fit into a quarter of the free memory: networks and gradients need the rest."""
     return sum(tensor.nbytes for tensor in tensors) <= free_memory(device) / 4

@@ -37,17 +37,14 @@ FORMAT = 1  # of the files
 FLUSH_SECONDS = 2.0  # between two writings of lines: a process that is killed loses no more than this
 
 Entry = list[int] | str  # of the index: an image's shape, or the reason why it cannot be decoded
-Read = Callable[[Path], np.ndarray | ValueError]
+Read = Callable[[Path], np.ndarray]
 
 
 @dataclass
 class DecodedImages:
-    """All images of a folder.
+    """All images of a folder: their pixels, uint8 (P,), one image after the other, and an entry for each name.
 
-    pixels:   uint8 (P,), one image after the other, without those that cannot be decoded
-    entries:  one for each name
-    memory_mapped: the pixels are in a file rather than in memory
-    warnings: why they are not, where that is so
+    memory_mapped: the pixels are in a file rather than in memory; `warnings` says why they are not
     """
 
     pixels: Tensor
@@ -70,13 +67,9 @@ def decode_cached(
 
     Args:
         settings: everything that the decoded arrays depend on.
-        read: decodes one file to uint8. A ValueError that it raises is the reason to skip the image; one that it
-            returns is raised.
+        read: decodes one file to uint8, or raises BadImage to skip it.
         cache: folder of the caches; FOLDER unless given.
         bytes_each: size of one decoded image, where they are alike.
-
-    Raises:
-        ValueError: where the disk is full.
     """
     if not names:
         return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
@@ -112,7 +105,7 @@ def decode_cached(
 
 
 def decode_in_memory(root: Path, names: list[str], read: Read, bytes_each: int, why: str) -> DecodedImages:
-    """Decode all images without a cache; raise ValueError if they do not fit into memory. `why`: for the warning."""
+    """Decode all images without a cache; raise ValueError if they do not fit into memory."""
     advice = "type data.cache=DIR, a folder that can"
     if (needed := bytes_each * len(names)) > (free := free_memory()):
         raise ValueError(
@@ -122,7 +115,7 @@ def decode_in_memory(root: Path, names: list[str], read: Read, bytes_each: int, 
     buffer = io.BytesIO()
     entries, _ = decode_rest(root, names, read, buffer, io.BytesIO())
     pixels = torch.from_numpy(np.frombuffer(buffer.getbuffer(), np.uint8))
-    warning = f"the decoded images are kept in memory and every run decodes them again: {why}; {advice}"
+    warning = f"the decoded images are in memory and every run decodes them again: {why}; {advice}"
     return DecodedImages(pixels, entries, memory_mapped=False, warnings=[warning])
 
 
@@ -154,7 +147,7 @@ def wait_for_lock(stack: contextlib.ExitStack, folder: Path, root: Path) -> None
 
 
 def complete_entries(pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int, int]:
-    """Return the entries that are complete, and the bytes that they take in the pixel file and in the index."""
+    """Return the complete entries, and the bytes that they take in the pixel file and in the index."""
     size = pixels.seek(0, io.SEEK_END)
     entries: list[Entry] = []
     used = length = 0
@@ -193,8 +186,6 @@ def decode_rest(root: Path, names: list[str], read: Read, pixels: BinaryIO, inde
     title = f"decoding {printable(str(root))}, once"
     try:
         for result in tqdm(results, title, len(names), initial=written, disable=None, unit="image", leave=False):
-            if isinstance(result, ValueError):
-                raise result
             if isinstance(result, str):
                 entries.append(result)
             else:
@@ -222,5 +213,5 @@ def disk_full(root: Path, folder: Path, why: str) -> ValueError:
     free = shutil.disk_usage(folder).free / 1e6
     return ValueError(
         f"the decoded images of {printable(str(root))} cannot be written to {printable(str(folder))} ({why}, "
-        f"{free:,.0f} MB are free there); make room, or type data.cache=DIR, a folder on another disk"
+        f"{free:,.0f} MB are free there); free some space, or type data.cache=DIR, a folder on another disk"
     )

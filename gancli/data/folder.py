@@ -5,9 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gancli.data.dataset import ImageDataset, check_fit, check_size_and_channels
+from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
-from gancli.data.image_files import decode_image, fit_image, list_folder, no_images, printable_skipped
+from gancli.data.image_files import (
+    FIT_MODES,
+    BadImage,
+    decode_image,
+    fit_image,
+    list_folder,
+    no_images,
+    printable_skipped,
+)
+from gancli.runtime.checks import check_choice
 from gancli.runtime.text import plural, printable
 
 
@@ -23,26 +32,23 @@ def folder(
         fit: "crop" the middle, "pad" with white, or "squash".
         strict: raise ValueError for the first image that cannot be used; else list it in `skipped`.
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
-
-    Raises:
-        ValueError: where the folder is missing or has no image that can be decoded.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
-    check_fit(fit)
+    check_choice("data.fit", fit, FIT_MODES)
     listing = list_folder(path)
     if strict and listing.skipped:
         raise unusable(listing.root, *min(listing.skipped))
 
-    def read(file: Path) -> np.ndarray | ValueError:
+    def read(file: Path) -> np.ndarray:
         try:
             image = fit_image(decode_image(file, side=size)[0], size, channels, fit)
-            return np.ascontiguousarray(image.transpose(2, 0, 1))  # here, in the decoding threads
-        except ValueError as error:
-            if strict:
-                return unusable(file.parent, file.name, str(error))  # raised at once, not after all images
+        except BadImage as error:
+            if strict:  # end at once, not after all images
+                raise unusable(file.parent, file.name, str(error)) from error
             raise
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     settings, bytes_each = ["folder", size, channels, fit], channels * size * size
     decoded = decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
@@ -63,6 +69,6 @@ def folder(
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:
-    """Return the error for one file that strict loading refuses."""
+
     file = printable(f"{folder / name} cannot be used ({reason})")
     return ValueError(f"{file}; repair or delete it, or skip it with data.strict=false")

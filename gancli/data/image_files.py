@@ -29,11 +29,14 @@ EXTENSIONS = {
 }
 
 
+class BadImage(ValueError):
+    """Reason why an image file cannot be used, without its path, such as "is empty"."""
+
+
 @dataclass
 class FolderListing:
     """Image files of a folder, known by their names alone.
 
-    root:    the folder
     names:   paths below root with forward slashes, sorted
     classes: for each name the folder directly below root that holds it; empty where there are no such folders
     skipped: (name, reason) of images and folders that are left out
@@ -57,15 +60,15 @@ def existing_folder(path: str, key: str = "path") -> Path:
 def list_folder(path: str) -> FolderListing:
     """List every image at any depth below the folder `path`.
 
-    The folders directly below `path` that hold an image are the classes. Images beside such folders have no class and
-    are skipped. The order depends on the names alone. Raises ValueError where there is no such folder.
+    The folders directly below `path` that hold an image are the classes. Images outside such folders have no class
+    and are skipped. The order depends on the names alone.
     """
     root = existing_folder(path)
     names, skipped = walk_images(root)
     classes = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
     if not any(classes):
         return FolderListing(root, names, [], skipped)
-    reason = "is beside the class folders, so it has no class"
+    reason = "is in no class folder, so it has no class"
     skipped += [(name, reason) for name, of in zip(names, classes) if not of]
     names = [name for name, of in zip(names, classes) if of]
     return FolderListing(root, names, [of for of in classes if of], skipped)
@@ -117,17 +120,12 @@ class ImageInfo:
 def decode_image(path: Path, side: int | None = None) -> tuple[Image.Image, ImageInfo]:
     """Decode an image file to an upright 8-bit "L" or "RGB" image.
 
-    Transparent parts become white, 16-bit grey is divided by 257, an animation gives its first frame.
-
-    Args:
-        side: decode a large JPEG faster, at a fraction of its size that is at least 2 * side pixels either way.
-
-    Raises:
-        ValueError: the reason without the path, such as "is empty".
+    Transparent parts become white, 16-bit grey is divided by 257, an animation gives its first frame. Raises BadImage.
+    With `side` a large JPEG is decoded faster, at a fraction of its size that is at least 2 * side pixels either way.
     """
-    # Not a broken link, a closed folder, or a pipe that would block forever.
+    # Refuse a dangling link, a closed folder, and a pipe that would block forever.
     if not os.path.isfile(path):  # noqa: PTH113  it raises nothing
-        raise ValueError("is not a file that can be opened")
+        raise BadImage("is not a file that can be opened")
     try:
         with Image.open(path) as image:
             file_format, mode, (width, height) = image.format or "?", image.mode, image.size
@@ -138,22 +136,22 @@ def decode_image(path: Path, side: int | None = None) -> tuple[Image.Image, Imag
                 width, height = height, width
             return _eight_bits(upright), ImageInfo(width, height, mode, file_format)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"has more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+        raise BadImage(f"has more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except Image.UnidentifiedImageError:
-        raise ValueError("is empty" if not path.stat().st_size else "is not an image that Pillow knows") from None
+        raise BadImage("is empty" if not path.stat().st_size else "is not an image that Pillow knows") from None
     except Exception as error:  # a damaged file can fail in any way inside Pillow
-        raise ValueError(one_line(error, 200)) from error
+        raise BadImage(one_line(error, 200)) from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert any mode to "L" or "RGB"."""
+
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("has 32-bit values, which have no known range: save it with 8 or 16 bits")
+            raise BadImage("has 32-bit values, which have no known range: save it with 8 or 16 bits")
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("has floating-point values, which have no known range: save it with 8 or 16 bits")
+        raise BadImage("has floating-point values, which have no known range: save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -163,9 +161,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def fit_image(image: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
     """Resize an 8-bit image by antialiased bicubic to a uint8 array (size, size, channels).
 
-    Args:
-        fit: "crop" fills the square and cuts both ends of the longer side, "pad" keeps the whole image between white
-            bars, "squash" ignores its proportions.
+    `fit`: "crop" fills the square and cuts both ends of the longer side, "pad" keeps the whole image between white
+    bars, "squash" ignores its proportions.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     if fit == "crop":
@@ -183,15 +180,15 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: str) -> np.ndar
 
 
 def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:
-    """Yield function(path) of every path in order, computed by threads; the reason where it raises ValueError.
+    """Yield function(path) of every path in order, computed by threads; the reason where it raises BadImage.
 
-    The threads stay at most a few images ahead, because the consumer may be slower than they are.
+    The threads decode only a few images in advance, because the consumer may be slower than they are.
     """
 
     def result_or_reason(path: Path) -> T | str:
         try:
             return function(path)
-        except ValueError as error:
+        except BadImage as error:
             return str(error)
 
     workers = min(8, os.cpu_count() or 1)
@@ -212,21 +209,16 @@ def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterat
 
 @dataclass
 class CheckReport:
-    """Result of decoding every image of a folder.
-
-    infos:   of the images that can be decoded
-    classes: class to number of its images, sorted by name; empty where there are no sub-folders
-    bad:     (file, reason) of what cannot be used
-    """
+    """Result of decoding every image of a folder."""
 
     path: Path
-    infos: list[ImageInfo]
-    classes: dict[str, int]
+    infos: list[ImageInfo]  # of the images that can be decoded
+    classes: dict[str, int]  # class to number of its images, sorted by name; empty where there are no sub-folders
     bad: Skipped
 
 
 def check_folder(path: str) -> CheckReport:
-    """Decode every image below the folder `path` as data=folder does; raise ValueError where there is no folder."""
+    """Decode every image below the folder `path` as data=folder does."""
     listing = list_folder(path)
     infos: list[ImageInfo] = []
     bad, counts = list(listing.skipped), Counter[str]()

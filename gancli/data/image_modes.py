@@ -1,4 +1,4 @@
-"""PIL images of every mode: converted to one of five, turned upright, their metadata and alpha carried along."""
+"""PIL images of every mode: converted to one of five, rotated upright, with their metadata and alpha."""
 
 import contextlib
 import io
@@ -32,16 +32,11 @@ def warn(text: str) -> None:
     warnings.warn(text, ImageWarning, stacklevel=3)
 
 
-# --- modes and metadata -------------------------------------------------------------------------------------------
-
-
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost.
-
-    Raises:
-        ValueError: the values have no known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost. Raises ValueError
+    for values without a known range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -78,10 +73,8 @@ def convert(image: Image.Image) -> Image.Image:
     if mode == "I" or mode.startswith("I;16"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has; "
-                f"save the image with 16 bits"
-            )
+            problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
+            raise ValueError(f"{problem}; save the image with 16 bits")
         return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
     if mode == "CMYK" and (profile := image.info.get("icc_profile")):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError):  # a damaged profile, or one of RGB
@@ -97,8 +90,7 @@ def convert(image: Image.Image) -> Image.Image:
 def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
     """Return an image's EXIF without orientation and layout tags; empty where it is missing or unreadable.
 
-    Args:
-        size: width and height to state in it; (0, 0) leaves those as they are.
+    `size`: width and height to state in it; (0, 0) leaves those as they are.
     """
     with contextlib.suppress(Exception):  # bad metadata must not fail an image
         exif = Image.Exif()
@@ -128,9 +120,6 @@ def is_grey(image: Image.Image) -> bool:
     return bool((red == green).all() and (green == blue).all())
 
 
-# --- pixels -------------------------------------------------------------------------------------------------------
-
-
 def image_to_array(image: Image.Image) -> np.ndarray:
     """Return the pixels of a standardized image, uint8 or uint16 (H, W, C)."""
     return np.array(image).reshape(image.height, image.width, -1)
@@ -148,17 +137,13 @@ def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace the colours of fully transparent pixels by those around them.
+    """Replace the colours, uint8 (H, W, C), of pixels with alpha 0, uint8 (H, W), by those around them.
 
     Files hold any colour under alpha 0, often black. A network would spread it into visible pixels: a dark fringe.
-
-    Args:
-        colours: uint8 (H, W, C).
-        alpha: uint8 (H, W).
     """
     if alpha.min() > 0 or alpha.max() == 0:
         return np.ascontiguousarray(colours)
-    x = images.to_float(torch.from_numpy(colours.copy()).permute(2, 0, 1)[None])
+    x = array_to_tensor(colours.copy())
     weight = torch.from_numpy(alpha.astype(np.float32))[None, None]
     return images.to_array(pull_push(x, weight))[0]
 

@@ -1,7 +1,7 @@
 """Batches (x, c) of a data set that lies on the device as uint8, or is read from a memory-mapped file."""
 
-import threading
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class BatchLoader:
 
     `prefetch` announces the next batches and `next_batch` returns one after the other without work for the host:
     their indices, or the stored images of data that is not on the device, are copied there in advance. A background
-    thread reads stored images one step ahead.
+    thread reads the stored images of the step after.
 
     Args:
         classes: that the model takes, 0 for none.
@@ -59,17 +59,15 @@ class BatchLoader:
         self.fixed_buffers: dict[tuple[torch.Size, ...], Tensors] = {}  # by their shapes
         self.first = self.next = 0  # the first batch of the buffers, and the one that next_batch returns
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
-        self.background: tuple[tuple[int, int, int], BackgroundRead] | None = None  # (first, count, batch_size)
-        self._shuffles: dict[tuple[str, int], Tensor] = {}
+        # (first, count, batch_size), their tensors, and the thread that reads them
+        self.background: tuple[tuple[int, int, int], Future[Tensors], ThreadPoolExecutor] | None = None
 
     @property
     def unpaired(self) -> bool:
-        """Return whether the data has sources that belong to no image."""
         return isinstance(self.data, ImageDataset) and len(self.data.sources) > 0 and not self.data.paired
 
     @property
     def buffered(self) -> bool:
-        """Return whether batches come from buffers on the device."""
         return self.prefetch_count > 0 or self.streamed
 
     @property
@@ -110,7 +108,7 @@ class BatchLoader:
     def wait(self) -> None:
         """Wait for the background thread to end."""
         if self.background:
-            self.background[1].join()
+            self.background[2].shutdown()
             self.background = None
 
     def _read(self, n: int, count: int) -> Tensors:
@@ -120,8 +118,11 @@ class BatchLoader:
             tensors = self.background[1].result()
         self.wait()
         tensors = tensors or self._host_work(n, count)
-        following = BackgroundRead(lambda: self._host_work(n + count, count))
-        self.background = (n + count, count, self.batch_size), following
+        torch.get_num_threads()  # settles this thread's number before the reader sets its own
+        reader = ThreadPoolExecutor(1, "batches", torch.set_num_threads, (1,))  # the others are for the training
+        following = reader.submit(self._host_work, n + count, count)
+        reader.shutdown(wait=False)  # the thread ends with its work
+        self.background = (n + count, count, self.batch_size), following, reader
         return tensors
 
     def _fill_buffers(self, tensors: Tensors) -> None:
@@ -149,9 +150,8 @@ class BatchLoader:
 
     def _sample(self, n: int) -> Tensors:
         """Return the indices and flips of this process's rows of batch n, on the CPU, equal for every device."""
-        where = self.data.sample_indices(
-            self._order("epoch", len(self.labels), n), self._generator("crop", n), self.rows
-        )
+        order = self._order("epoch", len(self.labels), n)
+        where = self.data.sample_indices(order, self._generator("crop", n), self.rows)
         if self.flip:
             where["flip"] = self._sample_flips("flip", n)
         if self.unpaired:
@@ -178,19 +178,10 @@ class BatchLoader:
     def _order(self, purpose: str, total: int, n: int) -> Tensor:
         """Return the indices (batch_size,) of batch n in the endless row of shuffles of `total` indices."""
         epoch, start = divmod(n * self.batch_size, total)
-        order = self._shuffle(purpose, total, epoch)[start : start + self.batch_size]
+        order = shuffle(total, self.seed, purpose, epoch)[start : start + self.batch_size]
         if len(order) < self.batch_size:
-            order = torch.cat([order, self._shuffle(purpose, total, epoch + 1)[: self.batch_size - len(order)]])
-        return order
-
-    def _shuffle(self, purpose: str, total: int, epoch: int) -> Tensor:
-        """Return the permutation (total,) of an epoch."""
-        order = self._shuffles.get((purpose, epoch))
-        if order is None:
-            order = torch.randperm(total, generator=self._generator(purpose, epoch))
-            # A batch spans two epochs at most.
-            recent = {key: o for key, o in self._shuffles.items() if key[0] != purpose or key[1] == epoch - 1}
-            self._shuffles = recent | {(purpose, epoch): order}
+            rest = self.batch_size - len(order)
+            order = torch.cat([order, shuffle(total, self.seed, purpose, epoch + 1)[:rest]])
         return order
 
     def _sample_flips(self, purpose: str, n: int) -> Tensor:
@@ -199,6 +190,12 @@ class BatchLoader:
 
     def _generator(self, purpose: str, n: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose, n))
+
+
+@lru_cache(4)  # a batch spans two epochs at most, of the images and of unpaired sources
+def shuffle(total: int, seed: int, purpose: str, epoch: int) -> Tensor:
+    """Return the permutation of `total` indices in an epoch."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed(seed, purpose, epoch)))
 
 
 def check_batch(data: ImageDataset | ImageCrops, batch_size: int, classes: int, world_size: int = 1) -> None:
@@ -226,31 +223,6 @@ def check_batch(data: ImageDataset | ImageCrops, batch_size: int, classes: int, 
             f"the model takes {classes} classes, but the data has {data.classes}; choose data with classes, or an "
             "unconditional model such as model=dcgan"
         )
-
-
-class BackgroundRead(threading.Thread):
-    """One piece of work in a thread that ends with it."""
-
-    def __init__(self, work: Callable[[], Tensors]):
-        super().__init__(name="batches")
-        self.work, self.tensors = work, Tensors()
-        self.error: BaseException | None = None
-        torch.get_num_threads()  # settles this thread's number before `run` changes that of its own thread
-        self.start()
-
-    def run(self) -> None:
-        torch.set_num_threads(1)  # of this thread: the others are for the training
-        try:
-            self.tensors = self.work()
-        except BaseException as error:  # raised again by `result`
-            self.error = error
-
-    def result(self) -> Tensors:
-        """Wait for the work; return its tensors or raise its error."""
-        self.join()
-        if self.error:
-            raise self.error
-        return self.tensors
 
 
 def to_network(images: Tensor, flip: Tensor | None) -> Tensor:

@@ -28,7 +28,7 @@ def npz(path: str, size: int | None = None, channels: int | None = None, split: 
 
 
 def read_npz(file: Path, split: str, class_names: list[str] | None = None) -> ImageDataset:
-    """Load one split. With class_names labels are required; without, the labels of both splits tell the classes."""
+    """Load one split. With class_names labels are required; without, the labels of both splits give the classes."""
     check_choice("data.split", split, SPLITS)
     x_key, y_key = f"x_{split}", f"y_{split}"
     arrays = _arrays(file, {x_key, "y_train", "y_test"})
@@ -68,13 +68,13 @@ def _arrays(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
             return {key: archive[key] if key in wanted else np.empty(0) for key in archive}
     except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(
-            f"{file} is not a readable npz archive of plain arrays ({one_line(error)}); "
+            f"{file} is not a readable npz archive of arrays ({one_line(error)}); "
             f"write it again with numpy.savez and the keys {KEYS}"
         ) from error
 
 
 def _checked_images(name: str, x: np.ndarray) -> np.ndarray:
-    """Return x, uint8 (N, H, H) or (N, H, H, C)."""
+
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3):
         raise ValueError(f"{name} has the shape {x.shape}, channels first; store it as x.transpose(0, 2, 3, 1)")
     square = x.ndim in (3, 4) and x.shape[1] == x.shape[2] and (x.ndim == 3 or x.shape[3] in (1, 3))

@@ -9,8 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from gancli.data.classes import class_index
-from gancli.data.dataset import ImageDataset, check_fit, check_size_and_channels
+from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.image_files import (
+    FIT_MODES,
+    BadImage,
     Skipped,
     decode_image,
     existing_folder,
@@ -20,6 +22,7 @@ from gancli.data.image_files import (
     printable_skipped,
     walk_images,
 )
+from gancli.runtime.checks import check_choice
 from gancli.runtime.text import plural, printable
 
 Files = dict[str, Path]  # by their names below the folder, sorted
@@ -37,17 +40,15 @@ def pairs(
 ) -> ImageDataset:
     """Load pairs of images at any depth below the folder `path`, each resized to `size` x `size` pixels.
 
-    Pairs that cannot be decoded are listed in `skipped`.
+    Pairs that cannot be decoded are listed in `skipped`; an image without a partner, or with one of another size, is
+    an error.
 
     Args:
-        sources: folder of the sources, by the same names as the targets below `path`, suffixes aside. Without it an
+        sources: folder of the sources, by the same names without suffixes as the targets below `path`. Without it an
             image file holds a pair, the source in the left half and the target in the right one: Isola et al. 2017,
             https://arxiv.org/abs/1611.07004.
         fit: as for data=folder.
         swap: sources become targets and targets sources.
-
-    Raises:
-        ValueError: for an image without a partner or with one of another size, and for a folder without pairs.
     """
     if not path:
         raise ValueError(
@@ -59,10 +60,8 @@ def pairs(
     targets = image_files("path", path, skipped)
     partners = match_by_name(path, targets, sources, image_files("sources", sources, skipped)) if sources else {}
 
-    def read(file: Path) -> list[np.ndarray] | ValueError:
+    def read(file: Path) -> list[np.ndarray]:
         pair = decode_two_files(partners[file], file) if partners else decode_halves(file)
-        if isinstance(pair, ValueError):
-            return pair
         pair = pair[::-1] if swap else pair
         return [fit_image(image, size, c, fit) for image, c in zip(pair, (source_channels, channels))]
 
@@ -76,13 +75,8 @@ def unpaired(
 ) -> ImageDataset:
     """Load two sets of images of any number: targets below the folder `path`, sources below `sources`.
 
-    Every image is resized to `size` x `size` pixels. Images that cannot be decoded are listed in `skipped`.
-
-    Args:
-        fit: as for data=folder.
-
-    Raises:
-        ValueError: for a folder that is missing or has no image that can be decoded.
+    Every image is resized to `size` x `size` pixels as `fit` says for data=folder. Images that cannot be decoded are
+    listed in `skipped`.
     """
     if not path or not sources:
         raise ValueError(
@@ -92,7 +86,7 @@ def unpaired(
     skipped: Skipped = []
 
     def decode_set(key: str, folder: str, channels: int) -> Tensor:
-        def read(file: Path) -> list[np.ndarray] | ValueError:
+        def read(file: Path) -> list[np.ndarray]:
             return [fit_image(decode_image(file, side=size)[0], size, channels, fit)]
 
         files = image_files(key, folder, skipped)
@@ -117,8 +111,8 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     if indices[0] == indices[1]:
         raise ValueError(f"source and target are both the class {names[0]}; give two different classes")
     sources, images = (data.images[data.labels == k] for k in indices)
-    for name, found in zip(names, (sources, images)):
-        if not len(found):
+    for name, of_class in zip(names, (sources, images)):
+        if not len(of_class):
             raise ValueError(f"the data has no image of the class {name}; choose another class")
     labels = torch.zeros(len(images), dtype=torch.int64)
     return ImageDataset(images, labels, [], data.skipped, sources, paired=False, warnings=data.warnings)
@@ -127,7 +121,7 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
 def check_settings(size: int, channels: int, source_channels: int, fit: str) -> None:
     check_size_and_channels(size, channels, required=True)
     check_size_and_channels(size, source_channels, required=True, key="source_channels")
-    check_fit(fit)
+    check_choice("data.fit", fit, FIT_MODES)
 
 
 def image_files(key: str, folder: str, skipped: Skipped) -> Files:
@@ -171,54 +165,47 @@ def by_stem(key: str, folder: str, files: Files) -> Files:
     return stems
 
 
-def decode_halves(file: Path) -> Pair | ValueError:
-    """Return the left and the right half of an image; an odd width is an error that is returned, not raised."""
+def decode_halves(file: Path) -> Pair:
+    """Return the left and the right half of an image; raise ValueError for an odd width."""
     image = decode_image(file)[0]
     w, h = image.size
     if w % 2:
-        return ValueError(
+        raise ValueError(
             f"{printable(str(file))} is {w}x{h} and has no two equal halves; give it an even width, or two folders: "
             "data.path=TARGETS data.sources=SOURCES"
         )
     return image.crop((0, 0, w // 2, h)), image.crop((w // 2, 0, w, h))
 
 
-def decode_two_files(source: Path, target: Path) -> Pair | ValueError:
-    """Return both images; different sizes are an error that is returned, not raised.
-
-    A JPEG is decoded at its full size, because the two must match to the pixel.
-    """
+def decode_two_files(source: Path, target: Path) -> Pair:
+    """Return both images at their full size; raise ValueError unless they match to the pixel."""
     target_image = decode_image(target)[0]
     try:
         source_image = decode_image(source)[0]
-    except ValueError as error:
-        raise ValueError(f"its source {source} cannot be used: {error}") from error
+    except BadImage as error:
+        raise BadImage(f"its source {source} cannot be used: {error}") from error
     if source_image.size == target_image.size:
         return source_image, target_image
     a, b = (f"{printable(str(f))} is {i.width}x{i.height}" for f, i in ((source, source_image), (target, target_image)))
-    return ValueError(f"{a} and {b}, but the images of a pair must match to the pixel; bring both to one size")
+    raise ValueError(f"{a} and {b}, but the images of a pair must match to the pixel; resize one of them")
 
 
 def decode_all(
     key: str,
     folder: str,
     files: Files,
-    read: Callable[[Path], list[np.ndarray] | ValueError],
+    read: Callable[[Path], list[np.ndarray]],
     channels: Sequence[int],
     size: int,
     skipped: Skipped,
 ) -> list[Tensor]:
-    """Return one tensor uint8 (N, C, size, size) for each C of `channels`, from the arrays that `read` returns.
+    """Return one tensor uint8 (N, C, size, size) for each C of `channels`.
 
-    Args:
-        read: decodes a file to one array (size, size, C) for each C. A ValueError that it raises is the reason to
-            skip the file; one that it returns is raised.
+    `read` decodes a file to one array (size, size, C) for each C, or raises BadImage to skip it.
     """
     stacks = [torch.empty((len(files), c, size, size), dtype=torch.uint8) for c in channels]
     n = 0
     for file, result in zip(files.values(), map_parallel(read, files.values())):
-        if isinstance(result, ValueError):
-            raise result
         if isinstance(result, str):
             skipped.append((str(file), result))
             continue

@@ -51,10 +51,9 @@ def centres(kind: str) -> Tensor:
 
 
 def mode_counts(points: Tensor, kind: str) -> tuple[Tensor, float]:
-    """Count points within three SIGMA of each centre: int64 (K,), and the fraction of all points that are counted.
+    """Count points, (N, 2) or (N, 2, 1, 1), within three SIGMA of each centre.
 
-    Args:
-        points: (N, 2) or (N, 2, 1, 1). A fraction 1 - exp(-9/2) = 0.9889 of the true data is counted.
+    Returns int64 (K,), and the fraction of points that are counted: 1 - exp(-9/2) = 0.9889 of the true data.
     """
     means = centres(kind).double()
     points = points.detach().cpu().double().reshape(len(points), 2)
@@ -80,7 +79,7 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageDataset:
     check_size_and_channels(size, channels)
     if size < 8:
-        raise ValueError(f"data.size={size} is too small to tell shapes apart; type data.size=8 or more")
+        raise ValueError(f"data.size={size} is too small for shapes that differ; type data.size=8 or more")
     names = list(SHAPES)
     labels = np.random.default_rng([seed, 2]).integers(len(names), size=n)
     uniform = np.random.default_rng([seed, 3]).random((n, 9))  # one row per image
@@ -91,7 +90,7 @@ def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageDataset:
     # One channel full and none below 0.35: brighter than any ground in grey, too.
     colour = uniform[:, 6:9] - uniform[:, 6:9].min(1, keepdims=True)
     colour = 255 * (0.35 + 0.65 * colour / colour.max(1, keepdims=True))
-    factor = max(4, math.ceil(64 / size))  # shapes are drawn this much larger, then averaged: the antialiasing
+    factor = max(4, math.ceil(64 / size))  # drawn this much larger, then averaged: the antialiasing
     images = np.empty((n, 3, size, size), np.uint8)
     for i in range(n):
         side = size * factor

@@ -42,23 +42,19 @@ class Batch:
     Args:
         command: as in `gan translate`.
         inputs: files, folders and globs.
-        out: a file, a folder, or "" to write next to each input.
         suffix: appended to the name of each result, before its extension.
+        out: a file, a folder, or "" to write next to each input.
         format: a key of `image_io.FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
         scale: how many times wider and higher results are.
-
-    Raises:
-        UsageError: no inputs, or contradicting keys.
-        ValueError: out= cannot hold the results, or the only input cannot be processed.
     """
 
     def __init__(
         self,
         command: str,
         inputs: Sequence[str],
-        out: str,
         suffix: str,
+        out: str,
         overwrite: bool,
         skip: bool,
         format: str = "",
@@ -76,7 +72,7 @@ class Batch:
         self.failures: list[Failure] = []
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
-        self._plan(find_items([str(word) for word in inputs], out, suffix, image_io.FORMATS[self.format][0]))
+        self._plan(find_items(inputs, out, suffix + image_io.FORMATS[self.format][0]))
         self.total = len(self.items) + len(self.failures) + self.skipped
         if self.failures and self.total == 1:
             raise ValueError(": ".join(self.failures[0]))
@@ -85,28 +81,27 @@ class Batch:
         if self.left_out:
             say(f"{plural(self.left_out, 'input')} left out: results of other inputs")
 
-    def _plan(self, found: list[Item | Failure]) -> None:
+    def _plan(self, inputs: list[Item | Failure]) -> None:
         """Sort out duplicates, and results that would replace another result, their own input or a file that exists.
 
         Inputs that are results of other inputs are left out: `gan upscale *.png` twice processes the same images.
         """
-        sources = {item.target.resolve(): item.source.resolve() for item in found if isinstance(item, Item)}
+        sources = {item.target.resolve(): item.source.resolve() for item in inputs if isinstance(item, Item)}
         targets: dict[Path, Path] = {}
-        for item in found:
+        for item in inputs:
             if isinstance(item, Failure):
                 self.failures.append(item)
                 continue
-            name, source, target = printable(str(item.source)), item.source.resolve(), item.target.resolve()
+            source, target, reason = item.source.resolve(), item.target.resolve(), ""
             other = targets.get(target)
             if other and other.resolve() == source:
                 continue
             if sources.get(source, source) != source:
                 self.left_out += 1
             elif source == target:
-                self.failures.append(Failure(name, "would be replaced by its own result; type another out="))
+                reason = "would be replaced by its own result; type another out="
             elif other:
                 reason = f"its result {item.target} is also that of {other}; run it separately with another out="
-                self.failures.append(Failure(name, printable(reason)))
             else:
                 targets[target] = item.source
                 if not target.exists() or self.overwrite:
@@ -115,7 +110,8 @@ class Batch:
                     self.skipped += 1
                 else:
                     reason = f"{item.target} exists already; type overwrite=true, or skip=true to keep it"
-                    self.failures.append(Failure(name, printable(reason)))
+            if reason:
+                self.failures.append(Failure(printable(str(item.source)), printable(reason)))
 
     def run(self, model: Callable[[Image.Image, Item], Image.Image]) -> None:
         """Read every image, run the model on it and write the result."""
@@ -142,11 +138,7 @@ class Batch:
 
     @contextlib.contextmanager
     def attempt(self, item: Item) -> Iterator[None]:
-        """Process one item: print the path written, or name what failed, so that the next one follows.
-
-        Raises:
-            ValueError: this is the only item and it failed.
-        """
+        """Process one item: print the path written, or name what failed. ValueError where it is the only item."""
         name, reason = printable(str(item.source)), ""
         with warnings.catch_warnings(record=True) as caught:  # Pillow's own, on odd metadata say, are not shown
             warnings.simplefilter("always")
@@ -183,11 +175,15 @@ class Batch:
 # --- which images, and where their results go ---------------------------------------------------------------------
 
 
-def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[Item | Failure]:
-    """Return an item for every image that the words name, in order, and a failure for what cannot be one."""
+def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failure]:
+    """Return an item for every image that the words name, in order, and a failure for what cannot be one.
+
+    Args:
+        ending: suffix and extension of the results, such as "_x4.png".
+    """
     to, one_file = Path(out).expanduser() if out else None, image_io.names_file(out)
-    found: list[Item | Failure] = []
-    for word in words:
+    items: list[Item | Failure] = []
+    for word in map(str, words):
         path = Path(word)
         # A file of exactly this name comes first, even where the name reads as a pattern: [1].png, ~.png.
         if not os.path.lexists(path):
@@ -199,34 +195,31 @@ def find_items(words: list[str], out: str, suffix: str, extension: str) -> list[
             paths = [p for p in matches if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if not paths:
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
-            found.append(Failure(printable(word), reason))
+            items.append(Failure(printable(word), reason))
         for path in paths:
-            if path.is_dir() and one_file:
+            if not path.is_dir():
+                items.append(Item(path, to if to and one_file else (to or path.parent) / f"{path.stem}{ending}"))
+            elif one_file:
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
-            if path.is_dir():
+            else:
                 # Next to the folder, not inside: a second run must not take results for inputs.
                 named = path if path.name and path.name != ".." else path.resolve()
-                items = find_in_folder(path, to or named.with_name(named.name + suffix), suffix, extension)
-                found += items or [Failure(printable(word), "no image is in it")]
-            elif to and one_file:
-                found.append(Item(path, to))
-            else:
-                found.append(Item(path, (to or path.parent) / f"{path.stem}{suffix}{extension}"))
-    if one_file and len(found) > 1:
-        raise ValueError(f"out={out} names one image, but {len(found)} were given; type out=DIR/")
-    return found
+                mirror = to or named.with_name(named.name + Path(ending).stem)
+                items += find_in_folder(path, mirror, ending) or [Failure(printable(word), "no image is in it")]
+    if one_file and len(items) > 1:
+        raise ValueError(f"out={out} names one image, but {len(items)} were given; type out=DIR/")
+    return items
 
 
-def find_in_folder(folder: Path, to: Path, suffix: str, extension: str) -> list[Item | Failure]:
-    """Return the images at any depth of a folder, mirrored into `to`; what already lies in `to` is no input."""
+def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
+    """Return the images at any depth of a folder, with the same subfolders in `to`; files inside `to` are no inputs."""
     names, refused = walk_images(folder)
-    sources = [folder / name for name in names]
     inside = to.resolve() if folder.resolve() != to.resolve() else None
-    items = [
-        Item(source, to / subfolder / f"{source.stem}{suffix}{extension}", subfolder)
-        for source, subfolder in ((source, source.relative_to(folder).parent) for source in sources)
-        if not (inside and source.resolve().is_relative_to(inside))
-    ]
+    items: list[Item | Failure] = []
+    for source in (folder / name for name in names):
+        subfolder = source.relative_to(folder).parent
+        if not (inside and source.resolve().is_relative_to(inside)):
+            items.append(Item(source, to / subfolder / f"{source.stem}{ending}", subfolder))
     return [*items, *(Failure(printable(f"{folder / name}"), reason) for name, reason in refused)]
 
 

@@ -21,12 +21,9 @@ Latents = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes) of N images
 def noise(indices: range, z_dim: int, seed: int) -> Tensor:
     """Return z (len(indices), z_dim) of these images of a seed, on the CPU; row i depends on (seed, i) alone."""
     first, last = indices.start // BLOCK, -(-indices.stop // BLOCK)
-    blocks = [
-        torch.randn(BLOCK, z_dim, generator=torch.Generator().manual_seed(derive_seed(seed, "z", b)))
-        for b in range(first, last)
-    ]
-    start = first * BLOCK
-    return torch.cat(blocks)[indices.start - start : indices.stop - start]
+    generators = [torch.Generator().manual_seed(derive_seed(seed, "z", block)) for block in range(first, last)]
+    z = torch.cat([torch.randn(BLOCK, z_dim, generator=generator) for generator in generators])
+    return z[indices.start - first * BLOCK : indices.stop - first * BLOCK]
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -43,14 +40,9 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 class Generator:
-    """A network G(z, c) with the facts of its images; `sample` returns float (N, C, H, W) in [-1, 1].
+    """A network G(z, c) with size, channels and class names of its training images.
 
-    With z_dim 0, as for image to image, only `network` is of use.
-
-    Attributes:
-        network: in eval mode, without gradients.
-        size, channels: of its images; of the training images where it takes images of any size.
-        class_names: of the training data.
+    Images are float (N, C, H, W) in [-1, 1]. With z_dim 0, as for image to image, only `network` is of use.
     """
 
     def __init__(self, network: nn.Module, size: int, channels: int, class_names: Sequence[str] = ()):
@@ -66,13 +58,14 @@ class Generator:
         """Return the classes (n,) of images start, start + 1, ...: `classes`, by default all, in turn."""
         if not self.classes:
             if len(classes):
-                raise ValueError(
-                    "this model is unconditional: it was trained without classes; leave classes= out, or train "
-                    "model=cgan"
-                )
+                unconditional = "this model is unconditional: it was trained without classes"
+                raise ValueError(f"{unconditional}; leave classes= out, or train model=cgan")
             return torch.zeros(n, dtype=torch.int64)
         numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(self.classes))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
+
+    def class_name(self, label: int) -> str:
+        return str(self.class_names[label] if label < len(self.class_names) else label)
 
     def blocks(self, n: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) of `sample` in blocks of BLOCK images, for more images than fit in memory."""
@@ -91,14 +84,12 @@ class Generator:
     def interpolate(self, n: int, frames: int, seed: int = 0, classes: Sequence[int | str] = ()) -> Tensor:
         """Return images (n * frames, C, H, W) from each of the images 0 to n - 1 of a seed to the next, and back again.
 
-        Args:
-            frames: images from each to the next, the first included and the last not. Classes are interpolated too.
+        Each of the n begins `frames` images, up to the next one. Classes are interpolated too.
         """
         self.check_noise()
         if n < 2 or frames < 1:
-            raise ValueError(
-                f"interpolation needs two images or more, but n={n} interpolate={frames}; type n=8 interpolate=8"
-            )
+            given = f"n={n} interpolate={frames}"
+            raise ValueError(f"interpolation needs two images or more, but {given}; type n=8 interpolate=8")
         z, c = noise(range(n), self.z_dim, seed), one_hot(self.labels(n, classes), self.classes)
         return self.interpolate_latents((z, c), (z.roll(-1, 0), c.roll(-1, 0)), [f / frames for f in range(frames)])
 
@@ -140,10 +131,7 @@ def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu",
     Args:
         path: a file, a run folder or "latest".
         ema: the averaged weights, which are usually better; False gives the live ones.
-        command: the command of COMMANDS that asks.
-
-    Raises:
-        ValueError: the file cannot be read or rebuilt, or its network is for another command.
+        command: command of COMMANDS; a network for another one is refused.
     """
     file = find(path)
     content = read(file)

@@ -19,7 +19,7 @@ LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383}
 # Pillow holds a pixel of the result in 4 bytes and its alpha in one more; that of WebP is measured.
 BYTES_PER_PIXEL = {"webp": 34}
 TILE_MEMORY = 0.8e9  # bytes for the activations of a tile and for torch itself
-# On photographs level 4 takes half the time of zlib's default 6 for files 2 to 3 % larger.
+# On photos level 4 takes half the time of zlib's default 6 for files 2 to 3 % larger.
 PNG_LEVEL = 4
 
 
@@ -50,7 +50,7 @@ def names_file(out: str) -> bool:
 
 def open_image(path: Path) -> ImageFile.ImageFile:
     """Open an image without decoding it; ValueError says why it cannot be read, without the path."""
-    if not path.is_file():  # a broken link, or a pipe that would block for ever
+    if not path.is_file():  # a link to nothing, or a pipe that would block for ever
         raise ValueError("is not a file that can be opened")
     try:
         return Image.open(path)
@@ -78,17 +78,13 @@ def check_size(image: Image.Image, scale: int, format: str) -> None:
     w, h = scale * image.width, scale * image.height
     becomes, smaller = ("becomes", "type a smaller scale=, or cut it") if scale > 1 else ("is", "cut it")
     if max(w, h) > LONGEST_SIDE.get(format, sys.maxsize):
-        raise ValueError(
-            f"{becomes} {w:,} x {h:,} pixels, and {format} holds at most {LONGEST_SIDE[format]:,} a side; "
-            f"type format=png"
-        )
+        most = f"{format} holds at most {LONGEST_SIDE[format]:,} a side"
+        raise ValueError(f"{becomes} {w:,} x {h:,} pixels, and {most}; type format=png")
     # 60 bytes per input pixel: Pillow's copies, the array, and floats of the colours where it is transparent.
     needed = w * h * BYTES_PER_PIXEL.get(format, 5) + image.width * image.height * 60 + TILE_MEMORY
     if needed > (free := free_memory()):
-        raise ValueError(
-            f"{becomes} {w:,} x {h:,} pixels, which needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} "
-            f"are free; {smaller} into parts first"
-        )
+        memory = f"which needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free"
+        raise ValueError(f"{becomes} {w:,} x {h:,} pixels, {memory}; {smaller} into parts first")
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -110,10 +106,9 @@ def reduce_to_format(image: Image.Image, format: str) -> Image.Image:
 
 
 def write_image(image: Image.Image, path: Path, format: str, quality: int) -> None:
-    """Write a standardized image atomically, reduced to what the format can hold, with the metadata in its `info`.
+    """Write a standardized image and the metadata in its `info`, reduced to what the format can hold.
 
-    Args:
-        quality: of jpg and webp, 1 to 100; webp of 100 is lossless.
+    Webp of quality 100 is lossless.
     """
     options: dict[str, dict[str, Any]] = {
         "png": {"format": "PNG", "compress_level": PNG_LEVEL},

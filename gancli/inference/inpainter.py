@@ -45,18 +45,11 @@ class Inpainter(Tiler):
         check_channels(self.image_channels, self.channels)
 
     def __call__(self, image: Image.Image, mask: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
-        """Repaint an image of any mode where the mask is white, to an upright "L", "LA", "RGB", "RGBA" or "I;16".
-
-        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
-        ValueError why image or mask cannot be used.
-
-        Args:
-            mask: image of the same size; white is 50 % or more and not transparent.
-        """
+        """Repaint an image where a mask of its size is white, that is 50 % or more and not transparent."""
         image = standardize(image)
         hole = read_mask(mask, image.size)
         if self.channels == 1 and not is_grey(image):
-            warn("was repainted in grey, as the network makes grey images")
+            warn("was repainted in grey, as the network generates grey images")
         result = image_to_array(image)
         n = 3 if image.mode.startswith("RGB") else 1
         visible = result[..., :n].copy()
@@ -79,12 +72,10 @@ class Inpainter(Tiler):
 
 def read_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """Return where a mask is white, bool (H, W, 1). ValueError for another size, no white at all, or white only."""
-    mask = standardize(mask)
-    width, height = size
+    mask, (width, height) = standardize(mask), size
     if mask.size != size:
-        raise ValueError(
-            f"is {width}x{height}, but its mask is {mask.width}x{mask.height}; make the mask as large as the image"
-        )
+        sizes = f"is {width}x{height}, but its mask is {mask.width}x{mask.height}"
+        raise ValueError(f"{sizes}; type mask=FILE of the size of the image")
     values = image_to_array(mask)
     half = np.iinfo(values.dtype).max // 2 + 1
     if mask.mode.endswith("A"):
@@ -108,19 +99,18 @@ class Masks:
     def __init__(self, mask: str):
         self.path = Path(mask).expanduser()
         self.files: dict[Path, list[Path]] = {}  # by folder, listed once
-        self.shared: Image.Image | None = None
         self.centre = mask == CENTRE
         if not mask:
             raise ValueError(f"no mask was given; {ADVICE}")
         if not self.centre and not self.path.exists():
             raise ValueError(f"there is no mask {mask}{nearest(mask, [CENTRE])}; {ADVICE}")
-        if not self.centre and not self.path.is_dir():
-            self.shared = read_mask_file(self.path)
+        is_file = not self.centre and not self.path.is_dir()
+        self.one_for_all = read_mask_file(self.path) if is_file else None
 
     def find(self, item: Item, size: tuple[int, int]) -> Image.Image:
         if self.centre:
             return centre_mask(size)
-        return self.shared or read_mask_file(self.find_file(item))
+        return self.one_for_all or read_mask_file(self.find_file(item))
 
     def find_file(self, item: Item) -> Path:
         """Return the mask in the image's subfolder of the masks, with its name but for the extension."""
@@ -145,10 +135,5 @@ def read_mask_file(path: Path) -> Image.Image:
 
 
 def load_inpainter(ckpt: str | Path, ema: bool = True, device: torch.device | str = "cpu", tile: int = 0) -> Inpainter:
-    """Load an inpainter from a checkpoint file, a run folder or "latest".
-
-    Args:
-        ema: use the averaged weights.
-        tile: edge of a tile in pixels; 0 chooses it by the free memory.
-    """
+    """Load an inpainter from a checkpoint file, a run folder or "latest", with its averaged weights if `ema`."""
     return Inpainter(load(ckpt, ema, device, "inpaint").network, tile)

@@ -1,4 +1,4 @@
-"""Latents of given images, by an encoder or a search, and directions to move them in.
+"""Latents of given images, by an encoder or a search, and directions in which to change them.
 
 G = gancli.load("outputs/my-run")
 z, c = find_latents(G, read_image(Path("seven.png"), G))
@@ -41,9 +41,6 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
 
     Args:
         fit: "crop", "pad" or "squash" for an image of another size, which is refused otherwise.
-
-    Raises:
-        ValueError: with the reason, without the path.
     """
     if fit:
         check_choice("fit", fit, FIT_MODES)
@@ -53,10 +50,8 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
     if isinstance(image, str):
         raise ValueError(image)
     if image.size != (G.size, G.size) and not fit:
-        raise ValueError(
-            f"is {image.width}x{image.height} and this model's images are {G.size}x{G.size}; "
-            f"type fit=crop or fit=pad to fit it"
-        )
+        sizes = f"is {image.width}x{image.height} and this model's images are {G.size}x{G.size}"
+        raise ValueError(f"{sizes}; type fit=crop or fit=pad to fit it")
     array = fit_image(image, G.size, G.channels, fit or "squash")  # unchanged at its own size
     return to_float(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
 
@@ -163,7 +158,7 @@ def initial_latents(G: Generator, x: Tensor, labels: Tensor, seed: int) -> Laten
     c = one_hot(labels, G.classes).repeat_interleave(n, 0)
     if has_encoder(G):
         z = encode(G, x.expand(len(c), -1, -1, -1), c)
-    else:  # other noise than that of `sample`, whose images would be found without a search
+    else:  # other noise than that of `sample`, whose images would be results of 0 steps
         z = noise(range(n), G.z_dim, derive_seed(seed, "project")).repeat(len(labels), 1)
     return z.to(x.device), c.to(x.device)
 
@@ -213,7 +208,7 @@ def first_layer_directions(G: Generator, k: int) -> Tensor:
     """Return the k directions (k, z_dim) of length 1 that change the first layer most, strongest first.
 
     Shen and Zhou 2021 (SeFa), https://arxiv.org/abs/2007.06600: eigenvectors of A^T A, where A is the weight of the
-    first layer, that is the right singular vectors of A. Their free signs make the largest component positive.
+    first layer, that is the right singular vectors of A. Signs are chosen so that the largest component is positive.
     """
     A = first_layer_weight(G)
     check_number("directions", k, 1, min(A.shape))
@@ -225,7 +220,7 @@ def first_layer_directions(G: Generator, k: int) -> Tensor:
 def first_layer_weight(G: Generator) -> Tensor:
     """Return A (outputs, z_dim) of the first layer that takes z: its outputs are A z plus what is independent of z.
 
-    The layer is found by running G: its input begins with z. A is measured column by column instead of read off the
+    G is run to see which layer's input begins with z. A is measured column by column instead of read off the
     layer's weight, so that linear, convolutional and transposed layers need no cases.
     """
     G.check_noise()

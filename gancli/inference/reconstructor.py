@@ -56,10 +56,5 @@ class Patches(nn.Module):
 def load_reconstructor(
     ckpt: str | Path, classes: Sequence[int | str] = (), ema: bool = True, device: torch.device | str = "cpu"
 ) -> Translator:
-    """Load a reconstructor from a checkpoint file, a run folder or "latest".
-
-    Args:
-        classes: classes that images may be of, by number or name; all if empty.
-        ema: use the averaged weights.
-    """
+    """Load a reconstructor from a checkpoint file, a run folder or "latest"; `classes` are those of `Patches`."""
     return Translator(Patches(load(ckpt, ema, device, "reconstruct"), classes))

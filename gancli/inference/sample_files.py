@@ -16,18 +16,14 @@ LARGEST_GRID = 10_000  # images
 
 
 def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
-    """Return where n images go and in which of WRITERS' forms.
-
-    Args:
-        default: file name without `out`; -2, -3, ... is appended where it exists.
-    """
+    """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`."""
     path = Path(out).expanduser() if out else unused(Path(default))
     is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
     form = "folder" if is_folder else path.suffix.lower()
     if form not in WRITERS:
         raise ValueError(f"out={out} is not a known format; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
     if form == ".png" and n > LARGEST_GRID:
-        raise ValueError(f"a grid holds at most {LARGEST_GRID:,} images, but {n:,} were asked for; type out=x.npz")
+        raise ValueError(f"a grid holds at most {LARGEST_GRID:,} images, but {n:,} were given; type out=x.npz")
     return path, form
 
 
@@ -60,15 +56,12 @@ def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
 def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
     """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     for i, array in enumerate(images.to_array(x)):
-        folder = path if labels is None else path / class_folder(G, int(labels[i]))
+        folder = path
+        if labels is not None:  # names come from an untrusted file: only letters, digits and _ are used
+            label = int(labels[i])
+            folder = path / (re.sub(r"[^\w-]+", "_", G.class_name(label))[:80] or str(label))
         images.write(images.to_pil(array), folder / f"{i:06d}.png")
 
 
 # x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.
 WRITERS = {".png": write_grid, ".npz": write_arrays, ".gif": write_frames, "folder": write_folder}
-
-
-def class_folder(G: Generator, label: int) -> str:
-    """Return a class as a folder name. Names come from an untrusted file: only plain letters are used."""
-    name = G.class_names[label] if label < len(G.class_names) else str(label)
-    return re.sub(r"[^\w-]+", "_", str(name))[:80] or str(label)

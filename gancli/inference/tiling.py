@@ -19,13 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gancli import images
-from gancli.data.image_modes import (
-    array_to_tensor,
-    copy_metadata,
-    fill_transparent,
-    image_to_array,
-    tensor_to_array,
-)
+from gancli.data.image_modes import array_to_tensor, copy_metadata, fill_transparent, image_to_array, tensor_to_array
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import free_memory, is_out_of_memory
 
@@ -41,7 +35,10 @@ MEMORY_FACTOR = 2.0  # on the measured bytes: convolutions use workspace that no
 
 
 class Tiler:
-    """Base of the commands' models: runs a network over the tiles of an image.
+    """Base of the commands' models, which are called with a PIL image of any mode: runs a network over its tiles.
+
+    Results are upright "L", "RGB" or "I;16" (from 16-bit grey), with the alpha, ICC profile, EXIF and dpi of the image.
+    An `ImageWarning` says what is lost, a ValueError why an image cannot be processed.
 
     Args:
         tile: edge of a tile in pixels of c; 0 chooses it by the free memory.
@@ -55,10 +52,8 @@ class Tiler:
         self.source_channels = int(getattr(network, "source_channels", self.channels))
         self.scale, self.multiple = int(getattr(network, "scale", 1)), int(getattr(network, "multiple", 1))
         if self.multiple > LARGEST_MULTIPLE:
-            raise ValueError(
-                f"the network needs sides that are multiples of {self.multiple} pixels, at most {LARGEST_MULTIPLE} "
-                f"is supported; type another ckpt="
-            )
+            needed = f"sides that are multiples of {self.multiple} pixels, at most {LARGEST_MULTIPLE} is supported"
+            raise ValueError(f"the network needs {needed}; type another ckpt=")
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +112,7 @@ class Tiler:
     def tiles(self, read: ReadBox, width: int, height: int, box: Box | None = None) -> Iterator[tuple[Box, Tensor]]:
         """Yield the box of every tile and its result, (N, C, ...) in [-1, 1] on the CPU.
 
-        Where memory runs out the tile is halved and tried again, and later tiles keep the smaller size.
+        A tile that runs out of memory is halved and tried again, and later tiles keep the smaller size.
 
         Args:
             read: reads a box of the image, padded to multiples.
@@ -151,10 +146,8 @@ class Tiler:
                 torch.cuda.empty_cache()
             edge = longest // 2
             if edge * m < SMALLEST_TILE or self.halo >= max(width, height):
-                raise ValueError(
-                    f"memory ran out on a tile of {longest * m} pixels, and smaller ones are not possible; "
-                    f"close other programs, or type device=cpu"
-                )
+                problem = f"memory ran out on a tile of {longest * m} pixels, and smaller ones are not possible"
+                raise ValueError(f"{problem}; close other programs, or type device=cpu")
             stack.append(cells)
 
     def _check_memory(self, width: int, height: int) -> None:
@@ -162,10 +155,9 @@ class Tiler:
         w, h = (min(side, max(SMALLEST_TILE, self.multiple) + 2 * self.halo) for side in (width, height))
         needed, free = self.bytes_per_pixel * w * h, free_memory(self.device)
         if free < needed < math.inf:
-            raise ValueError(
-                f"is {width:,} x {height:,} pixels, and the network takes {w:,} x {h:,} at once: it needs about "
-                f"{needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free; make the image smaller"
-            )
+            problem = f"is {width:,} x {height:,} pixels, and the network takes {w:,} x {h:,} at once"
+            memory = f"it needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free"
+            raise ValueError(f"{problem}: {memory}; cut it into parts first")
 
     @torch.no_grad()
     def _run_tile(self, read: ReadBox, box: Box, width: int, height: int) -> Tensor:
@@ -188,13 +180,12 @@ def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
 
 def split_box(box: Box, edge: int) -> list[Box]:
     """Split a box into rows and columns of nearly equal boxes, no side longer than `edge`."""
-    left, top, right, bottom = box
 
     def cuts(start: int, end: int) -> list[tuple[int, int]]:
         n = -(-(end - start) // edge)
-        at = [start + (end - start) * i // n for i in range(n + 1)]
-        return list(itertools.pairwise(at))
+        return list(itertools.pairwise(start + (end - start) * i // n for i in range(n + 1)))
 
+    left, top, right, bottom = box
     return [(l, t, r, b) for t, b in cuts(top, bottom) for l, r in cuts(left, right)]
 
 
@@ -213,6 +204,6 @@ class PeakMemory(TorchFunctionMode):
         alive = [x for ref in self.tensors if (x := ref()) is not None]
         storages = [x.untyped_storage() for x in alive]
         self.tensors = [weakref.ref(x) for x in alive]
-        # By address: a view shares the storage of its base.
+        # By address: a view has the storage of its base.
         self.peak = max(self.peak, sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
         return output

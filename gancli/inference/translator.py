@@ -31,11 +31,7 @@ class Translator(Tiler):
         return super().forward(with_channels(x, self.source_channels))
 
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
-        """Translate an image of any mode to an upright "RGB", "L" or "I;16" (from 16-bit grey), with its alpha if any.
-
-        The result has the size, ICC profile, EXIF and dpi of the input. An `ImageWarning` says what is lost, a
-        ValueError why the image cannot be translated.
-        """
+        """Translate an image to one of the same size, in the network's channels; its alpha is copied."""
         image = standardize(image)
         grey = not image.mode.startswith("RGB")
         mode = "RGB" if self.channels == 3 else "I;16" if image.mode == "I;16" else "L"
@@ -58,12 +54,10 @@ def check_channels(*channels: int) -> None:
 def load_translator(
     ckpt: str | Path, direction: str = "there", ema: bool = True, device: torch.device | str = "cpu", tile: int = 0
 ) -> Translator:
-    """Load a translator from a checkpoint file, a run folder or "latest".
+    """Load a translator from a checkpoint file, a run folder or "latest", with its averaged weights if `ema`.
 
     Args:
         direction: of CycleGAN, "there" or "back".
-        ema: use the averaged weights.
-        tile: edge of a tile in pixels; 0 chooses it by the free memory.
     """
     check_choice("direction", direction, DIRECTIONS)
     network = load(ckpt, ema, device, "translate").network

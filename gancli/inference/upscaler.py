@@ -2,10 +2,6 @@
 
 upscaler = load_upscaler(style="faithful", scale=4)  # the bundled network; ckpt= takes another one
 large = upscaler(Image.open("photo.jpg"))            # exactly 4 times as wide and as high
-
-Such a network G(z, c) has z of width zero and small images as c, float (N, C, h, w) in [-1, 1]; the result is
-(N, C, scale * h, scale * w). Besides `z_dim` and `classes` it has `scale`, `channels` (3 or 1) and `halo`, the radius
-of its receptive field in pixels of c.
 """
 
 import functools
@@ -14,6 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -52,11 +49,7 @@ class Upscaler(Tiler):
         return result
 
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
-        """Enlarge an image of any mode to an upright "L", "LA", "RGB", "RGBA" or, from 16-bit grey, "I;16".
-
-        The result is exactly `scale` times as wide and as high and has ICC profile, EXIF and dpi of the input. An
-        `ImageWarning` says what is lost, a ValueError why the image cannot be enlarged.
-        """
+        """Enlarge an image to exactly `scale` times its width and height."""
         image = standardize(image)
         return self.apply(image, image.mode.removesuffix("A"), progress)
 
@@ -100,14 +93,11 @@ class SpandrelModel(nn.Module):
 def load_upscaler(
     ckpt: str | Path = "", style: str = "faithful", scale: int = 4, device: torch.device | str = "cpu", tile: int = 0
 ) -> Upscaler:
-    """Load an upscaler.
+    """Load an upscaler of a scale of 2, 3 or 4.
 
     Args:
-        ckpt: "" for the bundled network; a gan checkpoint, run folder or "latest"; or a community model, .safetensors
-            or .pth.
-        style: of the bundled networks, "faithful" or "sharp", which invents detail.
-        scale: 2, 3 or 4.
-        tile: edge of a tile in pixels of the input; 0 chooses it by the free memory.
+        ckpt: "" for the bundled network of a style; a gan checkpoint, run folder or "latest"; or a community model,
+            .safetensors or .pth.
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale} is not one of 2, 3, 4; for more, run gan upscale again on its result")
@@ -139,17 +129,12 @@ def read_spandrel(path: Path) -> nn.Module:
     try:
         import spandrel
     except ImportError:
-        raise ValueError(
-            f"{path} was not written by gan; to read models of other programs type pip install 'gancli[spandrel]'"
-        ) from None
+        advice = "to read models of other programs type pip install 'gancli[spandrel]'"
+        raise ValueError(f"{path} was not written by gan; {advice}") from None
     # spandrel reads .pth by its own unpickler; torch's weights_only is stricter.
     try:
-        if path.suffix.lower() == ".pth":
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            from safetensors.torch import load_file
-
-            state = load_file(path)
+        is_pth = path.suffix.lower() == ".pth"
+        state = torch.load(path, map_location="cpu", weights_only=True) if is_pth else load_file(path)
         model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
     except Exception as error:  # an untrusted file can fail in any way
         raise ValueError(f"{path} is not a model that spandrel knows: {one_line(error, 200)}") from error
@@ -161,15 +146,7 @@ def read_spandrel(path: Path) -> nn.Module:
 
 
 def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Image.Image:
-    """Enlarge a PIL image by the bundled network.
-
-    Args:
-        scale: 2, 3 or 4.
-        style: "faithful", or "sharp", which invents detail.
-
-    Returns:
-        An image exactly `scale` times as wide and as high.
-    """
+    """Enlarge a PIL image exactly 2, 3 or 4 times; style "faithful", or "sharp", which invents detail."""
     return cached_upscaler(scale, style)(image)
 
 

@@ -85,7 +85,7 @@ class AdaptiveAugment(NoAugment):
     Karras et al. 2020, section 3 and appendix B, https://arxiv.org/abs/2006.06676: pixel blitting, geometric and
     colour transformations, the three groups the authors train with. p starts at 0, where x is returned as it is.
 
-    Departures from the paper: the warp is bilinear with endlessly mirrored edges, where the paper resamples with a
+    Departures from the paper: the warp is bilinear with endlessly reflected edges, where the paper resamples with a
     wavelet filter; p stops at 1 as well as at 0, so that it can turn at once.
 
     Args:
@@ -94,6 +94,7 @@ class AdaptiveAugment(NoAugment):
     """
 
     p: Tensor
+    # Since the last change of p: the sum of signs, the number of real images and of calls.
     signs: Tensor
     images: Tensor
     calls: Tensor
@@ -103,9 +104,7 @@ class AdaptiveAugment(NoAugment):
         check_number("model.augment.target", target, above=-1, most=1, example=0.6)
         check_number("model.augment.kimg", kimg, above=0, example=500)
         self.target, self.kimg = target, kimg
-        self.register_buffer("p", torch.zeros(()))
-        # Since the last change of p: the sum of signs, the number of real images and of calls.
-        for name in ("signs", "images", "calls"):
+        for name in ("p", "signs", "images", "calls"):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
@@ -131,7 +130,7 @@ class AdaptiveAugment(NoAugment):
         equally likely, so the inverse is sampled. Transformations that are not sampled leave the map exactly as it is.
         """
         p, side = self.p, x.shape[-1]
-        p_rotate = 1 - (1 - p).sqrt()  # two chances of p_rotate make one of p
+        p_rotate = 1 - (1 - p).sqrt()  # sampled twice, which gives p
         source, shift = torch.eye(2, 3, device=x.device), torch.eye(3, device=x.device)[2]
         horizontal = source[:, :1]  # (1, 0)
 
@@ -170,7 +169,7 @@ class AdaptiveAugment(NoAugment):
 
 
 def check_images(x: Tensor) -> None:
-    """Raise ValueError where x holds points of the plane."""
+
     if is_points(x):
         raise ValueError("augmentation needs images, but the data has points of the plane; type model/augment=none")
 
@@ -186,7 +185,7 @@ def normal(x: Tensor, *shape: int) -> Tensor:
 
 
 def with_probability(p: Tensor, value: Tensor) -> Tensor:
-    """Return value (N, ...) for each image with probability p, and 0 for the others."""
+    """Return value (N, ...) for each image with probability p, else 0."""
     return value * (torch.rand(value[:, :1].shape, device=value.device, dtype=value.dtype) < p)
 
 
@@ -217,7 +216,7 @@ def lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def pixels(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Return the pixels of x at whole (row, column), both broadcast to (N, H, W), with mirrored edges."""
+    """Return the pixels of x at whole (row, column), both broadcast to (N, H, W), with reflected edges."""
     last = x.shape[-1] - 1
     row, column = (last - (i.remainder(2 * last) - last).abs() for i in (row, column))
     index = (row * x.shape[-1] + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)

@@ -48,11 +48,9 @@ class Degradation(Task):
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         for side in x.shape[-2:]:
-            if side % self.scale:
-                fits = max(side // self.scale, 1) * self.scale
-                raise ValueError(
-                    f"data.size={side} is not a multiple of model.scale={self.scale}; type data.size={fits}"
-                )
+            if side % (scale := self.scale):
+                fits = max(side // scale, 1) * scale
+                raise ValueError(f"data.size={side} is not a multiple of model.scale={scale}; type data.size={fits}")
         blur, noise, jpeg = (self.blur, self.noise, self.jpeg) if self.fraction else (0, 0, 100)
         chosen = torch.ones(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
         if self.fraction < 1 and (blur or noise or jpeg < 100):
@@ -71,7 +69,6 @@ class Degradation(Task):
         return to_float(y)
 
     def baseline(self, c: Tensor) -> Tensor:
-        """Return c enlarged by bicubic."""
         return enlarge(c, self.scale)
 
 

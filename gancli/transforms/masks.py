@@ -36,7 +36,7 @@ BRUSH_WIDTHS = (12 / 256, 40 / 256)  # fractions of the shorter side
 
 
 def free(x: Tensor) -> Tensor:
-    """Return 1 to 3 strokes of a round brush, each a zigzag of 4 to 11 straight steps inside the image.
+    """Return 1 to 3 strokes of a circular brush, each a zigzag of 4 to 11 straight steps inside the image.
 
     Yu et al. 2019, https://arxiv.org/abs/1806.03589, with the constants of their code: steps of about an eighth of the
     diagonal, at alternating angles of about plus and minus 2/5 pi to the row, flipped either way in half of the images.
@@ -69,10 +69,8 @@ def free(x: Tensor) -> Tensor:
 def brush_path(start: Tensor, steps: Tensor, side: int, flip: Tensor) -> Tensor:
     """Return positions in [0, side], (N, MAX_STROKES, MAX_STEPS + 1), clipped at the edges.
 
-    Args:
-        start: (N, MAX_STROKES), fraction of `side`.
-        steps: (N, MAX_STROKES, MAX_STEPS) in pixels.
-        flip: bool (N, 1), measures positions from the other end.
+    `start`, (N, MAX_STROKES), is a fraction of `side`, `steps`, (N, MAX_STROKES, MAX_STEPS), are in pixels, and
+    `flip`, bool (N, 1), measures positions from the other end.
     """
     positions = [start * side]
     for k in range(MAX_STEPS):

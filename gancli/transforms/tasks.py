@@ -17,7 +17,7 @@ from gancli.transforms.masks import MASKS
 
 @dataclass(kw_only=True)
 class Task:
-    """A map from x to c, which G learns to invert: (N, C, H, W) to float (N, channels, H', W'), both in [-1, 1].
+    """Map from x to c, which G learns to invert: (N, C, H, W) to float (N, channels, H', W'), both in [-1, 1].
 
     channels: of c, for the networks, which are built before any c is computed; 0 where it is not known.
     masked: the last channel of c is a mask, 1 where x is missing and 0 elsewhere.
@@ -46,7 +46,7 @@ class Task:
         return c
 
     def degrade(self, x: Tensor) -> Tensor:
-        """Return c for float x."""
+        """Compute c from float x."""
         raise NotImplementedError
 
     def condition(self, x: Tensor, c: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Task:
 
 @dataclass(kw_only=True)
 class OtherChannels(Task):
-    """A task whose c is grey for a colour x, or the reverse. target_channels: of x, which `baseline` gives c too."""
+    """Task whose c is grey for a colour x, or the reverse. target_channels: of x, which `baseline` gives c too."""
 
     target_channels: int = 3
 
@@ -171,8 +171,8 @@ class Deblur(Task):
 class Edges(OtherChannels):
     """c is the gradient magnitude of the luma by Sobel's filter, one channel in steps of 8 bits, white on black.
 
-    A step from black to white along a row or a column gives 1, white; edge pixels are replicated. Isola et al. 2017,
-    figure 1, https://arxiv.org/abs/1611.07004, where a trained network detects the edges.
+    A step from black to white along a row or a column gives 1, white; edge pixels are replicated. In Isola et al. 2017,
+    https://arxiv.org/abs/1611.07004, a trained network detects the edges.
     """
 
     def degrade(self, x: Tensor) -> Tensor:
@@ -187,11 +187,8 @@ class Edges(OtherChannels):
 def gaussian_blur(x: Tensor, sigma: Tensor, largest: float) -> Tensor:
     """Convolve each image of x (N, C, H, W) with a Gaussian; edge pixels are replicated, sigma = 0 is exact.
 
-    Computed as a sum of shifted images: a convolution may round to TF32 or bf16, which are coarser than 8 bits.
-
-    Args:
-        sigma: standard deviations in pixels, (N, 1, 1, 1).
-        largest: upper bound of sigma, known on the host so that nothing waits for the device.
+    Computed as a sum of shifted images: a convolution may use TF32 or bf16, which are coarser than 8 bits. `sigma`,
+    (N, 1, 1, 1), is in pixels and at most `largest`, known on the host so that nothing waits for the device.
     """
     # The weights beyond four standard deviations are below a step of 8 bits.
     radius = math.ceil(4 * largest)

@@ -28,7 +28,7 @@ SIZE = 8
 BAD = {
     "cat/empty.jpg": "is empty",
     "dog/text.png": "is not an image that Pillow knows",
-    "loose.png": "beside the class folders",
+    "loose.png": "in no class folder",
 }
 
 
@@ -120,7 +120,7 @@ def test_a_changed_folder_replaces_its_cache(change, root):
     assert_right(load(root), expected(root))
     assert len(files(root)) == 2
     if os.name == "posix":
-        assert torch.equal(before, copy), "the old pixels stay valid for whoever uses them"
+        assert torch.equal(before, copy), "mapped pixels stay valid"
 
 
 def test_an_image_that_could_not_be_opened_is_decoded_once_it_can(root, monkeypatch):
@@ -159,9 +159,9 @@ def test_decoding_continues_after_a_kill_between_pixels_and_lines(after, root, m
         if len(flushed) > after:
             raise Killed
 
-    with monkeypatch.context() as broken:
-        broken.setattr(decode_cache, "FLUSH_SECONDS", -1.0)
-        broken.setattr(decode_cache.os, "fsync", fsync)
+    with monkeypatch.context() as killed:
+        killed.setattr(decode_cache, "FLUSH_SECONDS", -1.0)
+        killed.setattr(decode_cache.os, "fsync", fsync)
         with pytest.raises(Killed):
             load(root)
     assert len(files(root, ".index")[0].read_text().splitlines()) == after
@@ -243,14 +243,14 @@ def test_two_that_decode_at_once_get_the_same(with_locks, root, monkeypatch, cap
         assert len(decoded) == 11 and "another process decodes" in capsys.readouterr().err
 
 
-def test_without_a_writable_folder_images_are_kept_in_memory(root, decoded, monkeypatch):
+def test_without_a_writable_folder_images_are_in_memory(root, decoded, monkeypatch):
     (root.parent / "file").touch()
     unwritable = str(root.parent / "file" / "cache")
     for _ in range(2):
         data = load(root, cache=unwritable)
         assert_right(data, expected(root))
         assert not data.memory_mapped
-        assert "kept in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
+        assert "are in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
     assert len(decoded) == 22
     monkeypatch.setattr(decode_cache, "free_memory", lambda: 1000.0)
     message = r"^the decoded images of \S+ take 0 MB, 0 MB of memory are free, and \S+ cannot be written to \(.*; type"
@@ -259,7 +259,7 @@ def test_without_a_writable_folder_images_are_kept_in_memory(root, decoded, monk
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells how much memory there is")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory's size from /proc")
 def test_a_file_larger_than_memory_can_be_mapped(tmp_path):
     size = 2 * int(Path("/proc/meminfo").read_text().split()[1]) * 1024 + (1 << 36)
     with (tmp_path / "sparse").open("w+b") as file:
@@ -339,6 +339,6 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
         a, b = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("a", other))
         assert_same(a, b)
         assert without_clocks(tmp_path / "a" / "metrics.jsonl") == without_clocks(tmp_path / other / "metrics.jsonl")
-    assert "the decoded images are kept in memory" in (tmp_path / "memory" / "log.txt").read_text()
-    assert "kept in memory" not in (tmp_path / "a" / "log.txt").read_text()
-    assert "batches" not in [thread.name for thread in threading.enumerate()]
+    assert "the decoded images are in memory" in (tmp_path / "memory" / "log.txt").read_text()
+    assert "are in memory" not in (tmp_path / "a" / "log.txt").read_text()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

@@ -133,7 +133,7 @@ def test_a_large_jpeg_looks_like_its_full_decode(tmp_path):
 # --- folders ------------------------------------------------------------------------------------------------------
 
 
-def test_folders_are_classes_at_any_depth_and_images_beside_them_are_skipped(tmp_path):
+def test_folders_are_classes_at_any_depth_and_images_outside_them_are_skipped(tmp_path):
     for i, name in enumerate(["dog/a.png", "cat/deep/er/a.PNG", "cat/z.bmp", ".hidden/a.png", "dog/.x.png"]):
         save(np.full((8, 8), i, np.uint8), tmp_path / name)
     save(noise(8, 8), tmp_path / "cover.png")
@@ -142,7 +142,7 @@ def test_folders_are_classes_at_any_depth_and_images_beside_them_are_skipped(tmp
     data = folder(str(tmp_path), size=8, channels=1)
     assert data.class_names == ["cat", "dog"] and data.labels.tolist() == [0, 0, 1]
     assert data.images[:, 0, 0, 0].tolist() == [1, 2, 0]
-    assert data.skipped == [("cover.png", "is beside the class folders, so it has no class")]
+    assert data.skipped == [("cover.png", "is in no class folder, so it has no class")]
 
 
 def test_without_folders_there_are_no_classes(tmp_path):

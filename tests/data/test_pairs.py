@@ -90,7 +90,7 @@ def test_a_pair_with_an_image_that_cannot_be_decoded_is_skipped(sides, tmp_path)
         ({"left/e.png": (8, 8), "left/f.png": (8, 8), "right/d.png": (8, 8)}, "two folders",
          r"1 of 4 images in data\.path=\S+right and 2 of 5 images in data\.sources=\S+left have no partner of the "
          r"same name, the first is \S+right/d\.png; .* choose data=unpaired"),
-        ({"left/a.bmp": (10, 8)}, "two folders", r"left/a\.bmp is 10x8 and \S+right/a\.png is 8x8, .*; bring both to"),
+        ({"left/a.bmp": (10, 8)}, "two folders", r"left/a\.bmp is 10x8 and \S+right/a\.png is 8x8, .*; resize one"),
         ({"both/a.png": (17, 8)}, "side by side", r"both/a\.png is 17x8 and has no two equal halves; .*data\.sources="),
         ({"left/a.png": (8, 8)}, "two folders", r"a\.bmp and a\.png in data\.sources=\S+left differ only in their su"),
     ],
