@@ -235,7 +235,7 @@ def every_key() -> dict[str, Key]:
     """Return the keys of `gan train` with any choice; those of the default choices come first."""
     every = _keys_of([f"{group}/{name}" for group in groups() for name in choices(group)])
     first = train_keys(chosen([]))
-    return first | every | first
+    return first | {name: key for name, key in every.items() if name not in first}
 
 
 def _keys_of(configs: list[str]) -> dict[str, Key]:
