@@ -83,9 +83,8 @@ def test_bad_metadata_does_not_cost_the_image(run):
     for format in ("tiff", "png", "jpg", "webp"):
         assert run("upscale", "layout.tif", f"out=layout.{format}")[0] == 0
         with Image.open(f"layout.{format}") as large:
-            assert large.size == (36, 28)
-            assert format == "tiff" or not {273, 278, 279} & {*large.getexif()}, "layout tags of TIFF"
             large.load()
+            assert format == "tiff" or not {273, 278, 279} & {*large.getexif()}, "layout tags of TIFF"
 
 
 @pytest.mark.parametrize("profile", [b"damaged", b""])
@@ -108,12 +107,10 @@ def test_transparency_of_palettes_and_key_colours_becomes_alpha(run):
     scene(8, 8).save("key.png", transparency=(255, 255, 255))
     scene(8, 8, "L").save("grey.png", transparency=3)
     assert run("upscale", *here())[0] == 0
-    for name, mode in (("bytes", "RGBA"), ("index", "RGBA"), ("key", "RGBA"), ("grey", "LA")):
-        with Image.open(f"{name}_x4.png") as large:
-            assert large.mode == mode and large.size == (32, 32)
-            if name in ("bytes", "index"):
-                assert large.getpixel((1, 16))[3] == 0
-                assert large.getpixel((30, 16))[3] == (128 if name == "bytes" else 255)
+    large = {name: Image.open(f"{name}_x4.png") for name in ("bytes", "index", "key", "grey")}
+    assert [image.mode for image in large.values()] == ["RGBA", "RGBA", "RGBA", "LA"]
+    for name, opaque in (("bytes", 128), ("index", 255)):
+        assert [large[name].getpixel((x, 16))[3] for x in (1, 30)] == [0, opaque]
 
 
 def test_warnings_say_what_the_format_cannot_hold(run):
@@ -133,9 +130,10 @@ def test_warnings_say_what_the_format_cannot_hold(run):
         assert large.mode == "L" and large.getextrema()[1] > 200 and np.asarray(large).std() > 30
     code, _, error = run("upscale", "clear.png", "deep.png", "format=webp", "quality=100")
     assert code == 0 and "as webp has no more" in error and "clear.png" not in error
-    for format, file in (("tiff", "deep_x4.tif"), ("png", "deep_x4.png")):
-        assert run("upscale", "deep.png", "clear.png", f"format={format}")[0] == 0
-        with Image.open(file) as large:
+    for suffix in ("tif", "png"):
+        code, _, error = run("upscale", "deep.png", f"out=large.{suffix}")
+        assert code == 0 and not error
+        with Image.open(f"large.{suffix}") as large:
             assert large.mode == "I;16" and len(np.unique(np.asarray(large))) > 1000
     Image.new("L", (4100, 1)).save("wide.png")
     code, _, error = run("upscale", "wide.png", "out=wide.webp")
@@ -147,10 +145,9 @@ def test_warnings_say_what_was_not_read(run):
     scene(6, 5).save("frames.gif", save_all=True, append_images=[scene(6, 5, seed=1)])
     Path("deep.png").write_bytes(png(6, 5, bits=16, colour=2, data=b"".join(b"\0" + bytes(36) for _ in range(5))))
     scene(6, 5, "I;16").save("key.png", transparency=0)
-    code, out, error = run("upscale", "frames.gif", "deep.png", "key.png")
-    assert code == 0 and len(out) == 3
-    for line in ("frames.gif: has several frames", "deep.png: has 16 bits per channel", "key.png: transparency was"):
-        assert line in error
+    code, _, error = run("upscale", "frames.gif", "deep.png", "key.png")
+    lines = ("frames.gif: has several frames", "deep.png: has 16 bits per channel", "key.png: transparency was")
+    assert code == 0 and all(line in error for line in lines)
 
 
 # --- which files, and where results go ----------------------------------------------------------------------------
