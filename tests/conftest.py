@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Make random numbers of a test independent of the tests before it."""
+    """Seed the random numbers of every test."""
     torch.manual_seed(0)
 
 

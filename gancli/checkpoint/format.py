@@ -3,8 +3,8 @@
     write(path, content)    # nested dicts with text keys, lists, tensors, text, numbers, None
     content = read(path)    # the same; tuples come back as lists
 
-Equal content gives equal bytes. A checksum covers the whole file. Files may come from anybody: reading runs no code,
-allocates no more than the file holds, and refuses everything else in one sentence.
+Equal content gives equal bytes. Files may be untrusted: reading runs no code, allocates no more than the file holds,
+and refuses everything else in one sentence.
 """
 
 import os
@@ -41,30 +41,20 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-class OldFormat(ValueError):
-    """The file has the format before safetensors."""
-
-    def __init__(self, path: Path):
-        super().__init__(f"{path} is a checkpoint of the format before safetensors; train it anew")
-
-
 def versions() -> dict[str, str]:
     """Return the versions that write a checkpoint or run a training."""
     return {"gancli": gancli.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
-
-
-# --- writing ------------------------------------------------------------------------------------------------------
 
 
 def write(path: Path, content: dict[str, Any], previous: str = "", numbered: str = "") -> Path:
     """Write a checkpoint atomically and durably.
 
     Args:
-        previous: file name beside `path` under which the file that is there now stays.
+        previous: file name in the same folder under which the present file stays.
         numbered: second file name for the new file.
 
     Raises:
-        ValueError: it cannot be written. `path` is then what it was, and nothing is left behind.
+        ValueError: it cannot be written. The present file is then untouched, and nothing is left behind.
     """
 
     def save(partial: Path) -> None:
@@ -93,7 +83,7 @@ def write(path: Path, content: dict[str, Any], previous: str = "", numbered: str
 def link(path: Path, to: Path) -> None:
     """Make `to` a second name of the file `path`, or a copy on a file system without hard links."""
 
-    def make(partial: Path) -> None:
+    def link_or_copy(partial: Path) -> None:
         partial.unlink(missing_ok=True)
         try:
             os.link(path, partial)
@@ -102,10 +92,7 @@ def link(path: Path, to: Path) -> None:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
 
-    write_atomically(to, make)
-
-
-# --- reading ------------------------------------------------------------------------------------------------------
+    write_atomically(to, link_or_copy)
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -122,23 +109,20 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     advice = f"type ckpt={other}, the one before" if before else "use another one"
     try:
         with path.open("rb") as file:
-            if file.read(4) == b"PK\x03\x04":
-                raise OldFormat(path)
+            is_old = file.read(4) == b"PK\x03\x04"
             file.seek(0)
-            content = decode(file)
-    except OldFormat:
-        raise
+            content = {} if is_old else decode(file)
     except Refused as error:
         raise Unreadable(f"{path} cannot be read: {error}", advice) from None
     except Exception as error:  # a damaged file can fail in any way
         if is_out_of_memory(error):
             raise ValueError(f"memory ran out while {path} was read; close other programs") from None
         raise Unreadable(f"{path} is damaged or not a checkpoint: {one_line(error, 100)}", advice) from error
+    if is_old:
+        raise old_format(path)
     if type(content.get("format")) is int and content["format"] > FORMAT:
-        wrote = content.get("versions")
         raise ValueError(
-            f"{path} was written by gancli {wrote.get('gancli', '?') if isinstance(wrote, dict) else '?'} in format "
-            f"{content['format']}, newer than format {FORMAT} of this one, {gancli.__version__}; "
+            f"{path} has format {content['format']}, newer than format {FORMAT} of this gancli {gancli.__version__}; "
             f"type pip install -U gancli"
         )
     if missing := [*missing_parts(content)]:
@@ -148,14 +132,11 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def missing_parts(content: dict[str, Any], parts: dict[str, Any] = PARTS, prefix: str = "") -> Iterator[str]:
     """Yield the dotted names of PARTS, and of network configs and weights, that are missing or of another type."""
-    for name, kind in parts.items():
+    for name, expected in parts.items():
         value: Any = content.get(name)
-        if isinstance(kind, dict):
-            if isinstance(value, dict):
-                yield from missing_parts(value, kind, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}"
-        elif type(value) is not kind or (kind is list and not all(isinstance(text, str) for text in value)):
+        if isinstance(expected, dict) and isinstance(value, dict):
+            yield from missing_parts(value, expected, f"{prefix}{name}.")
+        elif type(value) is not expected or (expected is list and not all(isinstance(text, str) for text in value)):
             yield f"{prefix}{name}"
     if not prefix and isinstance(networks := content.get("networks"), dict):
         states = {"ema": content.get("ema", {})}
@@ -170,14 +151,11 @@ def missing_parts(content: dict[str, Any], parts: dict[str, Any] = PARTS, prefix
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a file begins as `write` begins one; a file that is not there may have been meant as one."""
+    """Return whether a file begins like a checkpoint; a missing file counts as one."""
     if not path.is_file():
         return True
     with path.open("rb") as file:
         return file.read(8 + len(PREFIX))[8:] == PREFIX
-
-
-# --- files of a run -----------------------------------------------------------------------------------------------
 
 
 def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
@@ -210,9 +188,10 @@ def newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, 
     Raises:
         Unreadable: all of them are damaged.
     """
-    files = [folder / f"last{SUFFIX}", folder / f"previous{SUFFIX}", *numbered_files(folder)]
-    wrong = [] if files[0].is_file() else [f"{files[0]} is gone"]
-    for file in [file for file in files if file.is_file()]:
+    last, previous = folder / f"last{SUFFIX}", folder / f"previous{SUFFIX}"
+    wrong = [] if last.is_file() else [f"{last} is gone"]
+    files = [file for file in (last, previous, *numbered_files(folder)) if file.is_file()]
+    for file in files:
         try:
             content = read(file, device)
         except Unreadable as error:
@@ -220,7 +199,7 @@ def newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, 
         else:
             instead = f"; went on from {file.name}, of step {content['step']:,}" if wrong else ""
             return content, file, "; ".join(wrong) + instead
-    if any(file.is_file() for file in files):
+    if files:
         raise Unreadable(f"no checkpoint of this run can be read: {'; '.join(wrong)}", "type another run.dir=")
     refuse_old(folder)
     return None
@@ -232,7 +211,11 @@ def numbered_files(folder: Path) -> list[Path]:
 
 
 def refuse_old(*folders: Path) -> None:
-    """Raise OldFormat where a folder holds a run's checkpoint of the format before safetensors."""
+    """Raise ValueError where a folder holds a run's checkpoint of the format before safetensors."""
     for file in [folder / f"{name}.pt" for folder in folders for name in ("best", "last", "previous")]:
         if file.is_file():
-            raise OldFormat(file)
+            raise old_format(file)
+
+
+def old_format(path: Path) -> ValueError:
+    return ValueError(f"{path} is a checkpoint of the format before safetensors; train it anew")

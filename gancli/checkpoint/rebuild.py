@@ -1,4 +1,4 @@
-"""Networks rebuilt from a checkpoint, which may come from anybody."""
+"""Networks rebuilt from a checkpoint, which may be untrusted."""
 
 import importlib
 import warnings
@@ -20,8 +20,8 @@ LARGEST_NUMBER = 2**20  # in a network's config: a width, a size, a depth
 def rebuild(config: Any) -> nn.Module:
     """Build the network of a config {"_target_": class, its arguments}; arguments may be such configs too.
 
-    Only nn.Module classes that are written below `gancli.networks` are called. A module is imported only if its name
-    begins so, since some modules act when they are imported, and only its own attributes are looked up.
+    Only nn.Module classes that are defined below `gancli.networks` are called. Other modules are not even imported,
+    since some act when they are, and `vars` runs no module's __getattr__.
     """
     if not isinstance(config, dict) or not isinstance(config.get("_target_"), str):
         raise ValueError("the checkpoint does not say how its network is built; it was not written by gan train")
@@ -55,11 +55,7 @@ def generator_weights(content: dict[str, Any], ema: bool = True) -> dict[str, Te
 
 
 def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None = None) -> nn.Module:
-    """Build the network of a config with these weights, after checks that take no memory.
-
-    Args:
-        output: size and channels of its images, checked too.
-    """
+    """Build the network of a config with these weights, after checks that take no memory; `output` is checked too."""
     blueprint = outline(config, state)
     expected = {name: tuple(x.shape) for name, x in blueprint.state_dict().items()}
     given = {name: tuple(x.shape) for name, x in state.items()}

@@ -55,21 +55,24 @@ def generator_only(
     """Return the content of a checkpoint with one set of G's weights and nothing that only training needs.
 
     Args:
-        half: weights as 16-bit floats.
-        other: checkpoint whose weights are mixed in.
-        weight: of `content` in that mixture, 0 to 1.
+        other: content of a checkpoint that is blended in, of which one was fine-tuned from the other. Section 3.4 of
+            Wang et al. 2018 (ESRGAN), https://arxiv.org/abs/1809.00219.
+        weight: of `content` in that blend, 0 to 1.
     """
     state, trained = generator_weights(content, ema), summary(content)
     if other:
-        state = blended(state, generator_weights(other, ema), weight)
+        theirs = generator_weights(other, ema)
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in theirs.items()}:
+            raise ValueError("blend= has another network than ckpt=; type a checkpoint that ckpt was fine-tuned from")
+        state = {k: torch.lerp(theirs[k], v, weight) if v.is_floating_point() else v for k, v in state.items()}
         trained = f"{weight:g} of {trained}; {1 - weight:g} of {summary(other)}"
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    kept = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
+    facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
     network = {"config": content["networks"]["G"]["config"], "state": state}
     averaged = bool(content.get("averaged", ema))
-    return {**kept, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
+    return {**facts, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
 
 
 def summary(content: dict[str, Any]) -> str:
@@ -81,18 +84,8 @@ def summary(content: dict[str, Any]) -> str:
     )
 
 
-def blended(ours: dict[str, Tensor], theirs: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Return the weights between two networks, of which one was fine-tuned from the other.
-
-    Wang et al. 2018 (ESRGAN), section 3.4, https://arxiv.org/abs/1809.00219.
-    """
-    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
-        raise ValueError("blend= has another network than ckpt=; type a checkpoint that ckpt was fine-tuned from")
-    return {k: torch.lerp(theirs[k], v, weight) if v.is_floating_point() else v for k, v in ours.items()}
-
-
 class OnnxGenerator(nn.Module):
-    """A generator as other programs call it: with those of z and c that it uses, for images in [-1, 1].
+    """A generator with only those of the inputs z and c that it uses, for images in [-1, 1].
 
     Without noise c is an image, of any size or of multiples of the network's `multiple`.
     """
@@ -113,9 +106,12 @@ class OnnxGenerator(nn.Module):
 
     @property
     def call(self) -> str:
-        """Inputs and output, for people."""
+        """Description of the inputs and the output."""
         image = f"image: float32 (N, {self.channels}, {self.size}, {self.size})"
-        inputs = {"z": f"z: float32 (N, {self.z_dim}), from N(0, 1)", "c": f"c: float32 (N, {self.classes}), one-hot"}
+        inputs = {
+            "z": f"z: float32 (N, {self.z_dim}), from N(0, 1)",
+            "c": f"c: float32 (N, {self.classes}), one-hot in the order of class_names",
+        }
         if self.from_image:
             h, w = (f"{self.multiple} {side}".removeprefix("1 ") for side in "hw")
             height, width = (f"{self.network.scale * self.multiple} {side}".removeprefix("1 ") for side in "hw")
@@ -123,8 +119,6 @@ class OnnxGenerator(nn.Module):
             mask = ", the last channel a mask, 1 where the image is missing and 0 elsewhere" if masked else ""
             inputs["c"] = f"c: float32 (N, {self.source_channels}, {h}, {w}), images in [-1, 1]{mask}"
             image = f"image: float32 (N, {self.channels}, {height}, {width})"
-        elif self.classes:
-            inputs["c"] += " in the order of class_names"
         return "; ".join([*(inputs[name] for name in self.names), f"{image}, in [-1, 1]"])
 
     def example(self, path: Path) -> str:
@@ -142,7 +136,7 @@ class OnnxGenerator(nn.Module):
         )
 
     def inputs(self, n: int, height: int = 8, width: int = 8) -> list[Tensor]:
-        """Return random inputs for n images; the sides of images c are in multiples."""
+        """Return random inputs for n images; the height and width of images c count multiples."""
         generator = torch.Generator().manual_seed(n)
         z = torch.randn(n, self.z_dim, generator=generator)
         c = one_hot(torch.arange(n) % max(self.classes, 1), self.classes)

@@ -1,4 +1,4 @@
-"""Tensors that took long to compute, cached in files until what they follow from changes."""
+"""Tensors that are slow to compute, cached in files until their inputs change."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ FOLDER = Path("~/.cache/gan")
 
 
 def cache_path(group: str, *facts: Any) -> Path:
-    """Return the file below FOLDER/group for what follows from these facts alone."""
+    """Return the file below FOLDER/group for tensors that depend on these facts alone."""
     return FOLDER.expanduser() / group / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
 
 
@@ -29,7 +29,7 @@ def read_cached(file: Path) -> dict[str, Tensor]:
 
 
 def write_cached(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors to a file; on a full or read-only disk do nothing, and they are computed again the next time."""
+    """Write tensors to a file; do nothing on a full or read-only disk, since they can be computed again."""
     from safetensors.torch import save
 
     data = save({name: t.contiguous() for name, t in tensors.items()})

@@ -1,4 +1,4 @@
-"""Checks of what a user typed: one message form for all of them."""
+"""Checks of values that a user typed, with one form of message."""
 
 import math
 from collections.abc import Iterable
@@ -20,23 +20,22 @@ def check_number(
 
     Args:
         key: as it is typed, such as model.n_critic.
-        least, most: bounds that are allowed; whole bounds say nothing about the type.
+        least, most: bounds that are allowed themselves.
         above: bound that is not allowed itself.
-        example: value to type instead; the nearest bound unless given.
+        example: value to type instead; by default the nearest bound.
         whole: 2.5 is out of range, 2 and 2.0 are not.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if number and least <= value <= most and value > above and (not whole or value == int(value)):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and least <= value <= most and value > above and (not whole or value == int(value)):
         return
-    low = f"above {above:g}" if above > -math.inf else f"{least:g} or more"
-    allowed = f"from {least:g} to {most:g}" if math.isfinite(least) and math.isfinite(most) else low
-    if math.isfinite(above) and math.isfinite(most):
-        allowed = f"above {above:g}, at most {most:g}"
-    elif not math.isfinite(least) and not math.isfinite(above):
+    if math.isfinite(above):
+        allowed = f"above {above:g}" + (f", at most {most:g}" if math.isfinite(most) else "")
+    elif math.isfinite(least):
+        allowed = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+    else:
         allowed = f"at most {most:g}"
     if example == "":
-        bound = most if number and value > most else least if math.isfinite(least) else above + 1
-        example = f"{bound:g}"
+        example = f"{most if is_number and value > most else least if math.isfinite(least) else above + 1:g}"
     allowed = f"a whole number, {allowed}" if whole else allowed
     raise ValueError(f"{key}={value} is out of range, it must be {allowed}; type {key}={example}")
 

@@ -29,10 +29,9 @@ def deterministic(on: bool) -> Iterator[None]:
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):
             raise
-        what = str(error).split()[0]
         raise ValueError(
-            f"deterministic=true, but PyTorch has no deterministic {what}; type deterministic=false, or leave out what "
-            f"needs it"
+            f"deterministic=true, but PyTorch has no deterministic {str(error).split()[0]}; type deterministic=false, "
+            f"or leave out what needs it"
         ) from error
     finally:
         torch.use_deterministic_algorithms(False)

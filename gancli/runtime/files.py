@@ -10,15 +10,13 @@ PARTIAL = ".*.partial*"  # pattern of the temporary names
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
-    """Call `write` with a temporary path beside `path`, then rename: a reader sees the old file or the new one.
+    """Call `write` with a temporary path in the same folder, then rename: readers see the old file or the new one.
+
+    If `write` raises, `path` is untouched and nothing is left behind. A missing folder is created.
 
     Args:
-        path: its folder is made where it is missing.
         write: writes the file; the temporary name has the suffix of `path`, by which libraries choose a format.
         durable: flush file and folder to the disk, so that a power cut loses neither.
-
-    Raises:
-        Whatever `write` raises. `path` is then untouched and nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own length: that of `path` may be as long as the file system allows.

@@ -1,4 +1,4 @@
-"""The machine: its name for measured numbers, its bf16 instructions, and its memory."""
+"""The machine: its name, its bf16 instructions, and its memory."""
 
 import contextlib
 import math
@@ -29,7 +29,7 @@ def multiplies_bf16() -> bool:
 
 
 def free_memory(device: torch.device | str = "cpu") -> float:
-    """Return the bytes that are free on a device, infinite if the system does not tell."""
+    """Return the bytes that are free on a device, or infinity if they are unknown."""
     device = torch.device(device)
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
@@ -46,7 +46,7 @@ def free_memory(device: torch.device | str = "cpu") -> float:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes ever in use: of the GPU, else of this process; 0 if the system does not tell."""
+    """Return the most bytes ever in use, of the GPU or else of this process; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     if sys.platform == "win32":

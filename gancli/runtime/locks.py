@@ -15,11 +15,10 @@ class RunBusy(ValueError):
 class RunLock:
     """Context in which no other process trains in `folder`; entering raises RunBusy if one does.
 
-    The system holds the lock and releases it when the process ends, however it ends. The text of the file only names
-    the holder.
+    The system releases the lock when the process ends, however it ends. The text of the file only names the holder.
 
     Attributes:
-        warning: why there is no lock, on file systems without locks; else empty.
+        warning: the reason on file systems without locks, else empty.
     """
 
     def __init__(self, folder: Path):

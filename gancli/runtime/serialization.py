@@ -1,7 +1,8 @@
-"""Nested dicts of tensors and plain values as safetensors bytes, and back.
+"""Nested dicts of tensors and JSON values as safetensors bytes, and back.
 
-Each tensor lies under a path name; everything else is JSON in the metadata. Equal content gives equal bytes. A checksum
-covers all of them. They may come from anybody: `decode` runs no code and allocates no more than they hold.
+Each tensor lies under a path name; everything else is JSON in the metadata. A checksum covers all bytes. Equal content
+gives equal bytes, which the safetensors library does not promise: it writes metadata in random order.
+Bytes may be untrusted: `decode` runs no code and allocates no more than they hold.
 """
 
 import hashlib
@@ -82,9 +83,7 @@ def decode(file: BinaryIO) -> dict[str, Any]:
         digest.update(data)
     if digest.hexdigest().encode() != checksum:
         raise Refused("its checksum does not match")
-    value = _parse(text)
-    _check_tree(value)
-    content = _join(value, tensors)
+    content = _join(_parse(text), tensors)
     if tensors or not isinstance(content, dict):
         raise Refused("its tensors do not belong to its content")
     return content
@@ -126,19 +125,21 @@ def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
     return count > 0
 
 
-def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _join(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
     """Undo `_separate`; each tensor is used, and removed from `tensors`, once."""
+    if depth > DEEPEST:
+        raise Refused("its values are nested too deep")
     if isinstance(value, list):
-        return [_join(v, tensors) for v in value]
+        return [_join(v, tensors, depth + 1) for v in value]
     if not isinstance(value, dict):
         return value
     if TENSOR not in value:
-        return {k: _join(v, tensors) for k, v in value.items()}
+        return {k: _join(v, tensors, depth + 1) for k, v in value.items()}
     x = tensors.pop(value[TENSOR])
     if (stride := value.get(STRIDE)) is None:
         return x
-    whole = isinstance(stride, list) and all(type(n) is int and n >= 0 for n in stride) and len(stride) == x.dim()
-    if not whole or not _is_dense(x.shape, stride):
+    valid = isinstance(stride, list) and all(type(n) is int and n >= 0 for n in stride) and len(stride) == x.dim()
+    if not valid or not _is_dense(x.shape, stride):
         raise Refused("it holds a tensor with an impossible memory layout")
     return torch.empty_strided(x.shape, stride, dtype=x.dtype).copy_(x)
 
@@ -147,10 +148,10 @@ def _parse(text: str) -> Any:
     """Parse JSON that is not much larger in memory than as text."""
     if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
         raise Refused("it holds too many values")
-    return json.loads(text, parse_int=_whole)
+    return json.loads(text, parse_int=_parse_int)
 
 
-def _whole(text: str) -> int:
+def _parse_int(text: str) -> int:
     if len(text) > 20 or abs(int(text)) >= 2**63:
         raise Refused("it holds a whole number of more than 64 bits")
     return int(text)
@@ -164,23 +165,12 @@ def _layout(entries: dict[str, Any], size: int) -> list[tuple[str, torch.dtype, 
         if dtype is None or len(shape) > MOST_DIMS or not all(type(n) is int and n >= 0 for n in shape):
             raise Refused("it holds a tensor of an unknown type or shape")
         begin, end = end, end + math.prod(shape) * dtype.itemsize
-        if offsets != [begin, end] or end > size:
-            raise Refused("its tensors do not fill the file")
+        if offsets != [begin, end]:
+            raise Refused("its tensors overlap or leave gaps")
         layout.append((name, dtype, shape))
     if end != size:
         raise Refused("its tensors do not fill the file")
     return layout
-
-
-def _check_tree(value: Any) -> None:
-    """Raise Refused where values are nested too deep for the functions that walk them."""
-    waiting = [(value, 0)]
-    while waiting:
-        outer, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise Refused("its values are nested too deep")
-        if isinstance(outer, dict | list):
-            waiting += [(inner, depth + 1) for inner in (outer.values() if isinstance(outer, dict) else outer)]
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

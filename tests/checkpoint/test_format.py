@@ -1,4 +1,4 @@
-"""Checkpoints: equal to the bit after reading, equal bytes for equal content, self-contained, whole or not there."""
+"""Checkpoints: equal to the bit after reading, equal bytes for equal content, and which file of a run is read."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, assert_same, write_generator
+from helpers import TINY, assert_same
 from safetensors import safe_open
 
 import gancli
@@ -36,8 +36,8 @@ def tensors() -> dict[str, torch.Tensor]:
         "scalar": x.sum(),
         "empty": x[:0],
         "no columns": x.reshape(-1, 5)[:, :0],
-        "shared": x,
-        "also shared": x.view(-1),
+        "original": x,
+        "view": x.view(-1),
         "nan": torch.tensor([float("nan"), float("inf"), -0.0]),
         "needs a gradient": torch.nn.Parameter(x),
     }
@@ -47,20 +47,20 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_content_survives_to_the_bit_with_dtypes_and_memory_layouts(tmp_path):
     content = {
         "state": tensors(),
-        "plain": [None, True, -1, 2**62, -(2**62), 1.5, float("inf"), "é\ud800\n", {}, []],
+        "values": [None, True, -1, 2**62, -(2**62), 1.5, float("inf"), "é\ud800\n", {}, []],
         "window": {"D/real": (torch.ones(2), 3)},
     }
     (tmp_path / "a").write_bytes(b"".join(encode(content)))
     with (tmp_path / "a").open("rb") as file:
         again = decode(file)
-    assert again["plain"] == content["plain"] and again["window"]["D/real"][1] == 3
+    assert again["values"] == content["values"] and again["window"]["D/real"][1] == 3
     for name, x in content["state"].items():
         y = again["state"][name]
         assert (y.dtype, y.shape) == (x.dtype, x.shape), name
         assert y.nan_to_num().equal(x.nan_to_num()) and y.signbit().equal(x.signbit()), name
         dense = x.contiguous() if name in ("expanded", "with gaps", "no columns") else x
         assert y.stride() == dense.stride() or not x.numel(), name
-        y.zero_()  # no tensor shares memory with another
+        y.zero_()  # no two tensors have the same memory
     with safe_open(tmp_path / "a", "pt") as file:  # the format that other programs read
         assert file.get_tensor("window/D/real/0").equal(torch.ones(2))
         assert file.get_tensor("bfloat16").equal(tensors()["bfloat16"])
@@ -109,9 +109,8 @@ def test_a_checkpoint_of_the_old_format_says_to_train_anew(gan):
         assert code == 1 and "a checkpoint of the format before safetensors; train it anew" in error
 
 
-def test_a_newer_format_says_to_upgrade(trained, gan, tmp_path):
-    content = checkpoint.read(trained / "checkpoints/last.safetensors")
-    checkpoint.write(tmp_path / "new.safetensors", {**content, "format": 99})
+def test_a_newer_format_says_to_upgrade(gan, tmp_path):
+    checkpoint.write(tmp_path / "new.safetensors", {"format": 99})
     code, _, error = gan("sample", "ckpt=new.safetensors")
     assert code == 1 and "newer than format" in error and "pip install -U gancli" in error
 
@@ -134,18 +133,6 @@ def test_only_networks_of_this_package_are_built(target):
 def test_arguments_of_another_version_are_named():
     with pytest.raises(ValueError, match="cannot be built by this version"):
         rebuild({"_target_": "gancli.networks.mlp.Generator", "no_such_argument": 1})
-
-
-def test_a_compiled_network_leaves_no_prefix_in_the_file(tmp_path):
-    network = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    network.compile()
-    file = write_generator(tmp_path / "a.safetensors", {"_target_": "x"}, network.state_dict())
-    assert checkpoint.read(file)["networks"]["G"]["state"].keys() == {"0.weight", "0.bias"}
-
-
-def test_python_loads_in_one_line(trained):
-    x = gancli.load(trained).sample(n=3, seed=0)
-    assert x.shape == (3, 3, 16, 16) and x.dtype == torch.float32 and x.abs().max() <= 1
 
 
 def damage(file: Path) -> None:
@@ -190,7 +177,4 @@ def test_how_often_a_run_saves_may_change_between_sessions(gan):
     words = ["train", *TINY, "model=mlp", "run.dir=run"]
     assert gan(*words, "trainer.steps=3")[0] == 0
     assert gan(*words, "trainer.checkpoint_minutes=1", "trainer.keep_every=1", "trainer.keep_last=2")[0] == 0
-    kept = sorted(p.stem for p in Path("run/checkpoints").glob("step-*"))
-    assert kept == ["step-0000004", "step-0000006"]
-    code, _, error = gan(*words, "run.dir=other", "trainer.keep_last=-1")
-    assert code == 1 and "trainer.keep_last=-1" in error and "type" in error
+    assert {p.stem for p in Path("run/checkpoints").glob("step-*")} == {"step-0000004", "step-0000006"}

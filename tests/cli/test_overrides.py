@@ -1,4 +1,4 @@
-"""What is typed: quoting, paths, options anywhere, and the nearest right word for a wrong one."""
+"""Typed words: quoting, paths, options anywhere, and the nearest right word for a wrong one."""
 
 import random
 import shlex
@@ -14,8 +14,8 @@ ODD_FOLDER = "my images (1)=a,b {x} ~ ${y} 猫"
 
 
 def test_hydra_and_a_shell_read_back_exactly_the_quoted_text():
-    draw, characters = random.Random(0), "ab1 \\'\"()[]{}=~,:#$%&|*?!+-@.;/<>\n\té猫\u00a0"
-    texts = ["".join(draw.choices(characters, k=draw.randrange(9))) for _ in range(1500)]
+    rng, characters = random.Random(0), "ab1 \\'\"()[]{}=~,:#$%&|*?!+-@.;/<>\n\té猫\u00a0"
+    texts = ["".join(rng.choices(characters, k=rng.randrange(9))) for _ in range(1500)]
     for text in [*texts, "null", "True", "1e3", "nan", ODD_FOLDER, "choice(a,b)", "${x}"]:
         (word,) = shlex.split(shlex.quote(override("data.path", text)))
         parsed = PARSER.parse_override(word)
@@ -84,7 +84,7 @@ WRONG = [
     (["train", "-m", "--cfg", "job"], "leave one out"),
     (["train", "--resolve"], "add --cfg job"),
 ]
-# Hydra's grammar and its own groups are for Hydra to judge.
+# Hydra checks its own grammar and groups.
 WRONG_FOR_HYDRA = [
     (["train", "model.betas=[1"], "model.betas=[1 cannot be read"),
     (["train", "-m", "model.betas=[1", "run.dir=s"], "cannot be read"),

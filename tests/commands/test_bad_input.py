@@ -33,27 +33,23 @@ FILE_COMMANDS = {
 ROWS = {
     "upscale a.png": [
         ("", "scale=8", 1, "run gan upscale again on its result"),
-        ("", "scale=1", 1, "not one of 2, 3, 4"),
         ("", "style=sharpp", 1, "did you mean sharp?"),
-        ("", "styl=sharp", 2, "did you mean style?"),
         ("", "format=bmp", 1, "format=bmp is not one of png, jpg, webp, tiff"),
         ("", "out=b.jpg format=png", 1, "leave format= out"),
         ("", "quality=0", 1, "type quality=95"),
         ("", "tile=-1", 1, "type tile=256"),
+        ("", "ckpt=latest", 1, "there is no run in"),
+        ("", "ckpt=absent.safetensors", 1, "there is no checkpoint absent.safetensors"),
     ],
     "translate a.png": [
         ("pix2pix", "direction=back", 1, "in one direction only; leave direction= out"),
         ("cyclegan", "direction=bakc", 1, "did you mean back?"),
-        ("cyclegan", "tile=-1", 1, "type tile=256"),
-        ("cyclegan", "scale=2", 2, "no key 'scale'"),
     ],
     "reconstruct a.png": [
         ("aegan", "classes=[1]", 1, "unconditional"),
         ("vae_classes", "classes=[4]", 1, "class 4 is outside 0 to 3"),
         ("vae_classes", "classes=[circel]", 1, "did you mean circle?"),
         ("dcgan", "", 1, "is a dcgan, which turns noise into images; type gan project IN ckpt="),
-        ("points", "", 1, "have 2 channels, not 1 or 3"),
-        ("aegan", "tile=3", 2, "no key 'tile'"),
     ],
     "inpaint a.png": [
         ("inpainting", "", 1, "no mask was given; type mask=FILE"),
@@ -61,16 +57,13 @@ ROWS = {
         ("inpainting", "mask=center", 1, "did you mean centre?"),
         ("inpainting", "mask=masks/black.png", 1, "mask has no white pixels"),
         ("inpainting", "mask=masks/white.png", 1, "mask covers the whole image (16x16); leave some pixels black"),
-        ("inpainting", "mask=masks/wide.png", 1, "is 16x16, but its mask is 17x16"),
+        ("inpainting", "mask=masks/wide.png", 1, "its mask is 17x16; type mask=FILE of the size of the image"),
         ("inpainting", "mask=masks/empty.png", 1, "mask masks/empty.png cannot be used: is an empty file"),
         ("inpainting", "mask=masks/text.png", 1, "is not an image"),
         ("inpainting", "mask=masks/bomb.png", 1, "cannot be used"),
-        ("inpainting", "mask=masks", 1, "has no mask: there is no image a.* in masks"),
         ("inpainting", "mask=centre out=b.jpg", 1, "jpg changes every pixel, also those outside the mask; type out="),
         ("inpainting", "mask=centre format=jpg", 1, "type format=png"),
         ("inpainting", "mask=centre quality=90", 2, "no key 'quality'"),
-        ("inpainting", "mask=centre tile=-3", 1, "type tile=256"),
-        ("inpainting", "mask=centre msk=x", 2, "no key 'msk'"),
     ],
     "project a.png": [
         ("cgan", "out=x.jpg", 1, "type out=x.png or out=DIR/"),
@@ -83,13 +76,9 @@ ROWS = {
         ("sr_compact", "", 1, "does not sample from noise"),
         ("dcgan", "classes=[1]", 1, "unconditional"),
         ("cgan", "classes=[4]", 1, "class 4 is outside 0 to 3"),
-        ("cgan", "classes=[-1]", 1, "class -1 is outside"),
         ("cgan", "classes=[circel]", 1, "did you mean circle?"),
         ("dcgan", "n=0", 1, "n=0 is out of range"),
-        ("dcgan", "n=-3", 1, "n=-3 is out of range"),
-        ("dcgan", "n=many", 2, "n is a whole number"),
         ("dcgan", "n=10001", 1, "a grid holds at most 10,000 images"),
-        ("dcgan", "sed=1", 2, "did you mean seed?"),
         ("dcgan", "out=a.bmp", 1, "out=grid.png"),
         ("dcgan", "interpolate=-1", 1, "type interpolate=8"),
         ("dcgan", "interpolate=3 n=1", 1, "n=1"),
@@ -98,16 +87,13 @@ ROWS = {
         ("dcgan", "images=[a.png,b.png] interpolate=1", 1, "interpolate=1; type interpolate=8"),
         ("dcgan", "images=[x.png,b.png] interpolate=8", 1, "x.png: is not a file that can be opened"),
         ("dcgan", "device=cuda:9", 1, "device=cpu"),
-        ("dcgan", "--fast", 2, "takes no option --fast"),
     ],
     "edit": [
         ("sr_compact", "", 1, "does not sample from noise"),
         ("dcgan", "a.png b.png", 2, "takes one image, but 2 were given; type gan edit a.png"),
         ("dcgan", "absent.png", 1, "absent.png: is not a file that can be opened"),
         ("dcgan", "classes=[1,2]", 1, "no encoder to find them with; leave classes= out"),
-        ("dcgan", "classes=[1]", 1, "unconditional"),
         ("cgan", "classes=[1,2,3]", 1, "but 3 were given; type classes=[3,8]"),
-        ("cgan", "classes=[circel,cross]", 1, "did you mean circle?"),
         ("cgan", "classes=[0,1] plane=true", 1, "leave one out"),
         ("aegan", "classes=[circel,cross]", 1, "did you mean circle?"),
         ("aegan", "classes=[0,1] data=digist", 1, "did you mean digits?"),
@@ -115,10 +101,7 @@ ROWS = {
         ("dcgan", "steps=1", 1, "steps=1 is out of range, it must be 2 or more; type steps=9"),
         ("dcgan", "directions=0", 1, "directions=0 is out of range"),
         ("dcgan", "image=-1", 1, "type image=0"),
-        ("dcgan", "steps=9999", 1, "a grid holds at most 10,000 images"),
-        ("dcgan", "amount=far", 2, "amount is a number"),
         ("dcgan", "out=x.bmp", 1, "type out=grid.png"),
-        ("dcgan", "amont=2", 2, "did you mean amount?"),
     ],
 }
 CASES = [
@@ -132,8 +115,9 @@ CASES = [
 @pytest.mark.usefixtures("weights")
 def test_bad_input_gets_one_sentence(gan, checkpoints, command, model, arguments, code, message):
     scene(16, 16).save("a.png")
-    for folder in ("empty", "masks"):
-        Path(folder).mkdir()
+    content = Path("a.png").read_bytes()
+    Path("empty").mkdir()
+    Path("masks").mkdir()
     for name, width, level in (("black", 16, 0), ("white", 16, 255), ("wide", 17, 255)):
         Image.new("L", (width, 16), level).save(f"masks/{name}.png")
     for name, data in (("empty", b""), ("text", b"a text"), ("bomb", png(2**15, 2**15, bits=8, colour=0))):
@@ -141,4 +125,4 @@ def test_bad_input_gets_one_sentence(gan, checkpoints, command, model, arguments
     ckpt = [f"ckpt={checkpoints[model]}"] if model and "ckpt=" not in arguments else []
     result, out, error = gan(*command.split(), *arguments.split(), *ckpt)
     assert result == code and message in error and len(error.strip().splitlines()) == 1, error
-    assert not out and here() == ["a.png", "empty", "masks"]
+    assert not out and here() == ["a.png", "empty", "masks"] and Path("a.png").read_bytes() == content

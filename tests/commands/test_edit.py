@@ -18,7 +18,7 @@ def arrays(file: str) -> np.ndarray:
     return np.load(file)["images"]
 
 
-def test_rows_move_an_image_of_sample_along_directions(checkpoints, gan):
+def test_rows_change_an_image_of_sample_along_directions(checkpoints, gan):
     ckpt = f"ckpt={checkpoints['cgan']}"
     code, out, error = gan("edit", ckpt, "image=6", "seed=3", "directions=2", "steps=5", "amount=2", "out=x.npz")
     assert code == 0 and out == "x.npz\n", error
@@ -34,7 +34,7 @@ def test_rows_move_an_image_of_sample_along_directions(checkpoints, gan):
     assert difference(arrays("y.npz")[1], sampled) <= 1
 
 
-def test_a_conditional_model_keeps_z_and_blends_the_class(checkpoints, gan):
+def test_a_conditional_model_blends_the_class_at_the_same_z(checkpoints, gan):
     code, _, error = gan("edit", f"ckpt={checkpoints['cgan']}", "classes=[square,3]", "steps=4", "out=x.npz")
     assert code == 0, error
     G = gancli.load(checkpoints["cgan"])
@@ -67,14 +67,6 @@ def test_a_given_image_is_the_start(checkpoints, gan):
     x = images.to_float(torch.from_numpy(np.array(Image.open("it.png"))).permute(2, 0, 1)[None])
     again = images.to_array(G.generate(G.network.encode(x, torch.zeros(1, 0)), torch.zeros(1, 0)))[0]
     assert all(difference(row[4], again) <= 1 for row in arrays("x.npz").reshape(4, 9, 16, 16, 3))
-
-
-def test_a_latent_of_project_is_the_start(checkpoints, gan):
-    scene(16, 16).save("it.png")
-    assert gan("project", "it.png", f"ckpt={checkpoints['cgan']}", "steps=3")[0] == 0
-    code, _, error = gan("edit", "it_projected.npz", f"ckpt={checkpoints['cgan']}", "out=y.npz", "steps=3")
-    assert code == 0, error
-    assert difference(arrays("y.npz")[1], np.asarray(Image.open("it_projected.png"))[::3, 50::3]) <= 1
 
 
 def test_a_grid_has_a_row_for_each_direction_and_a_new_name(checkpoints, gan):

@@ -33,7 +33,7 @@ def test_an_image_and_its_latent_are_written(gan, checkpoints):
     assert difference(sheet[::3, 50::3], images.to_array(G.generate(*read_latent(paths[0], G)))[0]) <= 1
 
 
-def test_an_existing_latent_is_not_replaced_unless_told(gan, checkpoints):
+def test_an_existing_latent_is_replaced_only_with_overwrite(gan, checkpoints):
     words = ("project", "in/0.png", f"ckpt={checkpoints['dcgan']}", "steps=0")
     code, out, error = gan(*words)
     assert code == 0 and len(out.splitlines()) == 2 and "class" not in error

@@ -56,10 +56,10 @@ def test_interpolation_between_latents_and_images(checkpoints, gan):
     assert Image.open("x.png").size == (4 * 50 - 2, 2 * 50 - 2)
     for i, array in enumerate(ends[:2]):
         Image.fromarray(array).save(f"{i}.png")
-    code, _, error = gan("sample", *words, "images=[0.png,1.png]", "classes=[2]", "out=found.npz")
+    code, _, error = gan("sample", *words, "images=[0.png,1.png]", "classes=[2]", "out=y.npz")
     assert code == 0, error
-    found = np.load("found.npz")["images"].astype(float)
-    first, last = (np.abs(found[i] - ends[0]).mean() for i in (0, 3))
+    frames = np.load("y.npz")["images"].astype(float)
+    first, last = (np.abs(frames[i] - ends[0]).mean() for i in (0, 3))
     assert first < last, "it starts at the first image"
 
 

@@ -3,7 +3,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 from scenes import difference, scene
 
 import gancli
@@ -33,23 +33,6 @@ def test_both_directions(gan, checkpoints):
         assert gan("translate", "a.png", *words)[0] == 0
         G = getattr(gancli.load(checkpoints["cyclegan"]).network, direction)
         assert difference(f"{direction}.png", Translator(G)(scene(20, 12))) == 0
-
-
-def test_warnings_are_about_the_result(gan, checkpoints):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    scene(6, 5, "I;16").save("deep.png")
-    scene(6, 5, "RGBA").save("clear.png", icc_profile=profile)
-    grey, colour = (f"ckpt={checkpoints[name]}" for name in ("grey", "pix2pix"))
-    code, _, error = gan("translate", "deep.png", grey, "out=a.jpg")
-    assert code == 0 and "16 bits were reduced to 8, as jpg has no more; type format=png" in error
-    code, _, error = gan("translate", "deep.png", colour, "out=b.jpg")
-    assert code == 0 and "as the result is in colour" in error and "format=png" not in error
-    code, _, error = gan("translate", "clear.png", colour, "out=c.jpg")
-    assert code == 0 and "replaced by white" in error and "profile" not in error
-    code, _, error = gan("translate", "clear.png", grey, "out=d.png")
-    assert code == 0 and "its ICC profile for colour does not fit the result" in error
-    with Image.open("c.jpg") as kept, Image.open("d.png") as dropped:
-        assert kept.mode == "RGB" and kept.info["icc_profile"] == profile and "icc_profile" not in dropped.info
 
 
 COMMANDS = {"translate": [], "inpaint": ["mask=centre"], "reconstruct": [], "upscale": ["scale=2"]}

@@ -121,13 +121,15 @@ def test_a_search_never_ends_farther_than_the_encoder(checkpoints):
     before, after = ((G.generate(z, c) - x).square().flatten(1).mean(1) for z in (encoded, searched))
     assert (after < before).all()
     exact, z = Generator(Inverse(), 2, 1), torch.tensor([[3.0, -1.0, 1.0, -1.0]])
-    assert torch.allclose(project(exact, exact.network(z, z[:, :0]), steps=3)[0], z, atol=1e-5), "the best is kept"
+    assert torch.allclose(project(exact, exact.network(z, z[:, :0]), steps=3)[0], z, atol=1e-5), (
+        "the encoder's latent is the best"
+    )
 
 
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def test_images_of_another_size_are_fitted_only_when_asked(tmp_path):
+def test_images_of_another_size_are_fitted_only_with_fit(tmp_path):
     same, larger = tmp_path / "same.png", tmp_path / "larger.png"
     for path, side in ((same, 16), (larger, 20)):
         pixels = np.random.default_rng(0).integers(256, size=(side, side, 3), dtype=np.uint8)
@@ -172,28 +174,21 @@ def test_a_latent_is_read_as_it_was_written(tmp_path):
 # --- directions ---------------------------------------------------------------------------------------------------
 
 
-def first_weight(network: nn.Module) -> Tensor:
-    """Return the first layer's weight (outputs, z_dim), read off each architecture."""
-    network = getattr(network, "decoder", network)
-    z_dim = int(network.z_dim)  # type: ignore[arg-type]
-    if isinstance(network, dcgan.Generator):
-        return network.layers[0].weight[:z_dim].flatten(1).T
-    layer = {mlp: "layers.0", resnet: "linear", r3gan: "scale"}
-    name = next(name for module, name in layer.items() if type(network).__module__ == module.__name__)
-    return network.get_submodule(name).weight[:, :z_dim]  # type: ignore[index, return-value]
+FIRST_LAYERS = {mlp: "layers.0", dcgan: "layers.0", resnet: "linear", r3gan: "scale"}
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("module", [mlp, dcgan, resnet, r3gan, "autoencoder"])
-def test_directions_are_the_right_singular_vectors_of_the_first_layer(module, classes):
+@pytest.mark.parametrize("encoder", [False, True])
+@pytest.mark.parametrize("module", FIRST_LAYERS)
+def test_directions_are_the_right_singular_vectors_of_the_first_layer(module, encoder, classes):
     torch.manual_seed(0)
-    if module == "autoencoder":
-        decoder = dcgan.Generator(z_dim=8, channels=1, size=16, width=4, classes=classes)
-        network = Autoencoder(dcgan.Encoder(8, 1, 16, 4, classes), decoder)
-    else:
-        network = module.Generator(z_dim=8, channels=1, size=16, width=12, classes=classes)
+    network = module.Generator(z_dim=8, channels=1, size=16, width=12, classes=classes)
+    weight = network.get_submodule(FIRST_LAYERS[module]).weight.detach().double()
+    A = weight[:8].flatten(1).T if module is dcgan else weight[:, :8]  # a transposed convolution, or linear
+    if encoder:
+        network = Autoencoder(dcgan.Encoder(8, 1, 16, 4, classes), network)
     directions = first_layer_directions(Generator(network, 16, 1), 5)
-    expected = np.linalg.svd(first_weight(network).detach().double().numpy())[2][:5]
+    expected = np.linalg.svd(A.numpy())[2][:5]
     assert np.allclose(np.abs((directions.numpy() * expected).sum(1)), 1, atol=1e-4)
     assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-5)
     assert (directions.gather(1, directions.abs().argmax(1, keepdim=True)) > 0).all(), "the signs are fixed"

@@ -6,12 +6,10 @@ from scenes import MODES, SIZES, Same, Strided, difference, scene
 from gancli.data.image_modes import ImageWarning, standardize
 from gancli.inference.translator import Translator
 
-ignore_warnings = pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
-
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1), (3, 3)])
-@ignore_warnings
+@pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
 def test_every_mode_at_every_size(size, channels):
     for mode, standard in MODES.items():
         image = scene(*size, mode)
@@ -22,7 +20,7 @@ def test_every_mode_at_every_size(size, channels):
             assert result.getchannel("A").tobytes() == standardize(image).getchannel("A").tobytes()
 
 
-@ignore_warnings
+@pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
 def test_colour_becomes_grey_and_grey_becomes_colour():
     image = scene(30, 20)
     grey = np.asarray(image.convert("L"))
@@ -42,16 +40,20 @@ def test_16_bit_grey_is_read_and_written_with_16_bits():
 
 
 @pytest.mark.parametrize(
-    ("network", "image", "message"),
+    ("network", "image", "profile", "message"),
     [
-        (Same(3, 1), scene(9, 9), "colours were converted to grey"),
-        (Same(3, 1), scene(9, 9).convert("L").convert("RGB"), ""),
-        (Same(3, 1), scene(9, 9, "I;16"), "16 bits were reduced to 8"),
-        (Same(1, 1), scene(9, 9, "I;16"), ""),
-        (Same(3, 3), scene(9, 9, "RGBA"), ""),
+        (Same(3, 1), scene(9, 9), b"", "colours were converted to grey"),
+        (Same(3, 1), scene(9, 9).convert("L").convert("RGB"), b"", ""),
+        (Same(3, 1), scene(9, 9, "I;16"), b"", "16 bits were reduced to 8, as the result is in colour"),
+        (Same(1, 1), scene(9, 9, "I;16"), b"a profile", ""),
+        (Same(3, 3), scene(9, 9, "RGBA"), b"a profile", ""),
+        (Same(1, 3), scene(9, 9), b"a profile", "its ICC profile for colour does not fit the result"),
+        (Same(3, 3), scene(9, 9, "L"), b"a profile", "its ICC profile for grey does not fit the result"),
     ],
 )
-def test_warnings_say_what_is_lost(network, image, message, recwarn):
-    Translator(network)(image)
+def test_warnings_say_what_is_lost(network, image, profile, message, recwarn):
+    image.info["icc_profile"] = profile
+    result = Translator(network)(image)
     messages = [str(w.message) for w in recwarn if issubclass(w.category, ImageWarning)]
     assert len(messages) == bool(message) and all(message in text for text in messages)
+    assert result.info.get("icc_profile", b"") == (b"" if message else profile)

@@ -1,12 +1,9 @@
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 from scenes import Bicubic, compact, difference, scene
 
-from gancli.data.image_modes import ImageWarning
 from gancli.inference import upscaler as upscaling
 from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, upscale
 from gancli.networks.sr import Compact
@@ -42,14 +39,8 @@ MODES = {
 @pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_keeps_its_colours(mode):
-    colour = scene(24, 18)
-    if mode == "LAB":
-        change = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
-        image = ImageCms.applyTransform(colour, change)
-    elif mode in ("La", "PA"):
-        image = colour.convert("LA" if mode == "La" else "P").convert(mode)
-    else:
-        image = colour.convert("RGBA").convert(mode) if mode == "RGBa" else colour.convert(mode)
+    colour, first = scene(24, 18), {"La": "LA", "PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")
+    image = colour.convert(first).convert(mode)
     before = image.tobytes()
     large = Upscaler(Bicubic(4))(image)
     assert (large.mode, large.size) == (MODES[mode], (96, 72))
@@ -78,17 +69,10 @@ def test_16_bit_grey_stays_16_bit(mode):
     assert np.unique(np.asarray(Upscaler(Bicubic(2))(between))).tolist() == [700]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (np.int32(70_000), "32-bit values from 70000 to 70000"),
-        (np.int32(-1), "from -1 to -1"),
-        (np.float32(0.5), "floating-point"),
-    ],
-)
-def test_values_without_a_known_range_are_refused(value, message):
-    with pytest.raises(ValueError, match=message):
-        upscale(Image.fromarray(np.full((3, 3), value)))
+@pytest.mark.parametrize("value", [70_000, -1])
+def test_values_without_a_known_range_are_refused(value):
+    with pytest.raises(ValueError, match=f"32-bit values from {value} to {value} have no known range"):
+        upscale(Image.fromarray(np.full((3, 3), value, np.int32)))
 
 
 def test_constant_alpha_stays_constant():
@@ -130,14 +114,3 @@ def test_scales_without_own_weights_are_scaled_down_from_4(weights):
 def test_the_real_weights_are_bundled(monkeypatch):
     monkeypatch.undo()
     assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.STYLES} == {Compact}
-
-
-def test_upscale_takes_and_returns_a_pil_image(recwarn):
-    large = upscale(scene(10, 7), scale=2, style="sharp")
-    assert isinstance(large, Image.Image) and large.size == (20, 14)
-    file = io.BytesIO()
-    scene(10, 7).convert("CMYK").save(file, "TIFF")
-    upscale(Image.open(file))
-    assert [w.category for w in recwarn if issubclass(w.category, ImageWarning)] == [ImageWarning]
-    with pytest.raises(ValueError, match="scale=5 is not one of 2, 3, 4"):
-        upscale(large, 5)

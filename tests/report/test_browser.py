@@ -82,7 +82,7 @@ def test_long_curves_have_a_band_and_metrics_without_a_value_say_so(tmp_path: Pa
     assert page.get_by_text("no finite value").count() == 1
 
 
-def test_the_player_moves_through_the_grids(tmp_path: Path, open_page: Open) -> None:
+def test_keys_clicks_the_slider_and_play_choose_a_grid(tmp_path: Path, open_page: Open) -> None:
     path = write_page(write_run(tmp_path / "run", ending=FINISHED))
     page = open_page(path)
 

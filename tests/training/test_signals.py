@@ -51,15 +51,18 @@ def resume_command(error: str) -> list[str]:
 # --- runs
 
 
-@needs_usr1
 @pytest.mark.slow
-def test_slurms_warning_saves_and_the_command_to_resume_is_printed(gan, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), pytest.param("SIGUSR1", 138, marks=needs_usr1)]
+)
+def test_a_signal_saves_and_the_command_to_resume_is_printed(gan, tmp_path, name, code):
     run = process("train", *ENDLESS, cwd=tmp_path)
     wait(run, lambda: any(is_training(folder) for folder in (tmp_path / "outputs").glob("*")))
-    run.send_signal(signal.SIGUSR1)
-    run.send_signal(signal.SIGUSR1)  # Slurm is not a person: its second signal is no hurry
+    run.send_signal(getattr(signal, name))
+    if name == "SIGUSR1":
+        run.send_signal(signal.SIGUSR1)  # a second warning of Slurm is not urgent, unlike a second Ctrl-C
     _, error = run.communicate(timeout=120)
-    assert run.returncode == 138 and "stopped: SIGUSR1" in error and "Traceback" not in error, error
+    assert run.returncode == code and f"stopped: {name}" in error and "Traceback" not in error, error
     [folder] = (tmp_path / "outputs").glob("*")
     step, words = assert_saved(folder), resume_command(error)
     assert words[-1] == f"run.dir={folder}"
