@@ -175,6 +175,10 @@ def test_find_runs_in_natural_order(tmp_path: Path) -> None:
 
 def test_find_runs_says_what_to_give_instead(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path, why in [(tmp_path, "no run"), (tmp_path / "gone", "does not exist"), (tmp_path / "file", "is a file")]:
+    for path, why in [
+        (tmp_path, "holds no run"),
+        (tmp_path / "gone", "does not exist"),
+        (tmp_path / "file", "is a file"),
+    ]:
         with pytest.raises(ValueError, match=f"{why}.*; give a run folder or a sweep folder"):
             find_runs(path)
