@@ -349,7 +349,7 @@ def main() -> int:
             print(
                 f"{counts.total()} {name} (seed {options.seed}): {counts['opened']} opened, "
                 f"{counts['refused']} refused in one sentence, {counts['failed']} failed; "
-                f"at most {largest / 2**20:,.0f} MB in a process, imports included; {time.perf_counter() - started:.0f} s"
+                f"at most {largest / 2**20:,.0f} MB in a process, imports too; {time.perf_counter() - started:.0f} s"
             )
             for failure in failures:
                 print(f"  {failure}")
