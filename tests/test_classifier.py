@@ -1,4 +1,4 @@
-"""The classifier behind the README's results knows digits, and its measures move the right way."""
+"""The classifier behind the README's results knows digits, and its measures have the right directions."""
 
 import os
 

@@ -198,9 +198,9 @@ class ModeCounter:
         """Return the scores of samples, and the samples to show."""
         total = DATA[data].modes
         if self.classifier and data == "stacked":
-            found, reverse_kl = coverage(stacked_modes(self.classifier, samples), total)
-            return {"modes": found, "reverse_kl": reverse_kl}, samples[:SHOWN].clone()
+            covered, reverse_kl = coverage(stacked_modes(self.classifier, samples), total)
+            return {"modes": covered, "reverse_kl": reverse_kl}, samples[:SHOWN].clone()
         counts, near = mode_counts(samples, data)
-        found, reverse_kl = coverage(torch.arange(total).repeat_interleave(counts), total)
+        covered, reverse_kl = coverage(torch.arange(total).repeat_interleave(counts), total)
         fair = int((counts * total * FAIR >= len(samples)).sum())
-        return {"modes": found, "fair_modes": fair, "share": near, "reverse_kl": reverse_kl}, samples
+        return {"modes": covered, "fair_modes": fair, "near": near, "reverse_kl": reverse_kl}, samples

@@ -28,12 +28,12 @@ SIDE, SHEET, GAP = 240, 1500, 12  # pixels: a scatter plot, the image's width, a
 COLUMNS: dict[str, Callable[[float], str]] = {
     "modes": "{:,.6g}".format,
     "fair_modes": "{:.4g}".format,
-    "share": "{:.1%}".format,
+    "near": "{:.1%}".format,
     "reverse_kl": "{:.3f}".format,
     "steps": "{:,.0f}".format,
     "minutes": "{:.2f}".format,
 }
-TITLES = {"fair_modes": f"with 1/{FAIR} of fair share", "share": "within 3 sigma", "reverse_kl": "reverse KL"}
+TITLES = {"fair_modes": f"with 1/{FAIR} of the expected samples", "near": "within 3 sigma", "reverse_kl": "reverse KL"}
 
 Run = tuple[str, str, int]  # data, recipe, seed
 
@@ -55,8 +55,8 @@ class ModesReport:
         data, recipe, seed = run
         self.rows.append({"data": data, "recipe": recipe, "seed": seed, **scores, **facts})
         parts = [f"{scores['modes']:,} of {self.data[data].modes:,} modes"]
-        if "share" in scores:
-            parts += [f"{scores['fair_modes']} with 1/{FAIR} share", f"{scores['share']:.1%} within"]
+        if "near" in scores:
+            parts += [f"{scores['fair_modes']} with 1/{FAIR} of the expected samples", f"{scores['near']:.1%} within"]
         line = ", ".join([*parts, f"reverse KL {scores['reverse_kl']:.3f}"])
         self.examples.setdefault((data, recipe), (line, samples))
         return line if not facts else f"{line}, {facts['steps']:,} steps in {facts['minutes']:.2f} minutes"
@@ -133,7 +133,7 @@ class ModesReport:
     def markdown(self) -> str:
         """Return the tables and the protocol."""
         p = self.protocol()
-        lines = ["# Modes found", ""]
+        lines = ["# Mode coverage", ""]
         for data, text in self.tables():
             lines += [f"## {data}", "", text, ""]
         lines += ["## Protocol", ""]
@@ -144,14 +144,14 @@ class ModesReport:
         ema = p["ema"] or {"half_life_kimg": math.nan, "ramp": math.nan}
         lines += [
             f"- Samples come from {p['generator']}, half-life {ema['half_life_kimg']:g} thousand images but at most "
-            f"{ema['ramp']:.0%} of those seen; their noise has the run's seed.",
+            f"{ema['ramp']:.0%} of the images so far; their noise has the run's seed.",
             f"- Seeds {', '.join(map(str, p['seeds']))}; a ± is the standard deviation over them (n - 1).",
             f"- A mode counts if a sample is classified as it (stacked) or lies within 3 sigma = {3 * SIGMA:g} of its "
-            f"centre (ring, grid); it has 1/{FAIR} of its fair share from samples / modes / {FAIR} of them on.",
+            f"centre (ring, grid). It is fair with 1/{FAIR} of the expected samples, samples / modes / {FAIR}, or more.",
             "- Reverse KL is KL(generated || data) of the modes' frequencies in nats; those of the data are uniform. "
             "In the plane it covers the samples within 3 sigma. Real data show what a perfect generator would have.",
             "- In the plane, points spread evenly over the square find every mode, evenly. Only the fraction within 3 "
-            "sigma, 7.1 % on the grid then, and the fair shares tell them from the data.",
+            "sigma, then 7.1 % on the grid, and the fair modes separate them from the data.",
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
         ]
         if self.accuracy is not None:

@@ -18,9 +18,9 @@ SMALL = ["data=digits", "batch=8", "width=4", "steps=1", "repeats=1", "device=cp
 class InProcess(timing.LoopProcess):
     """The same loop in this process, so that no other one imports torch."""
 
-    def __init__(self, make, steps, seconds):
+    def __init__(self, build, steps, seconds):
         try:
-            self.loop = make()
+            self.loop = build()
             self.facts = prepare(self.loop, steps, seconds)
         except Exception as error:
             raise LoopFailed(str(error), "Traceback") from error
@@ -48,7 +48,7 @@ def baseline(model: str) -> BaselineLoop:
     return BaselineLoop([f"model={model}", "model.width=4", *common])
 
 
-def test_the_baseline_makes_two_forward_passes_of_g_and_discards_gradients_of_d():
+def test_the_baseline_runs_g_twice_and_discards_gradients_of_d():
     facts = prepare(baseline("dcgan"), 1, 0.0)
     G, D = dcgan()
     forward, weights = 2 * sum(G) + 3 * sum(D), sum(G) + 3 * sum(D)
@@ -169,21 +169,18 @@ def test_loops_run_in_processes_of_their_own(gan, tmp_path):
         (["models=[dcgam]"], 2, "models=dcgam is not one of mlp, dcgan, cgan, sngan_proj, wgan_gp, srgan; did you"),
         (["models=[]"], 2, "models=[] names nothing; type any of mlp, dcgan"),
         (["tuned=[bf61]"], 2, "tuned=bf61 is not one of fp32, tf32, bf16, compile, bf16_compile; did you mean bf16?"),
-        (["data=[cifar11]"], 2, "data=cifar11 is not one of cifar10, digits"),
         (["data=[ring,grid]"], 2, "data=['ring', 'grid'] was given; type data=cifar10"),
         (["data=photos"], 2, "data=photos is not one of"),
         (["repeats=0"], 2, "repeats=0 is out of range, it must be 1 or more; type repeats=5"),
         (["steps=-1"], 2, "steps=-1 is out of range"),
-        (["batch=-1"], 2, "batch=-1 is out of range"),
-        (["width=many"], 2, "width"),
         (["recipes=[gan]"], 2, "recipes is a key of gan bench modes, not of gan bench speed; leave it out"),
         (["model=dcgan"], 2, "did you mean models?"),
         ([*SMALL, "batch=2000"], 1, "batch=2000 is larger than data=digits, 1500 images; type batch=1500 or less"),
     ],
 )
 def test_refused_commands(gan, tmp_path, words, code, message):
-    found, out, error = gan("bench", "speed", *words)
-    assert found == code and message in error, error
+    exit_code, out, error = gan("bench", "speed", *words)
+    assert exit_code == code and message in error, error
     assert len(error.strip().splitlines()) == 1 and not out and not any(tmp_path.iterdir())
 
 

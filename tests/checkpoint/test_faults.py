@@ -178,7 +178,7 @@ def test_the_newest_numbered_checkpoints_stay_and_a_failed_removal_is_a_warning(
 
 def test_a_save_is_due_after_steps_or_minutes():
     manager = CheckpointManager(Path("nowhere"), every=500, minutes=10)
-    manager.start_session(60.0, print)
+    manager.saved_seconds = 60.0
     assert manager.is_due(500, 61.0) and not manager.is_due(501, 659.0) and manager.is_due(501, 660.0)
     assert not CheckpointManager(Path("nowhere"), every=500).is_due(501, 1e9)
 

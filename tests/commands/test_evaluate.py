@@ -1,4 +1,4 @@
-"""gan evaluate: what it stores beside a run, and which commands it refuses."""
+"""gan evaluate: results stored in the run folder, and refused commands."""
 
 import json
 import shlex
@@ -45,8 +45,7 @@ def test_a_torn_line_does_not_swallow_the_next_one(gan, run):
 
 
 def test_nothing_is_stored_for_a_lone_file(gan, run):
-    file = next((run / "checkpoints").glob("last.*"))
-    alone = file.rename(f"alone{file.suffix}")
+    alone = (run / "checkpoints" / "last.safetensors").rename("alone.safetensors")
     assert gan("evaluate", f"ckpt={alone}", "n=50", METRICS)[0] == 0
     assert not list(Path().rglob("scores.jsonl"))
 

@@ -40,3 +40,14 @@ def evaluate(gan) -> Callable[..., tuple[dict, str, str]]:
         return json.loads(Path("s.json").read_text(), parse_constant=refuse), out, err
 
     return run
+
+
+@pytest.fixture
+def refused(gan) -> Callable[..., None]:
+    """Return a function that asserts that gan evaluate fails with a message, all in one line."""
+
+    def check(message: str, *words: str) -> None:
+        code, _, err = gan("evaluate", *words)
+        assert code == 1 and message in err and len(err.splitlines()) == 1, (words, err)
+
+    return check

@@ -16,7 +16,7 @@ from gancli.metrics.kid import kid
 from gancli.metrics.precision_recall import density_coverage, precision_recall
 from gancli.runtime import cache
 
-CLASSES = ["flat", "steep", "odd"]
+CLASSES = ["one", "two", "three"]
 
 
 class StoredImages:
@@ -29,7 +29,7 @@ class StoredImages:
         yield from zip(self.images.split(64), self.labels.split(64))
 
 
-def some(n: int, seed: int) -> Tensor:
+def noise(n: int, seed: int) -> Tensor:
     return torch.randint(256, (n, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
@@ -51,9 +51,9 @@ def statistics(
 
 
 def moments(x: Tensor) -> Moments:
-    found = Moments()
-    found.add(x)
-    return found
+    result = Moments()
+    result.add(x)
+    return result
 
 
 def test_scores_are_named_after_their_network():
@@ -73,9 +73,9 @@ def test_metrics_are_parsed_by_network():
 
 
 def test_every_score_equals_its_metric(extractor):
-    a, b = some(300, 0), some(200, 1)
+    a, b = noise(300, 0), noise(200, 1)
     real = statistics(extractor, b, seed=3)
-    found = compute_scores(statistics(extractor, a, seed=3), real, extractor, list(METRICS), seed=3)
+    result = compute_scores(statistics(extractor, a, seed=3), real, extractor, list(METRICS), seed=3)
     (x, logits), (y, _) = forward(a), forward(b)
     inception_score = InceptionScore(300, features.SPLITS, 3)
     inception_score.add(logits)
@@ -90,13 +90,13 @@ def test_every_score_equals_its_metric(extractor):
         "density_mnist": density,
         "coverage_mnist": coverage,
     }
-    assert found.values == pytest.approx(expected, rel=1e-6) and list(found.values) == list(expected)
-    assert found.real["score_mnist"] == pytest.approx(real.inception_score[0])
-    assert not found.skipped and not found.by_class
+    assert result.values == pytest.approx(expected, rel=1e-6) and list(result.values) == list(expected)
+    assert result.real["score_mnist"] == pytest.approx(real.inception_score[0])
+    assert not result.skipped and not result.by_class
 
 
 def test_scores_by_class(extractor):
-    images = some(300, 0)
+    images = noise(300, 0)
     labels = forward(images)[1].argmax(1)
     wrong = (labels + 1) % 3
     real, metrics = statistics(extractor, images, labels), list(METRICS)
@@ -120,30 +120,32 @@ def test_too_few_images_skip_frechet_distances(extractor):
     labels = torch.zeros(100, dtype=torch.int64)
     labels[:8] = 1
     labels[8:50] = 2
-    few = statistics(extractor, some(100, 0), labels)
-    found = compute_scores(few, few, extractor, ["class_fd"], CLASSES)
-    assert not found.values and "the classes steep have no more images than" in found.skipped["class_fd_mnist"]
+    few = statistics(extractor, noise(100, 0), labels)
+    result = compute_scores(few, few, extractor, ["class_fd"], CLASSES)
+    assert not result.values and "the classes two have no more images than" in result.skipped["class_fd_mnist"]
 
     def wide(x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([x.flatten(1)] * 4, 1).float() / 255, x.flatten(1).float()
 
     inception = FeatureExtractor("inception", "abc", 64, 1, 4, wide, "cpu", [])
-    found = compute_scores(statistics(inception, some(64, 0)), statistics(inception, some(400, 1)), inception, ["fd"])
-    assert list(found.values) == ["kid"], "unbiased for any number of images"
-    assert "64 images are no more than its 64 features" in found.skipped["fid"]
+    result = compute_scores(
+        statistics(inception, noise(64, 0)), statistics(inception, noise(400, 1)), inception, ["fd"]
+    )
+    assert list(result.values) == ["kid"], "unbiased for any number of images"
+    assert "64 images are no more than its 64 features" in result.skipped["fid"]
     with pytest.raises(ValueError, match="20 images or more on either side, but there are 19; type n=10000"):
         FeatureCollector(extractor, 19)
 
 
 def test_statistics_hold_moments_of_all_images_and_features_of_a_random_subset(extractor, monkeypatch):
     monkeypatch.setattr(features, "MAX_FEATURES", 50)
-    images = some(300, 0).sort(0).values
-    found, whole = statistics(extractor, images), moments(forward(images)[0])
-    assert found.n == 300 and found.features.shape == (50, 8) and len(found.labels) == len(found.predicted) == 50
-    assert torch.allclose(found.moments.mean, whole.mean) and torch.allclose(found.moments.scatter, whole.scatter)
-    difference = (found.features.mean(0) - whole.mean).abs().max()
+    images = noise(300, 0).sort(0).values
+    subset, full = statistics(extractor, images), moments(forward(images)[0])
+    assert subset.n == 300 and subset.features.shape == (50, 8) and len(subset.labels) == len(subset.predicted) == 50
+    assert torch.allclose(subset.moments.mean, full.mean) and torch.allclose(subset.moments.scatter, full.scatter)
+    difference = (subset.features.mean(0) - full.mean).abs().max()
     assert difference < 0.15, "the first fifty images are darker by 0.4"
-    assert not torch.equal(found.features, statistics(extractor, images, seed=1).features)
+    assert not torch.equal(subset.features, statistics(extractor, images, seed=1).features)
 
 
 def test_statistics_of_real_images_are_cached_by_content(tmp_path, monkeypatch):
@@ -158,13 +160,13 @@ def test_statistics_of_real_images_are_cached_by_content(tmp_path, monkeypatch):
         """Return statistics, or None if they came from the cache."""
         before, stored = len(calls), StoredImages(images, labels)
         extractor = FeatureExtractor("mnist", hash, 8, 1, 4, counted, "cpu", CLASSES)
-        found.append(cached_statistics(extractor, stored, content_hash(stored), seed))
-        return found[-1] if len(calls) > before else None
+        results.append(cached_statistics(extractor, stored, content_hash(stored), seed))
+        return results[-1] if len(calls) > before else None
 
-    found: list[FeatureStatistics] = []
-    images, labels = some(100, 0), torch.arange(100) % 3
+    results: list[FeatureStatistics] = []
+    images, labels = noise(100, 0), torch.arange(100) % 3
     assert collected(images, labels) and not collected(images.clone(), labels.clone())
-    first, again = (f.tensors() for f in found)
+    first, again = (f.tensors() for f in results)
     assert first.keys() == again.keys() and all(torch.equal(first[key], again[key]) for key in first)
     other_pixel, other_label = images.clone(), labels.clone()
     other_pixel[99, 0, 3, 3] ^= 1
@@ -176,8 +178,8 @@ def test_statistics_of_real_images_are_cached_by_content(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
 def test_an_unusable_cache_is_ignored(extractor, tmp_path, monkeypatch, content):
     monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
-    images = StoredImages(some(100, 0))
-    whole = cached_statistics(extractor, images, content_hash(images))
+    images = StoredImages(noise(100, 0))
+    stored = cached_statistics(extractor, images, content_hash(images))
     file = next((tmp_path / "cache" / "statistics").iterdir())
     if content is None:
         file.unlink()
@@ -185,4 +187,4 @@ def test_an_unusable_cache_is_ignored(extractor, tmp_path, monkeypatch, content)
         file.parent.write_text("a file where the folder should be")
     else:
         file.write_bytes(content)
-    assert torch.equal(cached_statistics(extractor, images, content_hash(images)).features, whole.features)
+    assert torch.equal(cached_statistics(extractor, images, content_hash(images)).features, stored.features)
