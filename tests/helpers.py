@@ -130,6 +130,11 @@ def soft_images(n: int = 8, channels: int = 3, side: int = 24) -> torch.Tensor:
     return to_float(to_uint8(0.4 * clouds + 0.1 * torch.randn(n, channels, side, side, generator=generator)))
 
 
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Return standard normal values, the same for the same seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
 def npz_arrays(n: int = 6, h: int = 8, c: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
     """Return arrays of a data set in one npz file."""
     rng = np.random.default_rng(0)

@@ -38,23 +38,17 @@ RUNS = {
 }
 
 
-class Checkpoints(dict[str, Path]):
-    """The last checkpoint of a two-step run for every name of RUNS, trained when it is first asked for."""
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self.folder = folder
-
-    def __missing__(self, name: str) -> Path:
-        run = self.folder / name
-        assert cli.main(["train", *TINY, f"run.dir={run}", "trainer.steps=2", *RUNS[name]]) == 0
-        self[name] = run / "checkpoints" / "last.safetensors"
-        return self[name]
-
-
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return Checkpoints(tmp_path_factory.mktemp("runs"))
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The last checkpoint of a two-step run for every name of RUNS, trained at its first use."""
+
+    class Checkpoints(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            run = tmp_path_factory.mktemp(name)
+            assert cli.main(["train", *TINY, f"run.dir={run}", "trainer.steps=2", *RUNS[name]]) == 0
+            return self.setdefault(name, run / "checkpoints" / "last.safetensors")
+
+    return Checkpoints()
 
 
 @pytest.fixture
@@ -62,17 +56,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     """A folder of small bundled networks, in half precision: faithful x4, sharp x4 and x2."""
     folder = tmp_path_factory.mktemp("weights")
     for style, scale in (("faithful", 4), ("sharp", 4), ("sharp", 2)):
-        save_compact(compact(scale), folder / f"sr_compact-x{scale}-{style}.safetensors")
+        config = {"_target_": "gancli.networks.sr.Compact", "channels": 3, "width": 8, "depth": 2, "scale": scale}
+        state = {name: x.half() for name, x in compact(scale).state_dict().items()}
+        write_generator(folder / f"sr_compact-x{scale}-{style}.safetensors", config, state)
     monkeypatch.setattr(upscaler, "WEIGHTS", folder)
     upscaler.cached_upscaler.cache_clear()
     return folder
-
-
-def save_compact(network: Compact, path: Path) -> None:
-    """Save a network of `compact` as the bundled ones are."""
-    config = {"_target_": "gancli.networks.sr.Compact", "channels": 3, "width": 8, "depth": 2, "scale": network.scale}
-    state = {name: x.half() for name, x in network.state_dict().items()}
-    write_generator(path, config, state)
 
 
 def scene(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -96,19 +85,19 @@ def holed(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(mask)
 
 
-def save_scenes() -> dict[str, tuple[str, tuple[int, int]]]:
-    """Save an image of every mode and size here; returns the standardized mode and the size by file name."""
+def save_scenes() -> dict[str, tuple[int, int]]:
+    """Save an image of every mode and size here; returns the size by file name."""
     files = {}
     for mode in (mode for mode in MODES if mode != "PA"):  # which no format holds
         for size in SIZES:
             name = f"{mode.replace(';', '')} ({size[0]}).{'tif' if mode == 'CMYK' else 'png'}"
             scene(*size, mode).save(name)
-            files[name] = (MODES[mode], size)
+            files[name] = size
     return files
 
 
 def png(width: int, height: int, bits: int, colour: int, data: bytes = b"") -> bytes:
-    """Return a PNG file with this header, whatever `data` holds."""
+    """Return a PNG file with this header; `data` need not match it."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = (header, b"IDAT" + zlib.compress(data), b"IEND")
     body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
@@ -149,27 +138,6 @@ class Bicubic(nn.Module):
         return nn.functional.interpolate(c, size, mode="bicubic", antialias=True)
 
 
-class Strided(nn.Module):
-    """Two halvings and two doublings; requires sides that can be halved twice, and records their sizes."""
-
-    z_dim, classes, scale, masked, multiple, halo = 0, 0, 1, False, 4, 12
-
-    def __init__(self, channels: int = 3, source_channels: int = 3):
-        super().__init__()
-        self.channels, self.source_channels = channels, source_channels
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(
-            *(nn.Conv2d(source_channels, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 1), nn.ReLU()),
-            *(nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, channels, 4, 2, 1), nn.Tanh()),
-        )
-        self.sizes: list[tuple[int, ...]] = []
-
-    def forward(self, z, c):
-        assert not (c.shape[2] % 4 or c.shape[3] % 4) and z.shape[1] == 0 and c.shape[1] == self.source_channels
-        self.sizes.append(tuple(c.shape[2:]))
-        return self.layers(c)
-
-
 class Same(nn.Module):
     """Returns its input as grey, in its own number of channels."""
 
@@ -181,6 +149,26 @@ class Same(nn.Module):
 
     def forward(self, z, c):
         return c.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+
+
+class Strided(Same):
+    """Two halvings and two doublings; requires sides that can be halved twice, and records their sizes."""
+
+    halo = 12
+
+    def __init__(self, channels: int = 3, source_channels: int = 3):
+        super().__init__(channels, source_channels)
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(source_channels, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, channels, 4, 2, 1), nn.Tanh()),
+        )
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, z, c):
+        assert not (c.shape[2] % 4 or c.shape[3] % 4) and z.shape[1] == 0 and c.shape[1] == self.source_channels
+        self.sizes.append(tuple(c.shape[2:]))
+        return self.layers(c)
 
 
 def with_statistics(network: nn.Module) -> nn.Module:

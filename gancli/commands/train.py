@@ -17,15 +17,11 @@ from gancli.training.run_log import record_failure
 
 
 def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> float | None:
-    """Train one run and return the score that a sweeper minimises.
+    """Train one run and return the score that a sweeper minimises; errors are raised and logged in the run folder.
 
     Args:
-        folder: run folder; it is made.
         overrides: as they were typed.
         job: such as "job 3 of 6" in a sweep, where each job prints one line; empty for a run alone.
-
-    Raises:
-        Whatever ends the run early; its traceback is then in the run's log.
     """
     name, run = f"{job}  {' '.join(overrides)}", None
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +36,8 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
         if ranks.is_first():
             _clean_up(failure, folder, overrides, started=bool(job or run))
             if isinstance(failure, Stopped) and run and not job:
-                print(f"gan: to resume, type {_resume_command(overrides, folder)}", file=sys.stderr)
+                words = [*(word for word in overrides if not word.startswith("run.dir=")), f"run.dir={folder}"]
+                print(f"gan: to resume, type {shlex.join(['gan', 'train', *words])}", file=sys.stderr)
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
                 print(f"{name}  {outcome}: {failure}", file=sys.stderr, flush=True)
@@ -70,7 +67,3 @@ def _clean_up(error: BaseException, folder: Path, overrides: list[str], started:
     else:
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
-
-
-def _resume_command(overrides: list[str], folder: Path) -> str:
-    return shlex.join(["gan", "train", *(o for o in overrides if not o.startswith("run.dir=")), f"run.dir={folder}"])

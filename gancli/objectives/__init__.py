@@ -8,15 +8,5 @@ from gancli.objectives.gan import GAN
 from gancli.objectives.image_to_image import ImageToImage, ImageToImageGAN
 from gancli.objectives.unrolled import Unrolled
 
-__all__ = [
-    "ACGAN",
-    "AEGAN",
-    "GAN",
-    "VAE",
-    "VAEGAN",
-    "CycleGAN",
-    "FeatureMatching",
-    "ImageToImage",
-    "ImageToImageGAN",
-    "Unrolled",
-]
+__all__ = ["ACGAN", "AEGAN", "GAN", "VAE", "VAEGAN", "CycleGAN", "FeatureMatching"]
+__all__ += ["ImageToImage", "ImageToImageGAN", "Unrolled"]

@@ -14,13 +14,10 @@ from gancli.objectives.gan import GAN, Terms
 class ACGAN(GAN):
     """GAN whose networks also minimise the cross-entropy of the class that D predicts (sections 3 and 4).
 
-    D predicts the class of real and of fakes and does not see c. G is trained towards the class it was given.
-
-    Attributes:
-        weight: Factor on the class terms.
+    D predicts the class of real and of fakes, without c as input. G is trained towards the class it was given.
     """
 
-    weight: float = 1.0
+    weight: float = 1.0  # of the class terms
 
     def __post_init__(self) -> None:
         super().__post_init__()

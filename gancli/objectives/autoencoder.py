@@ -27,12 +27,10 @@ class Encoding(Objective):
 
 @dataclass(eq=False, kw_only=True)
 class Variational(Encoding):
-    """Objective whose encoder gives a distribution q(z | x), kept near the noise by a KL divergence.
+    """Objective whose encoder gives a distribution q(z | x), pulled to the noise by a KL divergence of weight `beta`.
 
-    Attributes:
-        beta: Weight of the KL divergence.
-        warmup: Fraction of the budget in which the weight grows from 0: Bowman et al. 2016, section 3.1,
-            https://arxiv.org/abs/1511.06349.
+    In the fraction `warmup` of the budget the weight grows from 0: Bowman et al. 2016, section 3.1,
+    https://arxiv.org/abs/1511.06349.
     """
 
     beta: float = 1.0
@@ -121,12 +119,9 @@ class VAEGAN(Variational, GAN):
 
     Larsen et al. 2016, algorithm 1, https://arxiv.org/abs/1512.09300: the likelihood of equation 6 is a Gaussian of D's
     features. Only these features train the encoder against D, and D's own loss alone trains the features.
-
-    Attributes:
-        similarity: Weight of the distance of features; the adversarial loss has weight 1 (the paper's gamma).
     """
 
-    similarity: float = 1.0
+    similarity: float = 1.0  # weight of the distance of features; the adversarial loss has weight 1 (the paper's gamma)
 
     def __post_init__(self) -> None:
         super().__post_init__()

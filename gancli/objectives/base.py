@@ -11,17 +11,11 @@ Terms = dict[str, Tensor]
 
 
 class Fakes(NamedTuple):
-    """Batch of D's update, which G's update trains on as well.
+    """Batch of D's update, which G's update trains on as well."""
 
-    Attributes:
-        x: Real images (N, C, H, W).
-        c: Condition of x.
-        fake: Generated images, with G's autograd graph.
-    """
-
-    x: Tensor
-    c: Tensor
-    fake: Any
+    x: Tensor  # real images (N, C, H, W)
+    c: Tensor  # condition of x
+    fake: Any  # generated images, with G's autograd graph
 
 
 class Update(NamedTuple):
@@ -41,7 +35,7 @@ class Update(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, tuple[tuple[str, Any], ...]]:
-        """The network, the loss by name and its settings: two updates of one key run the same kernels."""
+        """Network, name of the loss and its settings: two updates of one key run the same kernels."""
         settings = getattr(self.loss, "keywords", {})
         return self.network, getattr(self.loss, "func", self.loss).__qualname__, tuple(sorted(settings.items()))
 
@@ -51,7 +45,7 @@ class Objective:
     """Networks, and the loss that each of them minimises.
 
     x: real images (N, C, H, W) in [-1, 1]. c: one-hot classes (N, classes), a source image, or width zero (N, 0).
-    Modules under G and D are trained; other modules among the attributes only move to the device.
+    Modules under G and D are trained; other modules among the attributes are only put on the device.
     """
 
     G: Any
@@ -69,7 +63,7 @@ class Objective:
 
     @property
     def double_backward(self) -> bool:
-        """Whether a loss differentiates a gradient, which torch.compile does not support."""
+        """True if a loss differentiates a gradient, which torch.compile does not support."""
         return False
 
     def updates(self, step: int, progress: float) -> list[Update]:
@@ -81,13 +75,7 @@ class Objective:
         return c
 
     def preview(self, G: nn.Module, z: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """Return images for the sample grid.
-
-        Args:
-            G: The live generator or its average.
-            z: Noise (N, z_dim).
-            c: Condition of the real images x.
-        """
+        """Return images of G, live or averaged, for the sample grid; z: noise (N, z_dim), c: condition of x."""
         return G(z, c)
 
     def state_dict(self) -> dict[str, Any]:

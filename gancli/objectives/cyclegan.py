@@ -22,7 +22,7 @@ class CycleGAN(GAN):
     Attributes:
         cycle: Weight of the mean absolute error of images translated there and back (equation 2, paper: 10).
         identity: Weight of the mean absolute change of images that are of the other set already (section 5.2, paper:
-            half of `cycle` where colours shall be kept).
+            half of `cycle` to preserve colours).
         pool: Images of earlier steps that D trains on, each with probability 1/2 in place of a new one, or a few more
             (section 4, after Shrivastava et al. 2017).
     """

@@ -13,12 +13,9 @@ class FeatureMatching(GAN):
     """GAN whose G minimises the squared distance between D's mean features of fakes and of real images.
 
     The distance replaces G's adversarial loss; D keeps its own.
-
-    Attributes:
-        weight: Factor on the distance.
     """
 
-    weight: float = 1.0
+    weight: float = 1.0  # of the distance
 
     def generator_terms(self, x: Tensor, c: Tensor, fake: Any) -> Terms:
         real_mean, fake_mean = (self.discriminate(images, c).features.mean(0) for images in (x, fake))

@@ -63,7 +63,7 @@ class GAN(Objective):
     def discriminator_loss(
         self, x: Tensor, c: Tensor, fakes: Fakes | None = None, penalty_weight: float = 0.0, keep_fakes: bool = False
     ) -> tuple[Terms, Fakes | None]:
-        """Return D's terms, and the fakes with G's graph if they are to be kept for G's update."""
+        """Return D's terms, and with `keep_fakes` the fakes with G's graph for G's update."""
         c = self.condition(x, c)
         with torch.set_grad_enabled(keep_fakes):
             fake = self.generate(x, c)
@@ -115,8 +115,7 @@ class GAN(Objective):
 
     def adversarial_loss(self, x: Tensor, c: Tensor, fake: Tensor) -> Tensor:
         """Return G's adversarial loss."""
-        logits = self.discriminate(fake, c).logits
-        return self.loss.generator(logits, self.real_logits(x, c))
+        return self.loss.generator(self.discriminate(fake, c).logits, self.real_logits(x, c))
 
     @torch.no_grad()
     def real_logits(self, x: Tensor, c: Tensor) -> Tensor | None:
@@ -142,11 +141,11 @@ class GAN(Objective):
 
 def warnings_about(objective: Objective) -> list[str]:
     """Return a sentence for each setting that is allowed but seldom intended."""
-    D, penalty = getattr(objective, "D", nn.Module()), getattr(objective, "penalty", None)
-    mixes = any(isinstance(layer, nn.BatchNorm2d) for layer in D.modules())
-    if mixes and isinstance(penalty, GradientPenalty | DRAGAN):
-        return [
-            "D has batch norm, which mixes the images of a batch, but the penalty is defined per image; "
-            "type model.norm=none"
-        ]
-    return []
+    if not isinstance(objective, GAN) or not isinstance(objective.penalty, GradientPenalty | DRAGAN):
+        return []
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in objective.D.modules()):
+        return []
+    return [
+        "D has batch norm, which mixes the images of a batch, but the penalty is defined per image; "
+        "type model.norm=none"
+    ]

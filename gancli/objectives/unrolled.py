@@ -21,13 +21,10 @@ class Unrolled(GAN):
     a D that has followed it there. D and its buffers do not change, and D's own update is the GAN's. unroll=0 is the
     GAN.
 
-    Attributes:
-        unroll: Number of virtual steps.
-        rate: Learning rate of the virtual steps. Equation 8 is gradient descent too; the paper's experiments used Adam.
     """
 
-    unroll: int = 5
-    rate: float = 1.0
+    unroll: int = 5  # virtual steps
+    rate: float = 1.0  # of gradient descent, as in equation 8; the paper's experiments used Adam
 
     def __post_init__(self) -> None:
         super().__post_init__()

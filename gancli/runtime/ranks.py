@@ -1,7 +1,6 @@
-"""Processes that train one model together: who this one is, and the messages between them.
+"""Processes that train one model together: their numbers, and the messages between them.
 
-Without torchrun or srun there is one process, and every function here returns its argument at once. Outside training,
-code knows of processes through `mean` and `world_size` alone.
+Without torchrun or srun there is one process, and every function here returns its argument at once.
 """
 
 import io
@@ -53,7 +52,7 @@ def largest(value: int) -> int:
 
 
 def from_first(value: Any) -> Any:
-    """Return the first process's value, made of tensors and plain values, on every process."""
+    """Return the first process's value, nested tensors, numbers and strings, on every process."""
     if not _joined():
         return value
     data = bytearray().join(encode({"value": value})) if is_first() else bytearray()
@@ -63,21 +62,21 @@ def from_first(value: Any) -> Any:
     return value if is_first() else decode(io.BytesIO(sent.numpy().data))["value"]
 
 
-def in_turn(make: Callable[[], T]) -> T:
-    """Return make(), called by one process of each machine before the others: it may download and decode."""
-    made = make() if local_rank() == 0 else None
+def in_turn(load: Callable[[], T]) -> T:
+    """Return load(), called by one process of each machine before the others: it may download and decode."""
+    result = load() if local_rank() == 0 else None
     largest(0)
-    return make() if made is None else made
+    return load() if result is None else result
 
 
 class Clock:
-    """Seconds, by the clock of the first process: so that all processes end a run after the same step."""
+    """Seconds of the first process's clock, so that all processes end a run after the same step."""
 
     def __init__(self) -> None:
         self._now = 0.0
 
     def tick(self) -> float:
-        """Return the time, and make it what `now` returns on all processes."""
+        """Set the time that `now` returns on all processes, and return it."""
         if _joined():
             self._now = float(_summed(torch.tensor(time.perf_counter() if is_first() else 0.0, dtype=torch.float64)))
         return self.now()
@@ -92,11 +91,7 @@ def _joined() -> bool:
 
 
 def _summed(t: Tensor) -> Tensor:
-    """Replace t by its sum over the processes and return it.
-
-    Raises:
-        ValueError: one of the processes has ended.
-    """
+    """Replace t by its sum over the processes and return it; raise ValueError if one of them has ended."""
     try:
         distributed.all_reduce(t)
     except RuntimeError as error:

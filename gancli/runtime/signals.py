@@ -14,7 +14,7 @@ REPEAT_SECONDS = 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was asked to stop and has saved. As a KeyboardInterrupt it also ends a sweep."""
+    """A run has stopped on request, after saving. As a KeyboardInterrupt it also ends a sweep."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)

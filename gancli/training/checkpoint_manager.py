@@ -1,4 +1,4 @@
-"""The checkpoints folder of a run: the last, the one before it, the best, and numbered ones that are kept."""
+"""The checkpoints folder of a run: the last, the one before it, the best, and numbered ones."""
 
 import contextlib
 import threading
@@ -18,31 +18,30 @@ MAX_FRACTION = 0.02
 
 
 class CheckpointManager:
-    """Saves a run when a checkpoint is due, and logs what that takes.
+    """Saves a run when a checkpoint is due, and logs how long that takes.
 
     Args:
         every, minutes: steps and minutes of training between saves, whichever is reached first; 0 minutes count steps
             alone.
         keep_every: steps between numbered checkpoints; 0 keeps none.
         keep_last: number of numbered checkpoints to keep, the newest; 0 keeps all.
+
+    Attributes:
+        saved_seconds: seconds of training at the last save.
     """
 
     def __init__(self, folder: Path, every: int, minutes: float = 0.0, keep_every: int = 0, keep_last: int = 0):
         self.folder, self.every, self.minutes = folder, every, minutes
         self.keep_every, self.keep_last = keep_every, keep_last
         self.log: Callable[[str], None] = print
-        self._training_seconds = 0.0  # at the last save
+        self.saved_seconds = 0.0
         self._started, self._save_seconds = time.perf_counter(), 0.0  # of the last save
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._lines: list[str] = []
 
-    def start_session(self, seconds: float, log: Callable[[str], None]) -> None:
-        """Set the seconds of training so far, and where to log."""
-        self._training_seconds, self.log = seconds, log
-
     def clean(self, good: Path | None) -> None:
-        """Remove half-written files, and make `good`, from which the run continues, the last checkpoint.
+        """Remove half-written files, and name `good`, from which the run continues, the last checkpoint.
 
         An unreadable last checkpoint would else become the previous one and replace the good one.
         """
@@ -57,21 +56,13 @@ class CheckpointManager:
 
     def is_due(self, step: int, seconds: float) -> bool:
         """Return whether to save after this step; seconds: of training so far."""
-        return step % self.every == 0 or 0 < 60 * self.minutes <= seconds - self._training_seconds
-
-    def skip(self, seconds: float) -> None:
-        """Count the minutes to the next save from here: another process saves."""
-        self._training_seconds = seconds
+        return step % self.every == 0 or 0 < 60 * self.minutes <= seconds - self.saved_seconds
 
     def save(self, content: dict[str, Any], step: int, seconds: float) -> None:
-        """Write a checkpoint, in a thread where that takes long.
-
-        Raises:
-            ValueError: it cannot be written, or the one before could not.
-        """
+        """Write a checkpoint, in a thread if slow; raise ValueError if it or the one before cannot be written."""
         self.wait()
         now = time.perf_counter()
-        since, self._started, self._training_seconds = now - self._started, now, seconds
+        since, self._started, self.saved_seconds = now - self._started, now, seconds
         if self._save_seconds <= MAX_FRACTION * since:
             self._write(content, step, since)
             self.wait()

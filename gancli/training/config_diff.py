@@ -1,4 +1,4 @@
-"""What a resumed run's config changes, and which of the changes resume.allow allows."""
+"""Changes of a resumed run's config, and which of them resume.allow allows."""
 
 import copy
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ MAX_SHOWN = 12  # changes in a message
 
 
 def changes(before: dict[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (old value, new value)} of what `cfg` changes in the resolved config `before`.
+    """Return {key: (old value, new value)} of the changes that `cfg` makes to the resolved config `before`.
 
-    What only follows from a change by interpolation is left out: each changed key is set back to its old value, and
-    what then still differs was changed too.
+    Values that only follow by interpolation are left out: each changed key is set back, and keys that still differ
+    were changed too.
     """
     cfg = copy.deepcopy(cfg)
     raw, old = flatten(OmegaConf.to_container(cfg)), flatten(before)
@@ -45,11 +45,7 @@ def changes(before: dict[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any
 
 
 def allowed_changes(before: dict[str, Any], cfg: DictConfig, folder: Path) -> list[str]:
-    """Return the changes that resume.allow allows, one line each.
-
-    Raises:
-        ValueError: there are others; the message lists them and what to type.
-    """
+    """Return the changes that resume.allow allows, one line each; raise ValueError if there are others."""
     allow = [cfg.resume.allow] if isinstance(cfg.resume.allow, str) else list(cfg.resume.allow)
     known = flatten(before) | flatten(OmegaConf.to_container(cfg))
     for name in allow:
@@ -70,5 +66,4 @@ def allowed_changes(before: dict[str, Any], cfg: DictConfig, folder: Path) -> li
 
 
 def _is_within(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of the names or lies below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)

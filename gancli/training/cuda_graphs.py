@@ -1,9 +1,9 @@
 """Steps as CUDA graphs: all kernels of a step are captured once and then launched together.
 
 At 32x32 a GPU finishes a step before Python has launched it kernel by kernel. A graph repeats the captured kernels on
-the same memory. So whatever changes from step to step lies in tensors (the index of the batch, the learning rates, the
-weight of the average), and what Python decides makes another phase with a graph of its own. Random numbers are new in
-every replay, from the seed of torch's generator at its launch.
+the same memory. So values that change from step to step lie in tensors (the index of the batch, the learning rates, the
+weight of the average), and each decision of Python is a phase with a graph of its own. Random numbers are new in every
+replay, from the seed of torch's generator at its launch.
 """
 
 import contextlib
@@ -23,13 +23,7 @@ MAX_PHASES = 8  # each holds the memory of a step
 
 
 def why_not(graph_safe: bool, optimizers: Iterable[Any], beta2: Any) -> str:
-    """Return why CUDA graphs are unavailable, or an empty string.
-
-    Args:
-        graph_safe: model.graph_safe.
-        optimizers: factories of the optimizers.
-        beta2: schedule of Adam's second momentum, or None.
-    """
+    """Return why CUDA graphs are unavailable, or an empty string; optimizers: their factories."""
     if ranks.world_size() > 1:
         return "several processes train together"
     if not graph_safe:
@@ -59,12 +53,7 @@ class CudaGraphs:
         self.failure = ""
 
     def __call__(self, phase: Hashable, run: Callable[[], T], seed: Callable[[], object]) -> T:
-        """Run a step and return its result, which is the same for all steps of a phase.
-
-        Args:
-            run: the step.
-            seed: seeds the step's random numbers once more, after a capture.
-        """
+        """Run a step and return its result, the same for all steps of a phase; `seed` seeds it anew after a capture."""
         if phase in self.replays:
             self.replays[phase]()
             return self.results[phase]

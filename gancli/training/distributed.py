@@ -4,18 +4,18 @@ Each process takes its rows of every batch, so the order of the data does not de
 and logged terms are averaged in one message, so all processes keep equal parameters, to the bit. The state of the
 first process is sent to the others before the first step.
 
-What differs from one process:
+Differences from one process:
 
 - Noise, dropout and augmentations come from a generator that each process seeds with its rank. N processes do not
   reproduce one process to rounding: they train the same model on the same batches with other noise.
-- Whatever looks at a batch as a whole looks at the rows of one process: minibatch discrimination and standard
-  deviation, feature matching, the sliced Wasserstein term of AEGAN, relativistic means, DRAGAN's standard deviation,
-  the inner steps of an unrolled D.
+- Statistics over a batch are over the rows of one process: minibatch discrimination and standard deviation, feature
+  matching, the sliced Wasserstein term of AEGAN, relativistic means, DRAGAN's standard deviation, the inner steps of an
+  unrolled D.
 - Batch norm sees the rows of one process, and running statistics are those of the first. On GPUs trainer.sync_bn=true
   uses torch's SyncBatchNorm, unless a gradient is differentiated, which it cannot do.
 - CycleGAN's image pool is one per process. A checkpoint holds the first one's, and resuming with another number of
   processes starts it anew.
-- Metrics, samples and checkpoints are made by the first process; the others wait.
+- The first process computes metrics and writes samples and checkpoints; the others wait.
 - CUDA graphs are off.
 """
 
@@ -74,7 +74,7 @@ def average(gradients: list[Tensor], terms: dict[str, Tensor]) -> dict[str, Tens
     return dict(zip(terms, means[len(gradients) :]))
 
 
-def share_state(trainer: Any) -> None:
+def send_state(trainer: Any) -> None:
     """Give every process's trainer the state of the first one's."""
     if ranks.world_size() > 1:
         state = ranks.from_first(trainer.state_dict())

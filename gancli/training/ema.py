@@ -23,22 +23,15 @@ class EMA:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.weight: float | torch.Tensor = 0.0  # of the live network; a tensor () for CUDA graphs
 
-    def decay(self, images: int, batch: int) -> float:
-        """Return the old average's weight after `batch` more images, 0.5^(batch / half-life); images: before them."""
-        half_life = min(self.half_life, self.ramp * images)
-        return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
-
     def set_weight(self, images: int, batch: int) -> None:
-        """Set the weight for the next `update`, after `batch` more images; images: with them."""
-        weight = 1 - self.decay(images, batch)
-        if isinstance(self.weight, torch.Tensor):
-            self.weight.fill_(weight)
-        else:
-            self.weight = weight
+        """Set the weight for the next `update`, 1 - 0.5^(batch / half-life); images: so far, with the batch."""
+        half_life = min(self.half_life, self.ramp * images)
+        weight = 1 - (0.5 ** (batch / half_life) if half_life > 0 else 0.0)
+        self.weight = self.weight.fill_(weight) if isinstance(self.weight, torch.Tensor) else weight
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move the average towards `network`."""
+        """Average the weights of `network` in."""
         average: list[torch.Tensor] = list(self.network.parameters())
         live: list[torch.Tensor] = list(network.parameters())
         if isinstance(self.weight, torch.Tensor):  # _foreach_lerp_ would take one parameter at a time

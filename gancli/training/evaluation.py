@@ -16,7 +16,7 @@ from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.training.preview import sources_of
 
-SEED = 0  # of generated and real images: the same for every run, whatever its own seed
+SEED = 0  # of generated and real images, the same for every run
 REFERENCE_IMAGES = 1000
 
 
@@ -42,15 +42,14 @@ class Evaluation:
         metrics: Sequence[str],
         device: torch.device,
     ):
-        """Prepare the real images' features.
+        """Compute the features of the real images.
 
         Args:
             quick_metrics: object with `metrics(G, real, seed)`, `headline` and `lower_is_better`.
             G: averaged generator.
             reference: real images for quick metrics.
             config: resolved `data` section of the run's config.
-            metrics: as of `Comparison`. Without any: the Fréchet distance, or the kernel distance where there are no
-                more images than features.
+            metrics: as of `Comparison`; default: the Fréchet distance, or the kernel distance of few images.
         """
         self.quick_metrics, self.data, self.reference, self.n = quick_metrics, data, reference, n
         self.comparison: Comparison | None = None
@@ -58,19 +57,20 @@ class Evaluation:
         self.metric, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
         self.names: list[str] = []
         self.warning = ""
-        if not G.z_dim or self.reference.is_points:
-            if metrics:
-                raise ValueError(
-                    f"trainer.evaluate_metrics are scores of images sampled from noise, but this model does not sample "
-                    f"from noise; leave it out to evaluate by {self.metric}"
-                )
-            return
-        name = " ".join(str(part) for part in (config["name"], config.get("path")) if part)
-        self._prepare_comparison(EvaluationSet(data, name, config.get("split", "none"), n, SEED), metrics, device)
-        self._describe_protocol(G)
+        if G.z_dim and not reference.is_points:
+            name = " ".join(str(part) for part in (config["name"], config.get("path")) if part)
+            real = EvaluationSet(data, name, config.get("split", "none"), n, SEED)
+            self._prepare_comparison(G, real, metrics, device)
+        elif metrics:
+            raise ValueError(
+                f"trainer.evaluate_metrics are scores of images sampled from noise, but this model does not sample "
+                f"from noise; leave it out to evaluate by {self.metric}"
+            )
 
-    def _prepare_comparison(self, real: EvaluationSet, metrics: Sequence[str], device: torch.device) -> None:
-        """Choose the deciding metric and compute the features of the real images."""
+    def _prepare_comparison(
+        self, G: nn.Module, real: EvaluationSet, metrics: Sequence[str], device: torch.device
+    ) -> None:
+        """Choose the deciding metric, compute the features of the real images and describe the protocol."""
         self.metric = next(iter(metrics or [scores.score_name("fd", default_extractor(self.data.channels))]))
         if self.metric in scores.NETWORKS:
             self.metric = scores.score_name("fd", self.metric)
@@ -85,13 +85,9 @@ class Evaluation:
             )
             self.metric = replacement
         self.lower_is_better = scores.lower_is_better(self.metric)
-        self.real = real
-
-    def _describe_protocol(self, G: nn.Module) -> None:
-        assert self.comparison
-        self.names = [scores.score_name(m, net) for net, metrics in self.comparison.metrics_of.items() for m in metrics]
+        self.names = [scores.score_name(m, net) for net, ms in self.comparison.metrics_of.items() for m in ms]
         self.names += [] if self.metric in self.names else [self.metric]
-        named = {key: value for key, value in self.real.protocol.items() if key != "n"}
+        named = {key: value for key, value in real.protocol.items() if key != "n"}
         self.protocol = {"averaged": True, **named, **self.comparison.protocol(self._samples(G))}
 
     def _samples(self, G: nn.Module) -> GeneratedImages:
@@ -114,14 +110,7 @@ def reference_images(data: Any) -> ImageDataset:
 
 @dataclass
 class Best:
-    """The best evaluation so far.
-
-    Attributes:
-        metric: its name.
-        n: number of images that it compares.
-        step: step of the best evaluation; 0 before any.
-        since: number of evaluations after it.
-    """
+    """The best evaluation so far, of n images, at `step`, 0 before any; since: number of evaluations after it."""
 
     metric: str
     n: int

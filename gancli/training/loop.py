@@ -52,17 +52,16 @@ class Trainer:
         sync_bn: bool = True,
         graphs: CudaGraphs | None = None,
     ):
-        """Move everything to the device.
+        """Put everything on the device.
 
         Args:
             optimizers: for each network, a function from its parameters to its optimizer.
-            schedule: maps the used fraction of the budget to a factor on every learning rate.
-            beta2: maps it to Adam's second momentum.
+            schedule: maps the used fraction of the budget to a factor on every learning rate; beta2: to Adam's second
+                momentum.
             clip: largest gradient norm of an update; 0 does not clip.
             precision: one of PRECISIONS; bf16 is autocast.
             compile: compile the networks, unless the objective differentiates a gradient.
             sync_bn: with several processes on GPUs, batch norm sees the images of all of them.
-            graphs: captures steps as CUDA graphs and replays them.
         """
         self.objective, self.batches, self.budget, self.device = objective, batches, budget, device
         self.seed, self.schedule, self.beta2, self.clip = seed, schedule, beta2, clip
@@ -70,9 +69,9 @@ class Trainer:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
-        self.networks = self._move_to_device(list(optimizers))
+        self.networks = self._networks_on_device(list(optimizers))
         self.parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
-        self.optimizers = {name: undecorated(make)(self.parameters[name]) for name, make in optimizers.items()}
+        self.optimizers = {name: undecorated(new)(self.parameters[name]) for name, new in optimizers.items()}
         self.group_options = {
             name: [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
             for name, optimizer in self.optimizers.items()
@@ -80,28 +79,28 @@ class Trainer:
         self.ema, self.graphs = ema(objective.G), graphs
         if batches.prefetch_count > 0:
             self.use_device_scalars()
-        self.compiled = compile and not objective.double_backward
-        self._wrap_networks(sync_bn and not objective.double_backward)
+        self._wrap_networks(compile, sync_bn)
         self.step = self.images = self.batch_index = self.rollbacks = 0
         self.term_sums: dict[str, tuple[Tensor, int]] = {}
-        self._clock = ranks.Clock()
-        self._seconds = 0.0
+        self._clock, self._seconds = ranks.Clock(), 0.0
         self._session_start: float | None = None
 
-    def _move_to_device(self, names: list[str]) -> dict[str, nn.Module]:
-        """Move all parts of the objective to the device; return the networks in training mode."""
+    def _networks_on_device(self, names: list[str]) -> dict[str, nn.Module]:
+        """Put all parts of the objective on the device; return the networks in training mode."""
         for part in vars(self.objective).values():
             if isinstance(part, nn.Module):  # an augmentation, say, or a frozen feature network
                 part.to(self.device)
         networks = {name: getattr(self.objective, name) for name in names}
         return {name: n.to(self.device, memory_format=self.memory_format).train() for name, n in networks.items()}
 
-    def _wrap_networks(self, sync_bn: bool) -> None:
-        """Let batch norm see the images of all processes, and compile the networks: both keep the names in a state."""
-        if sync_bn and ranks.world_size() > 1 and self.device.type == "cuda":
+    def _wrap_networks(self, compile: bool, sync_bn: bool) -> None:
+        """Compile the networks and synchronise batch norm, which differentiated gradients allow neither of."""
+        self.compiled = compile and not self.objective.double_backward
+        synchronise = sync_bn and not self.objective.double_backward
+        if synchronise and ranks.world_size() > 1 and self.device.type == "cuda":
             synchronise_batch_norm(self.networks.values())
         for network in self.networks.values() if self.compiled else ():
-            network.compile()
+            network.compile()  # in place: the names in its state stay
 
     # --- time
 
@@ -112,7 +111,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The used fraction of the budget, 0 to 1."""
+        """Used fraction of the budget, 0 to 1."""
         return self.budget.progress(self.step, self.images, self.seconds)
 
     def steps(self) -> Iterator[int]:
@@ -130,7 +129,7 @@ class Trainer:
     # --- a step
 
     def train_step(self, progress: float) -> None:
-        """Apply every update of the objective once, then move the average."""
+        """Apply every update of the objective once, then update the average."""
         self._set_rates(progress)
         updates = self.objective.updates(self.step, progress)
         # A critic with five updates sees five batches of real images.
@@ -148,7 +147,7 @@ class Trainer:
         self.step += 1
 
     def _apply(self, updates: Sequence[Update]) -> Counter[str]:
-        """Apply updates and move the average; return how often each term was logged."""
+        """Apply updates and update the average; return how often each term was logged."""
         counts: Counter[str] = Counter()
         carried: Fakes | None = None
         for update in updates:
@@ -186,13 +185,7 @@ class Trainer:
 
     def _step_seed(self) -> int:
         """Return the seed of this step and process; the first process has that of a single one."""
-        rank = ranks.rank()
-        return derive_seed(self.seed, "round", self.step, *([rank] if rank else []))
-
-    @property
-    def learning_rate(self) -> float:
-        """The first network's."""
-        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
+        return derive_seed(self.seed, "round", self.step, *([ranks.rank()] if ranks.rank() else []))
 
     def _set_rates(self, progress: float) -> None:
         factor = self.schedule(progress) * 0.5**self.rollbacks
@@ -256,7 +249,7 @@ class Trainer:
         self._session_start = self._clock.now() if is_training else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on, as nested dicts of tensors and plain values."""
+        """Return all that the next step depends on, as nested dicts of tensors, numbers and strings."""
         return {
             "step": self.step,
             "images": self.images,
@@ -290,9 +283,9 @@ class Trainer:
         state, names = self.optimizers[name].state_dict(), self._parameter_names(name)
         groups = []
         for group, options in zip(state["param_groups"], self.group_options[name]):
-            plain = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
-            plain = {key: value for key, value in plain.items() if key in options}
-            groups.append({**group, **plain, "params": [names[i] for i in group["params"]]})
+            on_every_device = {"lr": float(group["lr"]), "capturable": options.get("capturable")}
+            on_every_device = {key: value for key, value in on_every_device.items() if key in options}
+            groups.append({**group, **on_every_device, "params": [names[i] for i in group["params"]]})
         return {"state": {names[i]: values for i, values in state["state"].items()}, "param_groups": groups}
 
     def _load_optimizer_state(self, name: str, state: dict[str, Any]) -> None:
@@ -302,7 +295,7 @@ class Trainer:
             {"state": {index[n]: values for n, values in state["state"].items()}, "param_groups": groups}
         )
         for group, options in zip(optimizer.param_groups, self.group_options[name]):
-            group.update(options)  # the config's values: the state brings back those that it was saved with
+            group.update(options)  # the config's values, not those of the saved state
 
     def _parameter_names(self, name: str) -> list[str]:
         """Return the names of a network's parameters in the order in which its optimizer numbers them."""

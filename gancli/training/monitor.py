@@ -1,13 +1,12 @@
-"""Health of a training: what goes wrong with GANs, seen in the logged numbers, and the override that is known to help.
+"""Health of a training: problems of GANs that show in the logged metrics, and the override that is known to help.
 
-The monitor reads the rows of metrics.jsonl and nothing else. So a resumed run that reads its rows again knows what the
-interrupted one knew, and any log can be checked. Thresholds are chosen to be silent on healthy runs rather than early
-on sick ones: a false warning teaches people to ignore all of them.
+The monitor reads the rows of metrics.jsonl and nothing else, so a resumed run that reads its rows again knows what the
+interrupted one knew. Thresholds are silent on healthy runs rather than early on sick ones: a false warning teaches
+people to ignore all of them.
 """
 
 import math
 from bisect import insort
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ SATURATED = 0.01  # D(fake), and 1 - D(real), of a D without doubt
 LOW_DIVERSITY = 0.3  # healthy DCGANs pass it within 375 steps, an MLP within 750, and then stay above 0.7
 LOW_COVERAGE = 0.85  # fraction of the classes; two of ten are missing below it
 EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs stayed below 4
-MIN_NORMS = 10  # gradient norms that make a median
+MIN_NORMS = 10  # fewer gradient norms have no median
 LARGE_LOSS = 1e4  # of an adversarial term, far beyond what any loss here needs
 
 
@@ -42,9 +41,7 @@ class Monitor:
 
     def __init__(self) -> None:
         collapse = ModeCollapse()
-        self.symptoms: list[Symptom] = [
-            *(DWinning(), collapse, ClassesMissing(collapse), GradientsExploding(), LossesDiverging())
-        ]
+        self.symptoms = [DWinning(), collapse, ClassesMissing(collapse), GradientsExploding(), LossesDiverging()]
 
     def add(self, row: Row) -> list[Event]:
         """Return the findings that a row of metrics.jsonl begins or ends; rows with an event are ignored."""
@@ -54,23 +51,14 @@ class Monitor:
         events, step = [], int(number)
         for symptom in self.symptoms:
             check = symptom.check(step, row)
-            if check is not None and symptom.update(step, *check):
-                kind = "warning" if symptom.active else "recovered"
-                events.append(Event(step, kind, symptom.finding, check[1]))
+            if check is not None and symptom.update(step, check[0]):
+                events.append(Event(step, "warning" if symptom.active else "recovered", symptom.finding, check[1]))
         return events
 
-    @property
-    def active(self) -> dict[str, str]:
-        """What is wrong as of the last row, {finding: message}, with the newest numbers."""
-        return {symptom.finding: symptom.message for symptom in self.symptoms if symptom.active}
 
-
-def findings(rows: Iterable[Row]) -> dict[str, str]:
-    """Return what is wrong at the last of the rows: {finding: message}."""
-    monitor = Monitor()
-    for row in rows:
-        monitor.add(row)
-    return monitor.active
+# Whether a row shows a symptom, and a message about it or its end. (None, "") is inconclusive and restarts the count;
+# None alone means that the row has other metrics.
+Check = tuple[bool | None, str] | None
 
 
 class Symptom:
@@ -81,23 +69,26 @@ class Symptom:
     """
 
     finding = ""
-    onset = WINDOW
+    keys: tuple[str, ...] = ()  # of the metrics that `assess` takes
+    onset = offset = WINDOW
     min_rows = 2  # rows until it is active: a single one may be chance
-    offset = WINDOW
 
     def __init__(self) -> None:
-        self.active, self.message = False, ""
+        self.active = False
         self._previous_step = 0
         self._since, self._rows = 0, 0  # how long rows have contradicted `active`
 
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        """Return whether the row shows the symptom, and a message about it or its end.
+    def check(self, step: int, row: Row) -> Check:
+        values = [value for key in self.keys if (value := _number(row, key)) is not None]
+        if len(values) < len(self.keys):
+            return None
+        return self.assess(step, row, *values) if all(map(math.isfinite, values)) else (None, "")
 
-        (None, "") is inconclusive and restarts the count. None means that the row has other metrics.
-        """
+    def assess(self, step: int, row: Row, *values: float) -> Check:
+        """Check finite values of `keys`."""
         raise NotImplementedError
 
-    def update(self, step: int, present: bool | None, message: str) -> bool:
+    def update(self, step: int, present: bool | None) -> bool:
         """Count a check; return whether the symptom became active or inactive."""
         if present is None or present == self.active:
             self._rows = 0
@@ -110,8 +101,6 @@ class Symptom:
         changed = self._rows >= rows and step - self._since >= steps
         if changed:
             self.active, self._rows = not self.active, 0
-        if self.active and present:
-            self.message = message
         return changed
 
 
@@ -124,14 +113,10 @@ class DWinning(Symptom):
     al. 2020, https://arxiv.org/abs/2006.10738).
     """
 
-    finding = "d_winning"
+    finding, keys = "d_winning", ("D(real)", "D(fake)")
 
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        real, fake = _number(row, "D(real)"), _number(row, "D(fake)")
-        if real is None or fake is None:
-            return None
-        if not (math.isfinite(real) and math.isfinite(fake)):
-            return None, ""
+    def assess(self, step: int, row: Row, *values: float) -> Check:
+        real, fake = values
         numbers = f"D(fake) is {_format(fake)} and D(real) {_format(real)}"
         if fake < SATURATED and real > 1 - SATURATED:
             return True, (
@@ -141,70 +126,63 @@ class DWinning(Symptom):
         return False, f"D is no longer winning: {numbers}"
 
 
-class ModeCollapse(Symptom):
+class LowMetric(Symptom):
+    """A metric of samples below `limit`, which is no fault of an untrained G, nor while the metric still rises."""
+
+    limit: float
+    warning, recovered = "", ""  # with {} for the value
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.highest = 0.0
+
+    def assess(self, step: int, row: Row, *values: float) -> Check:
+        [value] = values
+        early, rising = step < WARM_UP, value > self.highest
+        self.highest = max(self.highest, value)
+        percent = f"{100 * value:.0f} %"
+        if value >= self.limit:
+            return False, self.recovered.format(percent)
+        return (None, "") if not self.active and (early or rising) else (True, self.warning.format(percent))
+
+
+class ModeCollapse(LowMetric):
     """G generates nearly the same image from every z.
 
     Showing D two samples at a time prevents it (Lin et al. 2018, https://arxiv.org/abs/1712.04086: from 99 to 1,000 of
     1,000 stacked digits), or statistics over its batch (Salimans et al. 2016, https://arxiv.org/abs/1606.03498).
     """
 
-    finding = "mode_collapse"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.highest = 0.0
-
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        value = _number(row, "diversity")
-        if value is None:
-            return None
-        if not math.isfinite(value):
-            return None, ""
-        # An untrained G is grey whatever z is. Later a low value is no fault while it still rises.
-        early, rising = step < WARM_UP, value > self.highest
-        self.highest = max(self.highest, value)
-        if value >= LOW_DIVERSITY:
-            return False, f"samples differ again: their diversity is {_percent(value)} of the data's"
-        if not self.active and (early or rising):
-            return None, ""
-        return True, (
-            f"mode collapse: the diversity of samples is {_percent(value)} of the data's; "
-            f"type model.packing=2, or model.minibatch=discrimination"
-        )
+    finding, keys, limit = "mode_collapse", ("diversity",), LOW_DIVERSITY
+    warning = (
+        "mode collapse: the diversity of samples is {} of the data's; "
+        "type model.packing=2, or model.minibatch=discrimination"
+    )
+    recovered = "samples differ again: their diversity is {} of the data's"
 
 
-class ClassesMissing(Symptom):
+class ClassesMissing(LowMetric):
     """Partial mode collapse: samples vary, but whole classes of the data are never generated.
 
-    Besides packing, as above, unrolling D's updates helps: G then does not move to where D is weakest just now (Metz et
-    al. 2017, https://arxiv.org/abs/1611.02163).
+    Besides packing, as above, unrolling D's updates helps: G then does not go where D is weakest just now (Metz et al.
+    2017, https://arxiv.org/abs/1611.02163).
     """
 
-    finding = "classes_missing"
+    finding, keys, limit = "classes_missing", ("class_coverage",), LOW_COVERAGE
+    warning = "classes are missing: samples show {} of the data's classes; type model.packing=2, or model=unrolled"
+    recovered = "classes are no longer missing: samples show {} of the data's classes"
     onset = offset = SLOW_WINDOW
 
     def __init__(self, collapse: ModeCollapse):
         super().__init__()
         self.collapse = collapse
-        self.highest = 0.0
 
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        value = _number(row, "class_coverage")
-        if value is None:
-            return None
-        if not math.isfinite(value):
-            return None, ""
-        covered = f"samples show {_percent(value)} of the data's classes"
-        early, rising = step < WARM_UP, value > self.highest
-        self.highest = max(self.highest, value)
-        if value >= LOW_COVERAGE:
-            return False, f"classes are no longer missing: {covered}"
+    def assess(self, step: int, row: Row, *values: float) -> Check:
+        check = super().assess(step, row, *values)
         # Collapsed samples have few classes too, and that warning is out already.
         diversity = _number(row, "diversity")
         collapsed = self.collapse.active or (diversity is not None and diversity < LOW_DIVERSITY)
-        if not self.active and (early or rising or collapsed):
-            return None, ""
-        return True, f"classes are missing: {covered}; type model.packing=2, or model=unrolled"
+        return (None, "") if check and check[0] and not self.active and collapsed else check
 
 
 class GradientsExploding(Symptom):
@@ -220,7 +198,7 @@ class GradientsExploding(Symptom):
         super().__init__()
         self.norms: dict[str, list[float]] = {}  # sorted
 
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
+    def check(self, step: int, row: Row) -> Check:
         ratios = []
         for key in (key for key in row if key.startswith("gradient_norm")):
             norm, norms = _number(row, key), self.norms.setdefault(key, [])
@@ -256,10 +234,9 @@ class LossesDiverging(Symptom):
         super().__init__()
         self.highest_rate = 0.0
 
-    def check(self, step: int, row: Row) -> tuple[bool | None, str] | None:
-        losses = {
-            key: value for key in row if key.endswith("/adversarial") and (value := _number(row, key)) is not None
-        }
+    def check(self, step: int, row: Row) -> Check:
+        numbers = {key: _number(row, key) for key in row if key.endswith("/adversarial")}
+        losses = {key: value for key, value in numbers.items() if value is not None}
         if not losses:
             return None
         rate = _number(row, "lr") or 0.0
@@ -283,10 +260,6 @@ def _number(row: Row, key: str) -> float | None:
         return None
     # The file has six decimals: a row that was read back must give what it gave when it was written.
     return round(float(value), 6)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0%}".replace("%", " %")
 
 
 def _format(value: float) -> str:

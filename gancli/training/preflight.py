@@ -1,4 +1,4 @@
-"""Before a long run, everything that it will do, once and at full size: what cannot work fails in the first seconds."""
+"""Trial of a long run: everything that it will do, once and at full size, so that it fails in the first seconds."""
 
 import shutil
 import time
@@ -15,30 +15,22 @@ from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
 LONG_STEPS, LONG_MINUTES = 200, 1.0  # a run of as many or more is a long one
-POINTS = 100  # points of the budget at which an objective is asked for its updates
+POINTS = 100  # of the budget, at which the objective's updates are compared
 WARM_UP = 0.3  # seconds: the first step also warms up, and is repeated for the estimate where that costs no more
 
 
 @dataclass
 class Trial:
-    """Costs of a run, measured.
-
-    Attributes:
-        step_seconds, sample_seconds, save_seconds: of a step, of a grid with its metrics, of a checkpoint.
-        sample_bytes, checkpoint_bytes: sizes of the files.
-        memory: largest number of bytes in use so far.
-        steps: that are left in the budget.
-        seconds: that the trial took.
-    """
+    """Measured costs of a run."""
 
     step_seconds: float
-    sample_seconds: float
+    sample_seconds: float  # of a grid with its metrics
     save_seconds: float
     sample_bytes: int
     checkpoint_bytes: int
-    memory: int
-    steps: int
-    seconds: float
+    memory: int  # largest number of bytes in use so far
+    steps: int  # left in the budget
+    seconds: float  # of the trial
 
 
 def is_long(trainer: Trainer) -> bool:
@@ -53,7 +45,7 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
         sample, save: return the number of bytes that they write.
 
     Raises:
-        ValueError: the memory is too small, with what would fit.
+        ValueError: the memory is too small; the message names what fits.
     """
     start, device = time.perf_counter(), trainer.device
     state = map_tensors(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
@@ -74,23 +66,20 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
 def forecast(
     trial: Trial, options: DictConfig, minutes_used: float, evaluation_seconds: float, folder: Path
 ) -> dict[str, Any]:
-    """Return the values of the preflight event: minutes, disk, memory and a message.
+    """Return minutes, disk, memory and the message of the preflight event; raise ValueError if the disk is too small.
 
     Args:
         evaluation_seconds: of one evaluation.
-
-    Raises:
-        ValueError: the disk has too little space.
     """
     samples, saves = trial.steps // options.sample_every, trial.steps // options.checkpoint_every
     seconds = trial.steps * trial.step_seconds + samples * trial.sample_seconds + saves * trial.save_seconds
     if options.evaluate_every:
         seconds += trial.steps // options.evaluate_every * evaluation_seconds
     minutes = min(seconds / 60, options.minutes - minutes_used) if options.minutes else seconds / 60
-    kept = trial.steps // options.keep_every if options.keep_every else 0
-    kept = min(kept, options.keep_last) if options.keep_last else kept
-    checkpoints = 3 + kept + bool(options.evaluate_every)  # last, previous, the next one being written, best
-    # A grid is a file and, a third longer, part of the page, which is written beside the old one.
+    numbered = trial.steps // options.keep_every if options.keep_every else 0
+    numbered = min(numbered, options.keep_last) if options.keep_last else numbered
+    checkpoints = 3 + numbered + bool(options.evaluate_every)  # last, previous, the next one being written, best
+    # A grid is a file and, a third longer, part of the page, whose old version is still there while it is written.
     disk = checkpoints * trial.checkpoint_bytes + samples * trial.sample_bytes * 7 / 3
     free = shutil.disk_usage(folder).free
     if disk > free:
@@ -112,7 +101,7 @@ def phases(trainer: Trainer) -> dict[float, float]:
     fractions: dict[float, float] = {}
     for point in range(POINTS):
         progress = now + (1 - now) * point / POINTS
-        # Of a weight that changes all the time only zero or not makes another phase.
+        # A weight that changes all the time begins another phase only as it becomes zero or non-zero.
         keys = [update.key for update in trainer.objective.updates(0, progress)]
         phase = tuple((network, loss, tuple((k, bool(v)) for k, v in settings)) for network, loss, settings in keys)
         start = first.setdefault(phase, progress)
@@ -121,12 +110,12 @@ def phases(trainer: Trainer) -> dict[float, float]:
 
 
 def in_bytes(n: float) -> str:
-    """Return "85 MB", "1.2 GB"."""
+    """Format bytes as 85 MB or 1.2 GB."""
     return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB" if n >= 1e7 else f"{n / 1e6:.1f} MB"
 
 
 def _steps_left(trainer: Trainer, images: float, seconds: float) -> float:
-    """Return the steps left in the budget, for so many images and seconds a step."""
+    """Return the steps left in the budget, each of so many images and seconds."""
     budget = trainer.budget
     left: list[float] = [budget.steps - trainer.step] if budget.steps else []
     left += [(1000 * budget.kimg - trainer.images) / images] if budget.kimg else []
@@ -153,16 +142,7 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
     batches, batch_size = trainer.batches, trainer.batches.batch_size
     images, seconds = 0.0, 0.0
     for progress, fraction in phases(trainer).items():
-        while True:
-            try:
-                step_images, step_seconds = _try_step(trainer, progress)
-            except (RuntimeError, MemoryError, ValueError) as error:
-                # A smaller batch may be one that packing does not divide, or that batch norm refuses.
-                if not is_out_of_memory(error) and batches.batch_size == batch_size:
-                    raise
-            else:
-                images, seconds = images + fraction * step_images, seconds + fraction * step_seconds
-                break
+        while not (costs := _try_step(trainer, progress, batch_size)):
             for optimizer in trainer.optimizers.values():
                 optimizer.zero_grad()
             batches.batch_size //= 2
@@ -171,6 +151,7 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
                     f"not even one image at a time fits into the memory of {trainer.device}; type a smaller "
                     f"model.width= or data.size="
                 )
+        images, seconds = images + fraction * costs[0], seconds + fraction * costs[1]
     if batches.batch_size < batch_size:
         raise ValueError(
             f"a batch of data.batch_size={batch_size} does not fit into the memory of {trainer.device}; "
@@ -179,14 +160,22 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
     return images, seconds
 
 
-def _try_step(trainer: Trainer, progress: float) -> tuple[int, float]:
-    """Train a step as at this point of the budget; return its images and its seconds."""
+def _try_step(trainer: Trainer, progress: float, batch_size: int) -> tuple[int, float] | None:
+    """Train a step as at this point of the budget; return its images and its seconds, or None if memory is too small.
+
+    A batch below `batch_size` may also be one that packing does not divide, or that batch norm refuses.
+    """
     seconds: list[float] = []
     while not seconds or (len(seconds) < 3 and sum(seconds) < WARM_UP):
         trainer.step = len(seconds)  # in step 0 everything is due that is due only now and then
         start, before = time.perf_counter(), trainer.images
-        trainer.train_step(progress)
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize(trainer.device)
+        try:
+            trainer.train_step(progress)
+            if trainer.device.type == "cuda":
+                torch.cuda.synchronize(trainer.device)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            if not is_out_of_memory(error) and trainer.batches.batch_size == batch_size:
+                raise
+            return None
         seconds.append(time.perf_counter() - start)
     return trainer.images - before, min(seconds)

@@ -30,7 +30,7 @@ class Preview:
         n = POINTS if is_points else self.rows * self.columns
         z = noise(range(n), objective.G.z_dim, seed).to(device)
         c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
-        # Spread over the data: neighbours may be crops of one photograph.
+        # Spread over the data: neighbours may be crops of one file.
         indices = torch.arange(n) * len(data) // n
         x = images.to_float(data.take(indices)).to(device)
         if len(data.sources):

@@ -1,4 +1,4 @@
-"""Where a run continues: its own newest checkpoint, or the networks of another run."""
+"""Start of a run from its own newest checkpoint, or from the networks of another run."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from gancli.training.loop import Trainer
 
 
 class Resumed(NamedTuple):
-    """A checkpoint to continue from; warning: what is wrong with newer ones, or empty."""
+    """Checkpoint to continue from; warning: about damaged newer ones, or empty."""
 
     content: dict[str, Any]
     path: Path
@@ -22,8 +22,8 @@ class Resumed(NamedTuple):
 
 def newest(folder: Path, device: torch.device) -> Resumed | None:
     """Return the newest readable checkpoint of a run, or None for a new run; only the first process reads it."""
-    found = checkpoint.newest(folder, device) if ranks.is_first() else None
-    return Resumed(*found) if found else None
+    newest = checkpoint.newest(folder, device) if ranks.is_first() else None
+    return Resumed(*newest) if newest else None
 
 
 def trainer_state(content: dict[str, Any]) -> dict[str, Any]:
@@ -32,11 +32,7 @@ def trainer_state(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_trainer(trainer: Trainer, content: dict[str, Any], changes: list[str], folder: Path) -> None:
-    """Load a checkpoint of this run.
-
-    Args:
-        changes: what of the config has changed since, for the message.
-    """
+    """Load a checkpoint of this run; changes: of the config since then, for the message."""
     try:
         trainer.load_state_dict(trainer_state(content))
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # names or shapes

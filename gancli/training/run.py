@@ -4,13 +4,13 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gancli.config import build
 from gancli.objectives.gan import warnings_about
@@ -19,9 +19,9 @@ from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.training import resume, setup
-from gancli.training.checkpoint_manager import BEST
+from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import allowed_changes
-from gancli.training.distributed import choose_device, share_state
+from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
 from gancli.training.preflight import forecast, is_long, preflight
 from gancli.training.preview import Preview
@@ -29,15 +29,13 @@ from gancli.training.run_log import NoLog, RunLog, save_config
 
 
 class TrainingRun:
-    """A training with its run folder.
-
-    Building one loads the data and, in a folder with checkpoints, the newest state; `train` does the rest.
+    """A training with its run folder. Building one loads the data and, in a folder with checkpoints, the newest state.
 
     Attributes:
         config: resolved, as it is saved.
         options: config.trainer.
         resumed: checkpoint that the run continues from, or None.
-        changes: what of the config differs from that checkpoint's.
+        changes: of the config since that checkpoint.
         finished: the budget was used before this session.
     """
 
@@ -45,24 +43,25 @@ class TrainingRun:
         setup.check_options(cfg.trainer)
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
         device = choose_device(cfg.device)
-        self.checkpoints = setup.checkpoint_manager(folder / "checkpoints", self.options)
+        self.checkpoints = CheckpointManager(
+            *(folder / "checkpoints", self.options.checkpoint_every, self.options.checkpoint_minutes),
+            *(self.options.keep_every, self.options.keep_last),
+        )
         self.resumed = resume.newest(self.checkpoints.folder, device)
         self.data = setup.load_data(cfg)
         setup.complete_config(cfg, self.data, folder)
         self.changes = self._compare_config(cfg)
         objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
-        self.config = setup.resolved(cfg)
+        self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
         if self.resumed:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
         elif self.options.start and ranks.is_first():
             self.warnings += resume.start_from(self.trainer, self.options.start)
-        share_state(self.trainer)
-        self.preview = Preview(
-            objective, self.data, cfg.model.classes, self.options.sample_rows, cfg.seed, self.trainer.device
-        )
+        send_state(self.trainer)
+        self.preview = Preview(objective, self.data, cfg.model.classes, self.options.sample_rows, cfg.seed, device)
         self._prepare_evaluation(build(cfg.model.quick_metrics))
         self.finished = self.trainer.progress >= 1 or self.no_longer_improves
         self.saved_step = self.trainer.step if self.resumed else None
@@ -70,7 +69,7 @@ class TrainingRun:
         self.done_at = dict.fromkeys(self.tasks, self.trainer.step)  # the step at which each task was last done
 
     def _compare_config(self, cfg: DictConfig) -> list[str]:
-        """Return the allowed changes since the run started; its precision stays, whatever processor resumes it."""
+        """Return the allowed changes since the run started, whose precision stays on another processor."""
         if not self.resumed:
             return []
         before = self.resumed.content["config"]
@@ -79,7 +78,7 @@ class TrainingRun:
         return allowed_changes(before, cfg, self.folder)
 
     def _prepare_evaluation(self, quick_metrics: Any) -> None:
-        """Set up quick metrics and, where evaluations are asked for, their real images and the best so far."""
+        """Set up quick metrics and, for evaluations, their real images and the best so far."""
         self.quick_metrics, self.score = quick_metrics, math.nan
         self.metric, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
         self.evaluation: Evaluation | None = None
@@ -128,14 +127,14 @@ class TrainingRun:
             if part := self.non_finite():  # after a rollback whose minutes are over
                 raise self._failure(part)
             # Save even where this step was saved: minutes of training have passed since.
-            self._do(name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step)
+            self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
             self.checkpoints.wait()
             self.log.finish(self.preview.rows, self._ending())
         return self.score if self.lower_is_better else -self.score
 
     @property
     def tasks(self) -> dict[str, Callable[[], None]]:
-        """What is done every so many steps, in this order: later tasks log and save what earlier ones found."""
+        """Tasks of every so many steps, in this order: later ones log and save the results of earlier ones."""
         evaluate = {"evaluate": self.evaluate} if self.options.evaluate_every else {}
         return {**evaluate, "log": self.log_progress, "sample": self.sample, "save": self.save}
 
@@ -144,18 +143,14 @@ class TrainingRun:
             return self.checkpoints.is_due(step, self.trainer.seconds)
         return step % self.options[f"{task}_every"] == 0
 
-    def _do(self, names: Iterable[str]) -> None:
-        names = list(names)
+    def _do(self, names: list[str]) -> None:
         for name in names:
             self.tasks[name]()
-        self._mark_done(names)
-
-    def _mark_done(self, names: Iterable[str]) -> None:
-        self.done_at |= dict.fromkeys(names, self.trainer.step)
+            self.done_at[name] = self.trainer.step
 
     @property
     def no_longer_improves(self) -> bool:
-        """Whether evaluate_patience evaluations have brought nothing better: the same answer on all processes."""
+        """True after evaluate_patience evaluations without an improvement, on all processes."""
         patience = self.options.evaluate_patience
         return bool(patience) and ranks.from_first(bool(self.best and self.best.since >= patience))
 
@@ -165,14 +160,14 @@ class TrainingRun:
             save_config(self.config, self.folder)
             self.log = RunLog(self.folder, trainer, self.quiet, self.options.tensorboard)
             self.checkpoints.clean(self.resumed.path if self.resumed else None)
-        self.checkpoints.start_session(trainer.seconds, self.log.note)
+        self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
 
     def _preflight(self) -> None:
-        """Try everything that a long run will do, and log what it will take. Raise ValueError where it cannot work."""
+        """Try everything that a long run will do, and log its costs; raise ValueError if it cannot work."""
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
             return
@@ -185,18 +180,18 @@ class TrainingRun:
         self.log.event("preflight", step=self.trainer.step, **values)
 
     def try_sample(self) -> int:
-        """Make a grid and its metrics without keeping them; return the bytes of the grid's file."""
+        """Compute a grid and its metrics and drop them; return the bytes of the grid's file."""
         file = io.BytesIO()
         self.preview.grid(self.trainer.ema.network).save(file, "PNG")
         self._quick_metrics()
-        return file.tell()
+        return len(file.getvalue())
 
     def try_save(self) -> int:
         """Write a checkpoint and remove it; return its bytes."""
         return self.checkpoints.try_save(self.checkpoint_content())
 
     def _already_finished(self) -> float | None:
-        """Say that there is nothing to do. Return the score that the run ended with."""
+        """Print that there is nothing to do; return the score that the run ended with."""
         if not ranks.is_first():
             return None
         trainer = self.trainer
@@ -221,7 +216,6 @@ class TrainingRun:
         return {"message": patience + best}
 
     def _stop(self, signum: int) -> None:
-        """Raise Stopped; the checkpoint of this step is written."""
         self.checkpoints.wait()
         reason = Stopped(signum)
         self.log.stopped(str(reason))
@@ -272,15 +266,13 @@ class TrainingRun:
         if ranks.is_first():
             self.checkpoints.save(self.checkpoint_content(), trainer.step, trainer.seconds)
         else:
-            self.checkpoints.skip(trainer.seconds)
+            self.checkpoints.saved_seconds = trainer.seconds
         self.saved_step = trainer.step
 
     def checkpoint_content(self) -> dict[str, Any]:
         state = self.trainer.state_dict()
-        networks = {
-            name: {"config": self.config["model"][name], "state": network}
-            for name, network in state["networks"].items()
-        }
+        model = self.config["model"]
+        networks = {name: {"config": model[name], "state": network} for name, network in state["networks"].items()}
         best = {"best": self.best.state_dict()} if self.best else {}
         output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
         return {**state, **best, "networks": networks, "config": self.config, "output": output}
@@ -299,20 +291,17 @@ class TrainingRun:
         trainer, rollbacks = self.trainer, self.options.rollbacks
         if self.options.on_nan == "stop" or trainer.rollbacks == rollbacks:
             raise self._failure(part)
-        found = f"at step {trainer.step:,} {part} is not a finite number"
+        problem = f"at step {trainer.step:,} {part} is not a finite number"
         content = self._last_checkpoint()
         trainer.rollback(resume.trainer_state(content))
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        self._mark_done(self.tasks)
+        self.done_at = dict.fromkeys(self.tasks, trainer.step)
         self.log.rewind()
-        message = (
-            f"{found}; back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
-        )
-        self.log.event("rollback", step=trainer.step, message=message)
+        back = f"back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
+        self.log.event("rollback", step=trainer.step, message=f"{problem}; {back}")
 
     def _failure(self, part: str) -> ValueError:
-        """Return the error of a run that ends because a part is not finite."""
         rollbacks, step = self.trainer.rollbacks, self._last_checkpoint()["step"]
         tried = f" after {rollbacks} rollbacks" if rollbacks else ""
         return ValueError(
@@ -327,14 +316,11 @@ class TrainingRun:
         return ranks.from_first(newest.content if newest else {})
 
     def out_of_memory(self) -> str:
-        """Return a message for a run whose batch no longer fits into memory: what is saved, and what to type."""
+        """Return the message of a run whose batch no longer fits into memory: what is saved, and what to type."""
         self.checkpoints.wait()
-        batch = self.config["data"]["batch_size"]
-        saved = (
-            f"the checkpoint of step {self.saved_step:,} is safe" if self.saved_step is not None else "nothing is saved"
-        )
+        batch, step = self.config["data"]["batch_size"], self.saved_step
+        saved = "nothing is saved" if step is None else f"the checkpoint of step {step:,} is safe"
         return (
             f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {saved}: the same command "
-            f"resumes from it, in less memory with data.batch_size={max(batch // 2, 1)} "
-            f"resume.allow=[data.batch_size]"
+            f"resumes from it, in less memory with data.batch_size={max(batch // 2, 1)} resume.allow=[data.batch_size]"
         )

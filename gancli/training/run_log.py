@@ -1,4 +1,4 @@
-"""What a run logs while it trains: its first lines, metrics, and the warnings of the health monitor."""
+"""Log of a run while it trains: its first lines, metrics, and the warnings of the health monitor."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ from gancli.training.monitor import Monitor
 
 
 class RunLog:
-    """The log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
+    """Log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
 
     def __init__(self, folder: Path, trainer: Trainer, quiet: bool, tensorboard: bool):
         self.trainer, self.folder = trainer, folder
@@ -70,8 +70,8 @@ class RunLog:
     def protocol(self, evaluation: Evaluation) -> None:
         """Log which metrics follow which protocol, for the page and the leaderboard."""
         if evaluation.protocol:
-            facts = {"metrics": evaluation.names, "protocol": evaluation.protocol}
-            self.logger.fact("protocol", step=self.trainer.step, **facts)
+            step = self.trainer.step
+            self.logger.fact("protocol", step=step, metrics=evaluation.names, protocol=evaluation.protocol)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
         """Log warnings, and the files that were skipped with the reasons."""
@@ -86,7 +86,8 @@ class RunLog:
         if trainer.graphs and trainer.graphs.failure and not self._graphs_warned:
             self._graphs_warned = True
             self.log(f"warning: no CUDA graphs: {trainer.graphs.failure}")
-        values = {**trainer.read_terms(), "lr": trainer.learning_rate}
+        rate = float(next(iter(trainer.optimizers.values())).param_groups[0]["lr"])
+        values = {**trainer.read_terms(), "lr": rate}
         row = self.logger.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, evaluation)
         self._watch(row)
         self.logger.page()
@@ -122,7 +123,7 @@ class RunLog:
 
 
 class NoLog:
-    """The log of a process that is not the first: accepts every call and writes nothing."""
+    """Log of a process that is not the first: accepts every call and writes nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **values: None

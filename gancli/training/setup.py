@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gancli.config import build
 from gancli.data.crops import ImageCrops
@@ -15,7 +15,6 @@ from gancli.runtime import ranks
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.seeding import derive_seed
-from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.cuda_graphs import CudaGraphs, why_not
 from gancli.training.ema import EMA
 from gancli.training.loop import PRECISIONS, Trainer
@@ -40,12 +39,6 @@ def check_options(options: DictConfig) -> None:
     check_choice("trainer.precision", options.precision, ("auto", *PRECISIONS))
 
 
-def checkpoint_manager(folder: Path, options: DictConfig) -> CheckpointManager:
-    """Return the manager of a run's checkpoints folder."""
-    every, minutes = options.checkpoint_every, options.checkpoint_minutes
-    return CheckpointManager(folder, every, minutes, options.keep_every, options.keep_last)
-
-
 def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
     """Return the training images, on one process of a machine before the others."""
     data = ranks.in_turn(lambda: build(cfg.data.source))
@@ -53,7 +46,7 @@ def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
 
 
 def complete_config(cfg: DictConfig, data: Any, folder: Path) -> None:
-    """Write into the config what only the loaded data tell, so that it reaches the networks by interpolation."""
+    """Write the shape of the loaded data into the config, from where it reaches the networks by interpolation."""
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
     cfg.run.dir = str(folder)
     if "betas" in cfg.model:
@@ -69,7 +62,7 @@ def build_objective(cfg: DictConfig, data: Any) -> Any:
 
 
 def choose_precision(cfg: DictConfig, objective: Any, device: torch.device) -> str:
-    """Return the precision that trainer.precision means on this machine, the first process's on all of them."""
+    """Return the precision that trainer.precision means on the first process's machine."""
     precision = cfg.trainer.precision
     if precision == "auto" and device.type == "cuda":
         precision = "tf32"  # torch's own default for convolutions; nothing else has been measured
@@ -112,8 +105,3 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
         graphs=graphs,
     )
     return trainer, warnings
-
-
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain dicts, all interpolations resolved."""
-    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]

@@ -34,7 +34,6 @@ ROWS = {
     "upscale a.png": [
         ("", "scale=8", 1, "run gan upscale again on its result"),
         ("", "style=sharpp", 1, "did you mean sharp?"),
-        ("", "styl=sharp", 2, "did you mean style?"),
         ("", "format=bmp", 1, "format=bmp is not one of png, jpg, webp, tiff"),
         ("", "out=b.jpg format=png", 1, "leave format= out"),
         ("", "quality=0", 1, "type quality=95"),
@@ -45,15 +44,12 @@ ROWS = {
     "translate a.png": [
         ("pix2pix", "direction=back", 1, "in one direction only; leave direction= out"),
         ("cyclegan", "direction=bakc", 1, "did you mean back?"),
-        ("cyclegan", "scale=2", 2, "no key 'scale'"),
     ],
     "reconstruct a.png": [
         ("aegan", "classes=[1]", 1, "unconditional"),
         ("vae_classes", "classes=[4]", 1, "class 4 is outside 0 to 3"),
         ("vae_classes", "classes=[circel]", 1, "did you mean circle?"),
         ("dcgan", "", 1, "is a dcgan, which turns noise into images; type gan project IN ckpt="),
-        ("points", "", 1, "have 2 channels, not 1 or 3"),
-        ("aegan", "tile=3", 2, "no key 'tile'"),
     ],
     "inpaint a.png": [
         ("inpainting", "", 1, "no mask was given; type mask=FILE"),
@@ -82,9 +78,7 @@ ROWS = {
         ("cgan", "classes=[4]", 1, "class 4 is outside 0 to 3"),
         ("cgan", "classes=[circel]", 1, "did you mean circle?"),
         ("dcgan", "n=0", 1, "n=0 is out of range"),
-        ("dcgan", "n=many", 2, "n is a whole number"),
         ("dcgan", "n=10001", 1, "a grid holds at most 10,000 images"),
-        ("dcgan", "sed=1", 2, "did you mean seed?"),
         ("dcgan", "out=a.bmp", 1, "out=grid.png"),
         ("dcgan", "interpolate=-1", 1, "type interpolate=8"),
         ("dcgan", "interpolate=3 n=1", 1, "n=1"),
@@ -93,16 +87,13 @@ ROWS = {
         ("dcgan", "images=[a.png,b.png] interpolate=1", 1, "interpolate=1; type interpolate=8"),
         ("dcgan", "images=[x.png,b.png] interpolate=8", 1, "x.png: is not a file that can be opened"),
         ("dcgan", "device=cuda:9", 1, "device=cpu"),
-        ("dcgan", "--fast", 2, "takes no option --fast"),
     ],
     "edit": [
         ("sr_compact", "", 1, "does not sample from noise"),
         ("dcgan", "a.png b.png", 2, "takes one image, but 2 were given; type gan edit a.png"),
         ("dcgan", "absent.png", 1, "absent.png: is not a file that can be opened"),
         ("dcgan", "classes=[1,2]", 1, "no encoder to find them with; leave classes= out"),
-        ("dcgan", "classes=[1]", 1, "unconditional"),
         ("cgan", "classes=[1,2,3]", 1, "but 3 were given; type classes=[3,8]"),
-        ("cgan", "classes=[circel,cross]", 1, "did you mean circle?"),
         ("cgan", "classes=[0,1] plane=true", 1, "leave one out"),
         ("aegan", "classes=[circel,cross]", 1, "did you mean circle?"),
         ("aegan", "classes=[0,1] data=digist", 1, "did you mean digits?"),
@@ -110,9 +101,7 @@ ROWS = {
         ("dcgan", "steps=1", 1, "steps=1 is out of range, it must be 2 or more; type steps=9"),
         ("dcgan", "directions=0", 1, "directions=0 is out of range"),
         ("dcgan", "image=-1", 1, "type image=0"),
-        ("dcgan", "steps=9999", 1, "a grid holds at most 10,000 images"),
         ("dcgan", "out=x.bmp", 1, "type out=grid.png"),
-        ("dcgan", "amont=2", 2, "did you mean amount?"),
     ],
 }
 CASES = [

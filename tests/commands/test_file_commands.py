@@ -60,8 +60,8 @@ def test_orientation_is_applied_and_metadata_copied(run, command, format):
     with Image.open(out[0]) as result:
         assert result.size == (20 * s, 30 * s)
         if command == "upscale":
-            red, _, blue = result.convert("RGB").getpixel((40, 10))
-            assert red > 200 and blue < 50, "the left side is on top"
+            top = result.convert("RGB").getpixel((40, 10))
+            assert np.abs(np.subtract(top, (255, 0, 0))).max() < 60, "the left side is on top"
         tags = result.getexif()
         assert tags.get(0x0112, 1) == 1 and tags[0x010F] == "a camera" and tags[0x0100] == 20 * s
         inner = tags.get_ifd(0x8769)
@@ -83,9 +83,8 @@ def test_bad_metadata_does_not_cost_the_image(run):
     for format in ("tiff", "png", "jpg", "webp"):
         assert run("upscale", "layout.tif", f"out=layout.{format}")[0] == 0
         with Image.open(f"layout.{format}") as large:
-            assert large.size == (36, 28)
-            assert format == "tiff" or not {273, 278, 279} & {*large.getexif()}, "layout tags of TIFF"
             large.load()
+            assert format == "tiff" or not {273, 278, 279} & {*large.getexif()}, "layout tags of TIFF"
 
 
 @pytest.mark.parametrize("profile", [b"damaged", b""])
@@ -95,8 +94,7 @@ def test_cmyk_becomes_srgb_without_its_profile(run, profile):
     assert code == 0 and "CMYK was converted to sRGB" in error
     with Image.open("a_x4.png") as large:
         assert large.mode == "RGB" and "icc_profile" not in large.info
-        red, green, blue = large.getpixel((16, 16))
-        assert red > 200 and green < 60 and blue < 60
+        assert np.abs(np.subtract(large.getpixel((16, 16)), (255, 0, 0))).max() < 60
 
 
 def test_transparency_of_palettes_and_key_colours_becomes_alpha(run):
@@ -108,12 +106,10 @@ def test_transparency_of_palettes_and_key_colours_becomes_alpha(run):
     scene(8, 8).save("key.png", transparency=(255, 255, 255))
     scene(8, 8, "L").save("grey.png", transparency=3)
     assert run("upscale", *here())[0] == 0
-    for name, mode in (("bytes", "RGBA"), ("index", "RGBA"), ("key", "RGBA"), ("grey", "LA")):
-        with Image.open(f"{name}_x4.png") as large:
-            assert large.mode == mode and large.size == (32, 32)
-            if name in ("bytes", "index"):
-                assert large.getpixel((1, 16))[3] == 0
-                assert large.getpixel((30, 16))[3] == (128 if name == "bytes" else 255)
+    large = {name: Image.open(f"{name}_x4.png") for name in ("bytes", "index", "key", "grey")}
+    assert [image.mode for image in large.values()] == ["RGBA", "RGBA", "RGBA", "LA"]
+    for name, opaque in (("bytes", 128), ("index", 255)):
+        assert [large[name].getpixel((x, 16))[3] for x in (1, 30)] == [0, opaque]
 
 
 def test_warnings_say_what_the_format_cannot_hold(run):
@@ -133,9 +129,10 @@ def test_warnings_say_what_the_format_cannot_hold(run):
         assert large.mode == "L" and large.getextrema()[1] > 200 and np.asarray(large).std() > 30
     code, _, error = run("upscale", "clear.png", "deep.png", "format=webp", "quality=100")
     assert code == 0 and "as webp has no more" in error and "clear.png" not in error
-    for format, file in (("tiff", "deep_x4.tif"), ("png", "deep_x4.png")):
-        assert run("upscale", "deep.png", "clear.png", f"format={format}")[0] == 0
-        with Image.open(file) as large:
+    for suffix in ("tif", "png"):
+        code, _, error = run("upscale", "deep.png", f"out=large.{suffix}")
+        assert code == 0 and not error
+        with Image.open(f"large.{suffix}") as large:
             assert large.mode == "I;16" and len(np.unique(np.asarray(large))) > 1000
     Image.new("L", (4100, 1)).save("wide.png")
     code, _, error = run("upscale", "wide.png", "out=wide.webp")
@@ -147,10 +144,9 @@ def test_warnings_say_what_was_not_read(run):
     scene(6, 5).save("frames.gif", save_all=True, append_images=[scene(6, 5, seed=1)])
     Path("deep.png").write_bytes(png(6, 5, bits=16, colour=2, data=b"".join(b"\0" + bytes(36) for _ in range(5))))
     scene(6, 5, "I;16").save("key.png", transparency=0)
-    code, out, error = run("upscale", "frames.gif", "deep.png", "key.png")
-    assert code == 0 and len(out) == 3
-    for line in ("frames.gif: has several frames", "deep.png: has 16 bits per channel", "key.png: transparency was"):
-        assert line in error
+    code, _, error = run("upscale", "frames.gif", "deep.png", "key.png")
+    lines = ("frames.gif: has several frames", "deep.png: has 16 bits per channel", "key.png: transparency was")
+    assert code == 0 and all(line in error for line in lines)
 
 
 # --- which files, and where results go ----------------------------------------------------------------------------
@@ -200,14 +196,12 @@ def test_bad_files_are_named_and_the_others_processed(run, command):
         "absent.png": "there is no such file",
         "none*.png": "no image matches",
     }
-    before = here()
+    before = {*here()}
     code, out, error = run(command, *reasons, "whole.png")
-    lines = error.splitlines()
-    assert code == 1 and out == [f"whole{COMMANDS[command][2]}.png"]
+    assert code == 1 and out == [f"whole{COMMANDS[command][2]}.png"] and "8 of 9 images failed" in error
     for name, reason in reasons.items():
-        assert any(line.startswith(f"gan: {name}: ") and reason in line for line in lines), name
-    assert "8 of 9 images failed" in lines[-1]
-    assert {Path(name).stem for name in {*here()} - {*before}} == {f"whole{COMMANDS[command][2]}"}
+        assert any(line.startswith(f"gan: {name}: ") and reason in line for line in error.splitlines()), name
+    assert {Path(name).stem for name in {*here()} - before} == {Path(out[0]).stem}
     for name, reason in reasons.items():
         code, out, error = run(command, name)
         assert code == 1 and not out and reason in error and len(error.strip().splitlines()) == 1

@@ -14,7 +14,7 @@ from gancli.inference.inpainter import centre_mask, load_inpainter
 @pytest.mark.parametrize("model", ["inpainting", "inpainting_grey"])
 @pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
 def test_files_keep_the_exact_pixels_outside_the_mask(gan, checkpoints, model):
-    files = {name: standardize(Image.open(name)) for name, (_, size) in save_scenes().items() if size != (1, 1)}
+    files = {name: standardize(Image.open(name)) for name, size in save_scenes().items() if size != (1, 1)}
     for format in ("png", "tiff", "webp"):
         names = [name for name, image in files.items() if format != "webp" or image.mode != "I;16"]
         words = ["mask=centre", f"out={format}/", f"format={format}"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 from scenes import Bicubic, compact, difference, scene
 
 from gancli.inference import upscaler as upscaling
@@ -39,14 +39,8 @@ MODES = {
 @pytest.mark.filterwarnings("ignore::gancli.data.image_modes.ImageWarning")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_keeps_its_colours(mode):
-    colour = scene(24, 18)
-    if mode == "LAB":
-        change = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
-        image = ImageCms.applyTransform(colour, change)
-    elif mode in ("La", "PA"):
-        image = colour.convert("LA" if mode == "La" else "P").convert(mode)
-    else:
-        image = colour.convert("RGBA").convert(mode) if mode == "RGBa" else colour.convert(mode)
+    colour, first = scene(24, 18), {"La": "LA", "PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")
+    image = colour.convert(first).convert(mode)
     before = image.tobytes()
     large = Upscaler(Bicubic(4))(image)
     assert (large.mode, large.size) == (MODES[mode], (96, 72))

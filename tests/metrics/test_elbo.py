@@ -1,11 +1,12 @@
-"""What a VAE says of the likelihood of images: against torch.distributions, sums over all images, and exact answers."""
+"""Likelihoods and bounds of a VAE: against torch.distributions, sums over all images, and exact answers."""
 
 import math
 
 import pytest
 import torch
+from helpers import normal
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as BernoulliOf
+from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -18,28 +19,12 @@ from gancli.networks.likelihood import LEVEL, Bernoulli, DiscretizedLogistic, Ga
 LEVELS = to_float(torch.arange(256, dtype=torch.uint8))[:, None, None, None]
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-# --- the divergence of two Gaussians ------------------------------------------------------------------------------
-
-
-def test_the_divergence_is_that_of_torch_distributions():
+def test_the_kl_divergence_equals_that_of_torch_distributions():
     mean, log_variance = normal(7, 5), 2 * normal(7, 5, seed=1)
     q = Normal(mean, (0.5 * log_variance).exp())
     expected = kl_divergence(q, Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum(1)
     assert torch.allclose(gaussian_kl(mean, log_variance), expected)
     assert gaussian_kl(torch.zeros(3, 5), torch.zeros(3, 5)).tolist() == [0, 0, 0]
-
-
-def test_the_divergence_is_the_integral_of_its_definition():
-    z = torch.linspace(-30, 30, 600_001, dtype=torch.float64)
-    for mean, variance in ((0.0, 1.0), (1.5, 0.3), (-2.0, 4.0)):
-        q, p = Normal(torch.tensor(mean).double(), math.sqrt(variance)), Normal(torch.tensor(0.0).double(), 1.0)
-        integral = (q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))).sum() * (z[1] - z[0])
-        ours = gaussian_kl(torch.tensor([[mean]]), torch.tensor([[variance]]).log())
-        assert ours.item() == pytest.approx(integral.item(), abs=1e-6)
 
 
 # --- likelihoods of pixels ----------------------------------------------------------------------------------------
@@ -50,41 +35,32 @@ def test_bernoulli_is_the_binary_cross_entropy():
     expected = -binary_cross_entropy_with_logits(2 * raw, (x + 1) / 2, reduction="none").flatten(1).sum(1)
     assert torch.allclose(Bernoulli()(raw, x), expected)
     white = torch.where(x > 0, 1.0, -1.0).double()
-    expected = BernoulliOf((raw.tanh() + 1) / 2).log_prob((white + 1) / 2).flatten(1).sum(1)
+    expected = BernoulliDistribution((raw.tanh() + 1) / 2).log_prob((white + 1) / 2).flatten(1).sum(1)
     assert torch.allclose(Bernoulli()(raw, white), expected)
-    assert torch.allclose(Bernoulli().image(raw), 2 * (2 * raw).sigmoid() - 1), "the mean of what is drawn"
-
-
-def test_bernoulli_is_a_distribution_of_black_and_white_images():
-    raw = normal(1, 1, 2, 3)
+    assert torch.allclose(Bernoulli().image(raw), 2 * (2 * raw).sigmoid() - 1), "the mean of the samples"
+    # The probabilities of all black and white images sum to 1.
     every = 2.0 * torch.cartesian_prod(*[torch.arange(2.0)] * 6).reshape(64, 1, 2, 3) - 1
-    assert Bernoulli()(raw.expand(64, -1, -1, -1), every).exp().sum().item() == pytest.approx(1)
+    assert Bernoulli()(normal(1, 1, 2, 3).expand(64, -1, -1, -1), every).exp().sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("far", [1e3, 1e30])
-def test_bernoulli_far_away_is_finite(far):
+def test_bernoulli_is_finite_for_extreme_values(far):
     raw = torch.tensor([far, -far]).reshape(2, 1, 1, 1).requires_grad_()
-    found = Bernoulli()(raw, torch.ones(2, 1, 1, 1))
-    found.sum().backward()
-    assert found.isfinite().all() and raw.grad.isfinite().all() and found[0] == 0
+    values = Bernoulli()(raw, torch.ones(2, 1, 1, 1))
+    values.sum().backward()
+    assert values.isfinite().all() and raw.grad.isfinite().all() and values[0] == 0
 
 
-def test_what_bernoulli_observes_is_black_or_white_as_often_as_the_grey_says():
+def test_bernoulli_observes_black_or_white_with_grey_as_the_probability():
     grey = torch.tensor([-1.0, -0.5, 0.0, 0.9, 1.0])
-    torch.manual_seed(0)
-    seen = Bernoulli().observed(grey.reshape(1, 1, 1, 5).expand(40_000, 1, 1, 5))
-    assert set(seen.unique().tolist()) == {-1.0, 1.0}
-    assert seen.mean(0).flatten().tolist() == pytest.approx(grey.tolist(), abs=0.02)
-    assert (seen[..., 0] == -1).all() and (seen[..., 4] == 1).all(), "black stays black, and white white"
+    observed = Bernoulli().observed(grey.reshape(1, 1, 1, 5).expand(40_000, 1, 1, 5))
+    assert set(observed.unique().tolist()) == {-1.0, 1.0}
+    assert observed.mean(0).flatten().tolist() == pytest.approx(grey.tolist(), abs=0.02)
+    assert (observed[..., 0] == -1).all() and (observed[..., 4] == 1).all(), "black stays black, and white white"
+    assert all(likelihood().observed(grey) is grey for likelihood in (Gaussian, DiscretizedLogistic, Likelihood))
 
 
-@pytest.mark.parametrize("make", [Gaussian, DiscretizedLogistic, Likelihood])
-def test_others_observe_the_image_itself(make):
-    x = normal(2, 3, 2, 2)
-    assert make().observed(x) is x
-
-
-def test_gaussian_is_that_of_torch_distributions():
+def test_gaussian_equals_that_of_torch_distributions():
     likelihood, raw, x = Gaussian().double(), normal(4, 3, 2, 2), normal(4, 3, 2, 2, seed=1).tanh()
     likelihood.log_sigma.data.fill_(-0.7)
     expected = Normal(raw.tanh(), math.exp(-0.7)).log_prob(x).flatten(1).sum(1)
@@ -104,28 +80,23 @@ def test_the_masses_of_all_levels_sum_to_one(raw, log_scale):
     assert raws.grad.isfinite().all() and likelihood.log_scale.grad.isfinite().all()
 
 
-def test_a_levels_mass_is_the_difference_of_the_logistic_function():
+def test_the_mass_of_a_level_is_a_difference_of_logistic_functions():
     likelihood = DiscretizedLogistic().double()
     scale, mean = likelihood.log_scale.exp().item(), math.tanh(0.3)
     x = LEVELS.double()[[0, 100, 255]]
-    edge = [((x + side * LEVEL / 2 - mean) / scale).sigmoid().flatten() for side in (1, -1)]
-    expected = [edge[0][0], edge[0][1] - edge[1][1], 1 - edge[1][2]]
-    found = likelihood(torch.full((3, 1, 1, 1), 0.3).double(), x).exp()
-    assert found.tolist() == pytest.approx([t.item() for t in expected], rel=1e-4)
+    above, below = (((x + side * LEVEL / 2 - mean) / scale).sigmoid().flatten() for side in (1, -1))
+    masses = likelihood(torch.full((3, 1, 1, 1), 0.3).double(), x).exp()
+    expected = torch.stack([above[0], above[1] - below[1], 1 - below[2]])
+    assert torch.allclose(masses, expected, rtol=1e-4)
 
 
-def test_all_pixels_of_an_image_count():
-    x = normal(2, 3, 4, 4).tanh()
-    raw = normal(2, 3, 4, 4, seed=1)
-    for likelihood in (Bernoulli(), Gaussian().double(), DiscretizedLogistic().double()):
-        one = [
-            likelihood(raw[:1, c : c + 1, i : i + 1], x[:1, c : c + 1, i : i + 1]) for c in range(3) for i in range(4)
-        ]
-        assert torch.allclose(sum(one), likelihood(raw, x)[:1])
-
-
-def test_a_likelihood_that_says_nothing_of_pixels_has_no_unit():
-    assert not Likelihood.unit and all(kind.unit for kind in (Bernoulli, Gaussian, DiscretizedLogistic))
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(), DiscretizedLogistic()])
+def test_all_pixels_of_an_image_count(likelihood):
+    likelihood.double()
+    raw, x = normal(2, 3, 4, 4, seed=1), normal(2, 3, 4, 4).tanh()
+    rows = [(slice(1), slice(c, c + 1), slice(i, i + 1)) for c in range(3) for i in range(4)]
+    assert torch.allclose(sum(likelihood(raw[row], x[row]) for row in rows), likelihood(raw, x)[:1])
+    assert likelihood.unit and not Likelihood.unit
 
 
 # --- bounds, where the exact likelihood is known ------------------------------------------------------------------
@@ -149,7 +120,7 @@ class Linear(nn.Module):
 
 
 class Posterior(nn.Module):
-    """The exact p(z | x), its means moved and its variances multiplied."""
+    """The exact p(z | x) with an offset of its means and a factor of its variances."""
 
     def __init__(self, decoder: Linear, offset: float = 0.0, factor: float = 1.0):
         super().__init__()
@@ -161,7 +132,7 @@ class Posterior(nn.Module):
         return torch.cat([mean, (self.factor * variance).log().expand_as(mean)], 1)
 
 
-class Plain(Gaussian):
+class Unbounded(Gaussian):
     def image(self, raw: Tensor) -> Tensor:
         return raw
 
@@ -169,7 +140,7 @@ class Plain(Gaussian):
 def probabilistic_pca(offset: float = 0.0, factor: float = 1.0) -> VariationalAutoencoder:
     """Tipping and Bishop 1999, with an encoder."""
     decoder = Linear()
-    G = VariationalAutoencoder(Posterior(decoder, offset, factor), decoder, Plain().double())
+    G = VariationalAutoencoder(Posterior(decoder, offset, factor), decoder, Unbounded().double())
     G.likelihood.log_sigma.data.fill_(math.log(SIGMA))
     return G
 
@@ -182,17 +153,17 @@ def exact(G: VariationalAutoencoder, x: Tensor) -> Tensor:
 
 
 def expected_elbo(G: VariationalAutoencoder, x: Tensor) -> Tensor:
-    """The mean of `elbo` over its noise: log p(x | z) is quadratic in z, of which these points have the exact mean."""
+    """Return the mean of `elbo` over its noise: exact at these points, because log p(x | z) is quadratic in z."""
     points = math.sqrt(Z_DIM) * torch.cat([torch.eye(Z_DIM), -torch.eye(Z_DIM)]).double()
     return torch.stack([elbo(G, x, x.flatten(1)[:, :0], point.expand(len(x), -1)) for point in points]).mean(0)
 
 
 def images(n: int = 5) -> tuple[Tensor, Tensor]:
-    """x (n, 1, 2, 3), some of them unlikely, and c."""
+    """Return x (n, 1, 2, 3), some of them unlikely, and c."""
     return 2 * normal(n, 1, 2, 3, seed=2), torch.zeros(n, 0)
 
 
-def test_with_the_exact_posterior_the_bound_is_the_likelihood():
+def test_the_bound_of_the_exact_posterior_is_the_likelihood():
     G = probabilistic_pca()
     x, c = images()
     assert torch.allclose(expected_elbo(G, x), exact(G, x))
@@ -202,7 +173,7 @@ def test_with_the_exact_posterior_the_bound_is_the_likelihood():
 
 
 @pytest.mark.parametrize(("offset", "factor"), [(0.3, 1.0), (0.0, 0.5), (-0.2, 2.5)])
-def test_with_another_posterior_the_bound_is_below_by_its_divergence(offset, factor):
+def test_the_bound_of_another_posterior_is_lower_by_the_divergence(offset, factor):
     G, right = probabilistic_pca(offset, factor), probabilistic_pca()
     x, c = images()
     (m, v), (m_, v_) = G.posterior(x, c), right.posterior(x, c)
@@ -211,40 +182,37 @@ def test_with_another_posterior_the_bound_is_below_by_its_divergence(offset, fac
     assert torch.allclose(expected_elbo(G, x), exact(G, x) - divergence)
 
 
-def test_the_bound_of_one_code_is_right_in_the_mean():
+def test_the_bound_of_one_latent_is_right_in_the_mean():
     G = probabilistic_pca(0.2, 1.5)
     x = images(1)[0].expand(40_000, -1, -1, -1)
-    drawn = elbo(G, x, torch.zeros(len(x), 0), normal(len(x), Z_DIM, seed=4))
-    assert drawn.mean().item() == pytest.approx(expected_elbo(G, x[:1]).item(), abs=0.03)
+    values = elbo(G, x, torch.zeros(len(x), 0), normal(len(x), Z_DIM, seed=4))
+    assert values.mean().item() == pytest.approx(expected_elbo(G, x[:1]).item(), abs=0.03)
 
 
-def test_more_codes_bring_the_bound_nearer_to_the_likelihood():
-    """From the evidence lower bound, its mean with one code, up to log p(x), which it never exceeds in the mean."""
+def test_more_latents_raise_the_bound_towards_the_likelihood():
+    """From the evidence lower bound, its mean with one latent, up to log p(x), which it never exceeds in the mean."""
     G = probabilistic_pca(0.4, 1.5)
     x = images(1)[0]
-    many = x.expand(4000, -1, -1, -1)
-    means = [expected_elbo(G, x).item()]
-    for samples in (1, 2, 5, 20, 400):
-        found = importance_weighted(G, many, torch.zeros(4000, 0), samples, torch.Generator().manual_seed(samples))
-        means.append(found.mean().item())
-    truth = exact(G, x).item()
-    assert means[1] == pytest.approx(means[0], abs=0.05)
-    assert means[1:] == sorted(means[1:]) and means[-1] <= truth + 0.005
-    assert truth - means[0] > 0.3 and truth - means[-1] < 0.01
+    many, c = x.expand(4000, -1, -1, -1), torch.zeros(4000, 0)
+    means = [
+        importance_weighted(G, many, c, samples, torch.Generator().manual_seed(samples)).mean().item()
+        for samples in (1, 2, 5, 20, 400)
+    ]
+    lowest, exact_value = expected_elbo(G, x).item(), exact(G, x).item()
+    assert means[0] == pytest.approx(lowest, abs=0.05)
+    assert means == sorted(means) and means[-1] <= exact_value + 0.005
+    assert exact_value - lowest > 0.3 and exact_value - means[-1] < 0.01
 
 
-def test_the_same_generator_gives_the_same_bound_and_leaves_torchs_own_alone():
+def test_the_bound_depends_on_its_generator_alone():
     G = probabilistic_pca(0.4, 1.5)
-    x, c = images()
-    torch.manual_seed(0)
     before = torch.get_rng_state()
-    a, b = (importance_weighted(G, x, c, 5, torch.Generator().manual_seed(9)) for _ in range(2))
+    a, b = (importance_weighted(G, *images(), 5, torch.Generator().manual_seed(9)) for _ in range(2))
     assert torch.equal(a, b) and torch.equal(before, torch.get_rng_state())
 
 
-def test_images_far_from_all_codes_have_a_finite_bound():
-    """Sums of probabilities that are all 0 in float64."""
-    G = probabilistic_pca(5.0, 1.0)
+def test_images_far_from_all_latents_have_a_finite_bound():
+    """Their probabilities are 0 in float64."""
     x, c = images()
-    found = importance_weighted(G, 100 * x, c, 3, torch.Generator())
-    assert found.isfinite().all() and (found < -800).all()
+    values = importance_weighted(probabilistic_pca(5.0, 1.0), 100 * x, c, 3, torch.Generator())
+    assert values.isfinite().all() and (values < -800).all()

@@ -13,7 +13,7 @@ from gancli.metrics.mode_coverage import coverage, stacked_modes, train_digit_cl
 
 
 class Brightness(nn.Module):
-    """A transparent classifier: an image of grey level d is the digit d."""
+    """A classifier that takes an image of grey level d for the digit d."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,18 +24,22 @@ class Brightness(nn.Module):
         return -(x.mean((1, 2, 3))[:, None] - self.levels).abs()
 
 
-def test_coverage_in_closed_form():
-    assert coverage(torch.arange(1000).repeat(7), 1000) == (1000, 0)
-    found, kl = coverage(torch.full((50,), 3), 1000)
-    assert found == 1 and kl == pytest.approx(math.log(1000), abs=1e-12)
-    found, kl = coverage(torch.tensor([0, 0, 0, 2]), 4)  # 3/4 ln 3 + 1/4 ln 1
-    assert found == 2 and kl == pytest.approx(0.75 * math.log(3), abs=1e-12)
-    found, kl = coverage(torch.empty(0, dtype=torch.int64), 8)
-    assert found == 0 and math.isnan(kl)
-    # The reverse direction is finite where modes are missing.
-    found, kl = coverage(torch.arange(0, 1000, 2).repeat(3), 1000)
-    assert found == 500 and kl == pytest.approx(math.log(2), abs=1e-12)
-    # E[KL] of the data itself is (modes - 1) / 2N to first order.
+@pytest.mark.parametrize(
+    ("modes", "total", "covered", "divergence"),
+    [
+        (torch.arange(1000).repeat(7), 1000, 1000, 0),
+        (torch.full((50,), 3), 1000, 1, math.log(1000)),
+        (torch.tensor([0, 0, 0, 2]), 4, 2, 0.75 * math.log(3)),  # 3/4 ln 3 + 1/4 ln 1
+        (torch.arange(0, 1000, 2).repeat(3), 1000, 500, math.log(2)),  # finite although modes are missing
+        (torch.empty(0, dtype=torch.int64), 8, 0, math.nan),
+    ],
+)
+def test_coverage_in_closed_form(modes, total, covered, divergence):
+    assert coverage(modes, total) == (covered, pytest.approx(divergence, abs=1e-12, nan_ok=True))
+
+
+def test_the_divergence_of_n_samples_of_the_data_is_its_bias():
+    """E[KL] is (modes - 1) / 2N to first order."""
     _, kl = coverage(torch.randint(1000, (26_000,), generator=torch.Generator().manual_seed(0)), 1000)
     assert abs(kl - 999 / 52_000) < 0.003
 
@@ -46,12 +50,9 @@ def test_stacked_modes_are_the_digits_in_order(stored):
     levels = (digits * 255 / 9).round().to(torch.uint8) if stored else digits / 4.5 - 1
     images = levels[:, :, None, None].expand(-1, -1, 28, 28)
     assert torch.equal(stacked_modes(Brightness(), images), digits @ torch.tensor([100, 10, 1]))
-
-
-def test_stacked_modes_of_no_images_and_of_other_shapes():
-    assert stacked_modes(Brightness(), torch.empty(0, 3, 28, 28)).shape == (0,)
-    with pytest.raises(ValueError, match=r"\(5, 1, 28, 28\) was given"):
-        stacked_modes(Brightness(), torch.zeros(5, 1, 28, 28))
+    assert stacked_modes(Brightness(), images[:0]).shape == (0,)
+    with pytest.raises(ValueError, match=r"\(2500, 1, 28, 28\) was given"):
+        stacked_modes(Brightness(), images[:, :1])
 
 
 def test_training_the_classifier_leaves_the_global_generator_unchanged(tmp_path, monkeypatch):
@@ -80,7 +81,7 @@ def test_real_stacked_digits_cover_all_modes():
     modes = stacked_modes(classifier, stacked_mnist(root, n=26_000).images)
     truth = mnist(root).labels[stacked_digits(60_000, 26_000)] @ torch.tensor([100, 10, 1])
     assert (modes == truth).double().mean() > 0.97
-    found, kl = coverage(modes, 1000)
-    assert found >= 999 and 0.019 < kl < 0.030
+    covered, kl = coverage(modes, 1000)
+    assert covered >= 999 and 0.019 < kl < 0.030
     _, exact = coverage(truth, 1000)
     assert abs(kl - exact) < 0.002
