@@ -43,13 +43,7 @@ def write_run(
     steps: tuple[int, ...] = (0, 100, 200),
     tail: str = "",
 ) -> Path:
-    """Write a run folder and return it.
-
-    Args:
-        ending: last event, None for a running run.
-        steps: of the grids.
-        tail: text after the last line of metrics.jsonl.
-    """
+    """Write a run folder with grids of these steps; ending: last event, None for a running run; tail: more lines."""
     (folder / "samples").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.safetensors").touch()

@@ -40,14 +40,12 @@ def help_of(command: str, words: list[str]) -> str:
         return "\n".join([header(command), "", "Keys:", *key_lines(keys(command))])
     choice = chosen(read_train([word for word in words if "=" in word]).words)
     lines = [header(command), "", "Choices:"]
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)
     for group in ["model", "data", "trainer", "experiment", "sweep", *(g for g in choice if g.startswith("model/"))]:
-        lines += textwrap.wrap(
-            f"  {group}={', '.join(choices(group))}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
-        )
-    shown: list[Key] = []
-    rest: list[Key] = []
-    for key in train_keys(choice).values():
-        (shown if key.meaning and not key.rare else rest).append(key)
+        lines += wrap.wrap(f"  {group}={', '.join(choices(group))}")
+    every = list(train_keys(choice).values())
+    shown = [key for key in every if key.meaning and not key.rare]
+    rest = [key for key in every if key not in shown]
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
     if "all" in words:
         return "\n".join([*lines, "Rarely changed:", *key_lines(rest)])

@@ -201,16 +201,12 @@ def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
 
 def _quoted(key: str, value: str, sweep: bool) -> str:
     """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
-    if not is_path(key) or QUOTED.fullmatch(value):
+    free_text = key in every_key() and every_key()[key].default == '""'  # all free texts of gan train are paths
+    if not (free_text or key in ("run.dir", "data.root")) or QUOTED.fullmatch(value):
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
         return ",".join(part if QUOTED.fullmatch(part) else quote(part) for part in value.split(","))
     return quote(value)
-
-
-def is_path(key: str) -> bool:
-    """Return whether the value of a `gan train` key is a path: all free texts are, by default empty."""
-    return key in ("run.dir", "data.root") or (key in every_key() and every_key()[key].default == '""')
 
 
 # --- the keys and choices of gan train ------------------------------------------------------------------------------
@@ -231,21 +227,22 @@ def train_keys(choice: dict[str, str]) -> dict[str, Key]:
     """Return the keys of `gan train` with these choices by name: its own, then those of each choice."""
     inner = [group for group in choice if group.startswith("model/")]
     order = [group for group in ("data", "model", *inner, "trainer", "experiment") if choice[group] in choices(group)]
-    return _keys_of([("train", ""), *((f"{group}/{choice[group]}", group) for group in order)])
+    return _keys_of(["train", *(f"{group}/{choice[group]}" for group in order)])
 
 
 @functools.cache
 def every_key() -> dict[str, Key]:
     """Return the keys of `gan train` with any choice; those of the default choices come first."""
-    every = _keys_of([(f"{group}/{name}", group) for group in groups() for name in choices(group)])
+    every = _keys_of([f"{group}/{name}" for group in groups() for name in choices(group)])
     first = train_keys(chosen([]))
     return first | {name: key for name, key in every.items() if name not in first}
 
 
-def _keys_of(configs: list[tuple[str, str]]) -> dict[str, Key]:
-    """Return the keys of configs, each given with its group; the first of equal names."""
+def _keys_of(configs: list[str]) -> dict[str, Key]:
+    """Return the keys of configs such as model/dcgan by their dotted names; the first of equal names."""
     named: dict[str, Key] = {}
-    for name, group in configs:
+    for name in configs:
+        group = name.rpartition("/")[0]
         prefix = "" if group in ("", "experiment", "sweep") else f"{group.replace('/', '.')}."
         for key in keys(name, prefix):
             named.setdefault(key.name, key)

@@ -22,7 +22,9 @@ def train(words: list[str]) -> int:
     command = read_train(words)
     rank, size = process()
     if command.cfg:
-        print_config(command)
+        with hydra_of(command) as engine:
+            package = command.package or None
+            engine.show_cfg(command.config_name, hydra_overrides(command), command.cfg, package, command.resolve)
     elif size > 1:
         train_together(command, rank, size)
     elif command.sweep:
@@ -44,14 +46,6 @@ def process() -> tuple[int, int]:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def train_one(command: TrainCommand, name: str = "") -> None:
-    """Compose the config and train; several processes agreed on the `name` of their run."""
-    with composed(command, name) as (cfg, folder):
-        from gancli.commands.train import main
-
-        main(cfg, folder, command.words)
-
-
 def train_together(command: TrainCommand, rank: int, size: int) -> None:
     """Train in one of several processes that train the same model."""
     if command.sweep:
@@ -67,16 +61,8 @@ def train_together(command: TrainCommand, rank: int, size: int) -> None:
         train_one(command, name)
 
 
-def print_config(command: TrainCommand) -> None:
-    """Print the config, the part of it that --package names, or Hydra's own."""
-    with hydra_of(command) as engine:
-        overrides, package = hydra_overrides(command), command.package or None
-        engine.show_cfg(command.config_name, overrides, command.cfg, package, command.resolve)
-
-
-@contextlib.contextmanager
-def composed(command: TrainCommand, name: str = "") -> Iterator[tuple[Any, Path]]:
-    """Yield the config and the run folder; within `with`, `${hydra:...}` in the config reads Hydra's own part."""
+def train_one(command: TrainCommand, name: str = "") -> None:
+    """Compose the config and train; several processes agreed on the `name` of their run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
@@ -86,12 +72,14 @@ def composed(command: TrainCommand, name: str = "") -> Iterator[tuple[Any, Path]
         folder = Path(cfg.hydra.run.dir).absolute()
         with read_write(cfg.hydra.runtime):
             cfg.hydra.runtime.output_dir = str(folder)
-        HydraConfig.instance().set_config(cfg)
+        HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the config
     job = copy.deepcopy(cfg)
     with read_write(job), open_dict(job):
         del job["hydra"]
     try:
-        yield job, folder
+        from gancli.commands.train import main
+
+        main(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
 
@@ -205,7 +193,7 @@ def run_job(cfg: Any, jobs: int) -> float:
 
 
 def count_jobs(cfg: Any) -> int:
-    """Return the number of jobs of a sweep, 0 where the sweeper does not say it in advance."""
+    """Return the number of jobs of a sweep, 0 when the sweeper does not know it in advance."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     sweeper = cfg.hydra.sweeper

@@ -3,6 +3,7 @@
 Reading never fails: a run that failed early has hardly any file, and a run that was killed has half a last line.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -136,6 +137,10 @@ class Run:
         values = values[np.isfinite(values) & (steps <= until)]
         return float(values[-1]) if values.size else None
 
+    def _node(self, group: str) -> dict[str, Any]:
+        node = self.config.get(group)
+        return node if isinstance(node, dict) else {}
+
     def choice(self, group: str) -> str:
         """Return the choice in a config group, such as `dcgan` for model; empty when nothing says so."""
         node = self.config.get(group)
@@ -160,7 +165,7 @@ class Run:
     @property
     def quick_protocol(self) -> dict[str, Any]:
         """The protocol of the quick metrics: the data, and the task of the model."""
-        data, model = _group(self.config, "data"), _group(self.config, "model")
+        data, model = self._node("data"), self._node("model")
         settings = {key: value for key, value in data.items() if key not in TRAINING_DATA_KEYS}
         task = {key: value for key, value in model.items() if key in TASK_KEYS}
         return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
@@ -180,7 +185,7 @@ class Run:
         keys = [key for key in self.keys if key not in other and not {"/", "("} & set(key)]
         keys.sort(key=lambda key: QUICK_ORDER.index(key) if key in QUICK_ORDER else len(QUICK_ORDER))
         # Samples of any model compare. A bound on the likelihood compares between equal likelihoods only.
-        model = _group(self.config, "model")
+        model = self._node("model")
         likelihood = {"likelihood": model.get("likelihood"), "classes": "given" if model.get("classes") else "none"}
         return [
             self._last_values([key for key in keys if key != "elbo"], self.quick_protocol, "quick"),
@@ -246,15 +251,12 @@ def read_run(folder: Path) -> Run:
 
 def find_runs(path: Path) -> list[Path]:
     """Return the run folders at or under a run, a sweep or a folder of both; job 10 comes after job 9."""
-    if not path.is_dir():
-        problem = "is a file" if path.is_file() else "does not exist"
-        raise ValueError(f"{str(path)!r} {problem}; give a run folder or a sweep folder, such as outputs/<run>")
-    folders = list(_walk(path, depth=3))  # outputs/sweeps/<sweep>/<job>
+    folders = list(_walk(path, depth=3)) if path.is_dir() else []  # outputs/sweeps/<sweep>/<job>
     if not folders:
-        raise ValueError(
-            f"there is no run in {str(path)!r} (a run folder holds config.yaml or metrics.jsonl); "
-            f"give a run folder or a sweep folder, such as outputs/<run>"
-        )
+        problem = "is a file" if path.is_file() else "does not exist"
+        if path.is_dir():
+            problem = "holds no run (a folder with config.yaml or metrics.jsonl)"
+        raise ValueError(f"{str(path)!r} {problem}; give a run folder or a sweep folder, such as outputs/<run>")
     return sorted(folders, key=lambda folder: [natural_key(part) for part in folder.relative_to(path).parts])
 
 
@@ -275,14 +277,10 @@ def _walk(path: Path, depth: int) -> Iterator[Path]:
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                value = json.loads(line)
-            except ValueError:  # the last line of a run that was killed while it wrote
-                continue
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError):  # the last line of a run that was killed while it wrote
+            value = json.loads(line)
             if isinstance(value, dict):
                 yield value
 
@@ -290,11 +288,6 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _samples(folder: Path) -> list[tuple[int, Path]]:
     matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("step-*.png"))
     return sorted((int(match[1]), path) for match, path in matches if match)
-
-
-def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
-    node = config.get(name)
-    return node if isinstance(node, dict) else {}
 
 
 def _finite(value: Any) -> float | None:

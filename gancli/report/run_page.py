@@ -31,17 +31,14 @@ USES = {
 
 def write_page(folder: Path) -> Path:
     """Write index.html into a run folder."""
-    return write_text(folder / "index.html", page(read_run(folder)))
-
-
-def page(run: Run) -> str:
-    """Return the HTML of a run's page."""
+    run = read_run(folder)
     running, charts = run.status == "running", run_charts(run)
     hidden = ("started", "finished", "protocol")
     events = [event for event in run.events if event["event"] not in hidden or event.get("message")]
-    return render(
+    model, data = run.choice("model"), run.choice("data")
+    html = render(
         "run.html",
-        title=title(run),
+        title=f"{model} on {data}" if model and data else model or run.name,
         run=run,
         warnings=active_warnings(run),
         facts=_facts(run),
@@ -57,12 +54,7 @@ def page(run: Run) -> str:
         refresh=RELOAD if running else 0,
         data={"charts": charts, "running": running, "written": int(datetime.now().timestamp())},
     )
-
-
-def title(run: Run) -> str:
-    """Return `dcgan on mnist`, or the folder's name when the config does not say."""
-    model, data = run.choice("model"), run.choice("data")
-    return f"{model} on {data}" if model and data else model or run.name
+    return write_text(folder / "index.html", html)
 
 
 def active_warnings(run: Run) -> list[dict[str, Any]]:

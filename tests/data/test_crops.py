@@ -9,7 +9,6 @@ from PIL import Image
 
 from gancli.data import crops as module
 from gancli.data.crops import image_crops
-from gancli.data.image_files import decode_image
 from gancli.data.loader import BatchLoader
 
 SIZES = {"a.png": (30, 40), "deep/b.png": (17, 9), "deep/c.png": (8, 25), "d.png": (7, 90)}  # height, width
@@ -74,27 +73,10 @@ def test_all_eight_rotations_and_flips_are_sampled(folder):
     assert len(orientations) == 8
 
 
-def test_images_are_decoded_once_and_interrupted_decoding_continues(folder, monkeypatch):
-    complete = load(folder, cache=str(folder.parent / "other"))
-    decoded = []
-
-    def recorded(path, dies=""):
-        if path.name == dies:
-            raise KeyboardInterrupt
-        decoded.append(path.name)
-        return decode_image(path)
-
-    monkeypatch.setattr(module, "decode_image", lambda path: recorded(path, dies="d.png"))
-    with pytest.raises(KeyboardInterrupt):
-        load(folder)
-    decoded.clear()
-    monkeypatch.setattr(module, "decode_image", recorded)
-    for _ in range(2):
-        data = load(folder)
-        assert sorted(decoded) == ["b.png", "c.png", "d.png"] and len(data) == 20 and data.memory_mapped
-        assert torch.equal(data.pixels, complete.pixels) and torch.equal(data.starts, complete.starts)
-    Image.new("RGB", (50, 50), "red").save(folder / "e.png")
-    assert len(load(folder)) == 20 + 36 and "e.png" in decoded
+def test_images_are_decoded_once_for_all_sizes_of_the_crop(folder, monkeypatch):
+    assert load(folder).memory_mapped
+    monkeypatch.setattr(module, "decode_image", None)
+    assert len(load(folder)) == 20 and len(load(folder, size=7)) == 4 * 5 + 2 * 1 + 1 * 3 + 1 * 12
 
 
 def test_bad_images_are_skipped_and_grey_has_one_channel(folder):

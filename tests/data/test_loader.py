@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def numbered(n: int = 10, m: int = 0, paired: bool = False) -> ImageDataset:
     )
     images[..., 0] = sources[..., 0] = 255
     if m:
-        return ImageDataset(images, torch.zeros(n, dtype=torch.int64), [], [], sources, paired)
+        return ImageDataset(images, sources=sources, paired=paired)
     return ImageDataset(images, torch.arange(n) % 3, ["a", "b", "c"])
 
 
@@ -61,9 +62,6 @@ def assert_equal(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> None:
 
 def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
-
-
-# --- what a batch holds -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [4, 5])
@@ -122,9 +120,8 @@ def test_unpaired_sources_are_sampled_and_flipped_independently():
 
 
 def test_sources_do_not_change_which_images_are_sampled():
-    for data in (numbered(10, 10, paired=True), numbered(10, 7)):
-        for n in range(6):
-            assert torch.equal(loader(data)(n)[0], loader(numbered())(n)[0])
+    for name in ("paired", "unpaired"):
+        assert all(torch.equal(loader(DATA[name][0])(n)[0], loader(numbered())(n)[0]) for n in range(6))
 
 
 @pytest.mark.parametrize(
@@ -141,9 +138,6 @@ def test_sources_do_not_change_which_images_are_sampled():
 def test_impossible_batches_are_refused(data, size, classes, world_size, message):
     with pytest.raises(ValueError, match=message):
         loader(data, size, classes, world_size=world_size)
-
-
-# --- streamed and prefetched --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
@@ -175,21 +169,11 @@ def test_streamed_data_has_one_thread_that_ends():
     assert not readers()
 
 
-class FailsLater(ImageDataset):
-    """Images that cannot be read from the third time on."""
-
-    reads = 0
-
-    def gather(self, where: dict[str, Tensor]) -> Tensor:
-        self.reads += 1
-        if self.reads > 2:
-            raise OSError("the disk is gone")
-        return super().gather(where)
-
-
-def test_an_error_of_the_thread_is_raised_when_its_batch_is_needed():
-    data = numbered()
-    batches = loader(FailsLater(data.images, data.labels, data.class_names, memory_mapped=True))
+def test_an_error_of_the_thread_is_raised_when_its_batch_is_needed(monkeypatch):
+    data = replace(numbered(), memory_mapped=True)
+    reads = [data.images[:4], data.images[:4], OSError("the disk is gone")]
+    monkeypatch.setattr(data, "gather", Mock(side_effect=reads))
+    batches = loader(data)
     batches.prefetch(0, 1)
     batches.prefetch(1, 1)
     batches.next_batch()
@@ -201,19 +185,18 @@ def test_an_error_of_the_thread_is_raised_when_its_batch_is_needed():
 
 
 def test_reading_leaves_torchs_number_of_threads_alone():
-    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     try:
-        torch.set_num_threads(2)
         batches = loader(replace(numbered(), memory_mapped=True))
         batches.prefetch(0, 1)
         batches.wait()
         assert torch.get_num_threads() == 2
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1)  # as conftest.py
 
 
 def test_prefetched_buffers_keep_their_addresses():
-    """A CUDA graph of a step finds its batches where they were when it was captured."""
+
     batches = loader(replace(numbered(), memory_mapped=True), prefetch=3)
     addresses: dict[int, dict[str, int]] = {}
     for first, count in ((0, 1), (1, 2), (3, 1), (4, 2), (6, 2)):

@@ -18,10 +18,9 @@ def noise(seed: int, width: int = SIZE, height: int = SIZE) -> np.ndarray:
     return np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
 
 
-def save(pixels: np.ndarray, path: Path) -> np.ndarray:
+def save(pixels: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-    return pixels
 
 
 def stacked(images: list[np.ndarray]) -> torch.Tensor:
@@ -30,14 +29,13 @@ def stacked(images: list[np.ndarray]) -> torch.Tensor:
 
 @pytest.fixture
 def sides(tmp_path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three images of two halves each in both/, and their left and right halves in left/ and right/."""
-    halves = [], []
-    for k, name in enumerate(["a", "deep/b", "deep/c.d"]):
-        pair = [noise(2 * k), noise(2 * k + 1)]
-        save(np.concatenate(pair, 1), tmp_path / "both" / f"{name}.png")
-        halves[0].append(save(pair[0], tmp_path / "left" / f"{name}.bmp"))
-        halves[1].append(save(pair[1], tmp_path / "right" / f"{name}.png"))
-    return stacked(halves[0]), stacked(halves[1])
+    """Return sources and targets: three images side by side in both/, and apart in left/ and right/."""
+    left, right = [noise(k) for k in (0, 2, 4)], [noise(k) for k in (1, 3, 5)]
+    for name, source, target in zip(["a", "deep/b", "deep/c.d"], left, right):
+        save(np.concatenate([source, target], 1), tmp_path / "both" / f"{name}.png")
+        save(source, tmp_path / "left" / f"{name}.bmp")
+        save(target, tmp_path / "right" / f"{name}.png")
+    return stacked(left), stacked(right)
 
 
 def options(layout: str, folder: Path) -> dict:
@@ -108,24 +106,21 @@ def test_impossible_pairs_are_refused_in_one_sentence(added, layout, message, si
     ("changed", "message"),
     [
         ({"path": ""}, r"data=(pairs|unpaired) needs data\.path=DIR"),
-        ({"path": "/no/such"}, r"/no/such is nothing, not a folder; type data\.path=DIR"),
         ({"sources": "/no/such"}, r"/no/such is nothing, not a folder; type data\.sources=DIR"),
-        ({"path": __file__}, r"\S+ is a file, not a folder"),
         ({"fit": "corp"}, r"data\.fit=corp .* did you mean crop"),
-        ({"size": 0}, r"data\.size=0"),
         ({"size": None}, r"data\.size=None"),
         ({"channels": 4}, r"data\.channels=4 .* data\.channels=3"),
         ({"source_channels": 2}, r"data\.source_channels=2 .* data\.source_channels=3"),
-        ({"path": "EMPTY"}, r"data\.path=\S+ cannot be trained on, it has no images; .* gan data check \S+EMPTY"),
+        ({"path": "EMPTY"}, r"data\.path=\S+ cannot be trained on, it has no images; .* gan data check EMPTY"),
         ({"sources": "EMPTY"}, r"data\.sources=\S+ cannot be trained on, it has no images"),
         ({"path": "BAD", "sources": "BAD"}, r"data\.path=\S+ cannot be trained on, its 1 image cannot be decoded"),
     ],
 )
-def test_impossible_settings_are_refused_in_one_sentence(load, changed, message, sides, tmp_path):
+def test_impossible_settings_are_refused_in_one_sentence(load, changed, message, sides, tmp_path, monkeypatch):
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "BAD").mkdir()
     (tmp_path / "BAD" / "a.png").touch()
-    changed = {k: str(tmp_path / v) if v in ("EMPTY", "BAD") else v for k, v in changed.items()}
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message) as error:
         load(**{**options("two folders", tmp_path), **changed})
     assert "\n" not in str(error.value)
@@ -153,12 +148,10 @@ def test_two_classes_become_two_sets():
         assert torch.equal(sets.sources, data.images[data.labels == 2]) and not sets.paired
         assert torch.equal(sets.images, data.images[data.labels == 0]) and sets.classes == 0
         assert sets.labels.tolist() == [0] * len(sets)
-    numbers = ImageDataset(torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1), torch.arange(6) % 3, ["2", "0", "1"])
-    assert two_classes(numbers, 2, 0).sources.flatten().tolist() == [0, 3], "a name wins"
 
 
 def labelled(*names: str) -> ImageDataset:
-    return ImageDataset(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), list(names))
+    return ImageDataset(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), class_names=list(names))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +159,6 @@ def labelled(*names: str) -> ImageDataset:
     [
         (labelled(), 0, 1, "this data has no classes .* data=mnist, or type data=unpaired"),
         (labelled("cat", "dog"), "cta", "dog", "no class 'cta'; did you mean cat.* the classes are cat, dog"),
-        (labelled("cat", "dog"), 0, 2, "class 2 is outside 0 to 1"),
         (labelled("cat", "dog"), "dog", 1, "source and target are both the class dog"),
         (labelled("cat", "dog"), "cat", "dog", "no image of the class dog"),
         (synthetic("ring", 20), 0, 1, "points of the plane cannot be translated"),
@@ -178,11 +170,10 @@ def test_impossible_classes_are_refused(data, source, target, message):
 
 
 def test_sources_are_resized_and_keep_their_channels():
-    labels = torch.zeros(2, dtype=torch.int64)
-    data = ImageDataset(stacked([noise(0), noise(1)]), labels, [], [], stacked([noise(2)]), False)
+    data = ImageDataset(stacked([noise(0), noise(1)]), sources=stacked([noise(2)]), paired=False)
     small = data.resized(4, 1)
     assert small.images.shape == (2, 1, 4, 4) and small.sources.shape == (1, 3, 4, 4) and not small.paired
-    alone = ImageDataset(data.sources, labels[:1]).resized(4)
+    alone = ImageDataset(data.sources).resized(4)
     assert torch.equal(small.sources, alone.images)
     assert data.to(torch.device("meta")).sources.device.type == "meta"
     assert alone.resized(8).source_channels == 0 and len(alone.to(torch.device("cpu")).sources) == 0

@@ -60,7 +60,7 @@ def test_the_dirac_gan_converges_with_the_remedy_and_circles_without(name):
     penalty circles about it, R1 and R2 arrive. Unrolling does, too: its G sees D's answer."""
     build, converges = DIRAC[name]
     objective, device = build(PointGenerator(), LinearDiscriminator()), torch.device("cpu")
-    data = ImageDataset(torch.zeros(8, 2, 1, 1), torch.zeros(8, dtype=torch.int64))
+    data = ImageDataset(torch.zeros(8, 2, 1, 1))
     sgd = {network: lambda parameters: torch.optim.SGD(parameters, lr=0.1) for network in ("G", "D")}
     trainer = Trainer(objective, BatchLoader(data, 4, 0, False, 0, device), sgd, Budget(steps=600), device)
     distances = [math.hypot(*objective.G.theta.tolist(), *objective.D.psi.tolist()) for _ in trainer.steps()]

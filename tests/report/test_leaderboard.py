@@ -1,7 +1,6 @@
 import csv
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -71,7 +70,7 @@ def test_failed_and_unmeasured_runs_have_no_rank(sweep: list[Path]) -> None:
     assert table.rows[0].settings == {"model": "dcgan", "seed": "2"}
 
 
-def test_files(sweep: list[Path], tmp_path: Path) -> None:
+def test_the_files_have_every_run_and_link_to_its_page(sweep: list[Path], tmp_path: Path) -> None:
     for folder in sweep[:3]:
         write_page(folder)
     out = tmp_path / "sweep"
@@ -101,15 +100,14 @@ def test_files(sweep: list[Path], tmp_path: Path) -> None:
     assert not list(out.glob(".*"))
 
 
-def test_runs_that_all_failed_early_still_have_a_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sort_by", ["auto", "fid"])
+def test_runs_that_all_failed_early_still_have_a_table(tmp_path: Path, sort_by: str) -> None:
     runs = [write_run(tmp_path / name, rows=[], steps=(), ending=FAILED) for name in ("a", "b")]
-    assert write_leaderboard(runs, tmp_path).count("D/adversarial became NaN") == 2
-    assert not (tmp_path / "contact.png").exists()
-    assert len(csv_of(tmp_path / "leaderboard.csv")) == 2
-    assert write_leaderboard(runs, tmp_path, "fid")
+    assert write_leaderboard(runs, tmp_path, sort_by).count("D/adversarial became NaN") == 2
+    assert len(csv_of(tmp_path / "leaderboard.csv")) == 2 and not (tmp_path / "contact.png").exists()
 
 
-def test_what_makes_runs_differ(tmp_path: Path) -> None:
+def test_typed_overrides_or_else_configs_distinguish_runs(tmp_path: Path) -> None:
     rates = (1e-3, 2e-3)
     untyped = [write_run(tmp_path / f"{r}", overrides=(), config={"model": {"name": "dcgan", "lr": r}}) for r in rates]
     (table,) = tables(untyped, "G/adversarial")
@@ -142,7 +140,7 @@ def test_long_and_odd_names_are_cut_and_linked(tmp_path: Path, width: int) -> No
 # --- protocols
 
 
-def test_two_protocols_never_share_a_table_and_most_runs_come_first(tmp_path: Path) -> None:
+def test_each_protocol_has_its_own_table_and_most_runs_come_first(tmp_path: Path) -> None:
     runs = write_jobs(tmp_path, "a", "b", "c")
     add_score(runs[0], {"fd_mnist": 3.0})
     add_score(runs[1], {"fd_mnist": 1.0}, protocol(generated=1000))
@@ -155,10 +153,9 @@ def test_two_protocols_never_share_a_table_and_most_runs_come_first(tmp_path: Pa
 
 def test_gan_evaluate_comes_first_then_trainings_then_quick_metrics(tmp_path: Path) -> None:
     event = {"event": "protocol", "step": 0, "metrics": ["fd_mnist"], "protocol": protocol(generated=2000)}
-    rows = [event, metric_row(200, fd_mnist=3.0, sliced_wasserstein=0.1)]
-    runs = [write_run(tmp_path / str(i), rows=rows, ending=FINISHED) for i in range(2)]
-    quick = [metric_row(200, sliced_wasserstein=0.2)]
-    runs += [write_run(tmp_path / str(i), rows=quick, ending=FINISHED) for i in range(2, 6)]
+    evaluated = [event, metric_row(200, fd_mnist=3.0, sliced_wasserstein=0.1)]
+    rows = [evaluated] * 2 + [[metric_row(200, sliced_wasserstein=0.2)]] * 4
+    runs = [write_run(tmp_path / str(i), rows=rows[i], ending=FINISHED) for i in range(6)]
     add_score(runs[0], {"fd_mnist": 4.0})
     assert [(table.heading, len(table.rows)) for table in tables(runs)] == [
         ("mnist · split test · generated 10,000 · real 10,000", 1),
@@ -179,17 +176,13 @@ def test_quick_metrics_are_shown_when_a_finished_run_has_nothing_else(tmp_path: 
 
 
 def test_quick_metrics_compare_for_the_same_data_and_task_only(tmp_path: Path) -> None:
-    nodes = [("mnist", "Inpaint"), ("digits", "Inpaint"), ("digits", "Inpaint"), ("digits", "Colorize")]
     runs = []
-    for i, (data, task) in enumerate(nodes):
+    for i, (data, task) in enumerate([("mnist", "Inpaint"), *[("digits", "Inpaint")] * 2, ("digits", "Colorize")]):
         model = {"name": f"m{i}", "task": {"_target_": f"gancli.transforms.tasks.{task}"}}
         config = {"model": model, "data": {"name": data}}
         runs.append(write_run(tmp_path / str(i), rows=[metric_row(9, psnr=20.0)], config=config))
-    assert [(table.heading, jobs(table)) for table in tables(runs)] == [
-        ("digits", ["1", "2"]),
-        ("mnist", ["0"]),
-        ("digits", ["3"]),
-    ]
+    groups = [(table.heading, jobs(table)) for table in tables(runs)]
+    assert groups == [("digits", ["1", "2"]), ("mnist", ["0"]), ("digits", ["3"])]
 
 
 def test_losses_and_speeds_are_ranked_only_when_typed(tmp_path: Path) -> None:
@@ -216,14 +209,14 @@ def test_a_typed_metric_shows_the_tables_that_have_it(tmp_path: Path) -> None:
         tables(runs, "fd_mnits")
 
 
-def test_whether_a_metric_is_better_high_or_low() -> None:
+def test_directions_of_metrics() -> None:
     higher = "is score_mnist precision_mnist recall_cifar density_mnist coverage_mnist accuracy_mnist class_accuracy"
     higher += " class_coverage diversity psnr hole_psnr reconstruction_psnr ssim elbo importance_weighted"
     lower = "fid fd_mnist kd_mnist class_fd_mnist sliced_wasserstein cycle_error squared_error elbo_bits isolation"
     assert all(map(higher_is_better, higher.split())) and not any(map(higher_is_better, lower.split()))
 
 
-def test_metrics_that_runs_lack(tmp_path: Path) -> None:
+def test_a_run_without_the_ranking_metric_has_no_rank(tmp_path: Path) -> None:
     a, b = write_jobs(tmp_path, "a", "b")
     add_score(a, {"kd_mnist": 0.1, "is": None})
     add_score(b, {"fd_mnist": 3.0, "kd_mnist": 0.2, "is": None})
@@ -256,18 +249,12 @@ def test_seeds_that_did_not_finish_or_have_no_value_are_left_out(sweep: list[Pat
 
 
 def test_a_setting_is_ranked_by_its_mean_and_not_by_its_best_seed(tmp_path: Path) -> None:
-    runs = []
-    for model, values in (("lucky", (1.0, 2.0, 9.0)), ("reliable", (3.0, 3.5, 4.0))):
-        for seed, value in enumerate(values):
-            folder = write_job(tmp_path / f"{model}{seed}", None, model=model, seed=seed)
-            runs.append(add_score(folder, {"fd_mnist": value, "precision_mnist": value / 10}))
+    values = {"lucky": (1.0, 2.0, 9.0), "reliable": (3.0, 3.5, 4.0)}
+    pairs = [(model, seed) for model in values for seed in range(3)]
+    runs = [write_job(tmp_path / f"{m}{seed}", values[m][seed], model=m, seed=seed) for m, seed in pairs]
     (table,) = tables(runs)
-    assert jobs(table)[0] == "lucky0"
-    assert [(row.settings["model"], row.mean("fd_mnist")) for row in table.setting_rows] == [
-        ("reliable", 3.5),
-        ("lucky", 4.0),
-    ]
-    assert table.setting_rows[0].mean("precision_mnist") == pytest.approx(0.35)
+    means = [(row.settings["model"], row.mean("fid")) for row in table.setting_rows]
+    assert jobs(table)[0] == "lucky0" and means == [("reliable", 3.5), ("lucky", 4.0)]
 
 
 def test_mean_and_deviation_equal_a_computation_by_hand(tmp_path: Path) -> None:
@@ -286,11 +273,8 @@ def test_a_seed_that_failed_at_once_or_was_not_measured_is_counted(scored: list[
 
 
 def test_a_setting_without_a_finished_seed_is_last_and_a_repeated_seed_counts_once(tmp_path: Path) -> None:
-    def write(name: str, value: float, ending: dict[str, Any], seed: int) -> Path:
-        return write_job(tmp_path / f"{name}{value}", value, ending, model=name, seed=seed)
-
-    runs = [write("a", float(i), FAILED, i) for i in range(2)]
-    runs += [write("b", 2.0 + i, FINISHED, seed) for i, seed in enumerate((0, 1, 1))]
+    jobs = [("a", 0, FAILED), ("a", 1, FAILED), ("b", 0, FINISHED), ("b", 1, FINISHED), ("b", 1, FINISHED)]
+    runs = [write_job(tmp_path / str(i), float(i), end, model=m, seed=s) for i, (m, s, end) in enumerate(jobs)]
     (table,) = tables(runs)
     assert [(row.rank, row.settings["model"], row.values("fid"), row.seeds) for row in table.setting_rows] == [
         (1, "b", [2.0, 4.0], 2),
@@ -329,12 +313,11 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
 
 def test_curves_are_of_metrics_that_the_training_logged(tmp_path: Path) -> None:
     rows = [metric_row(step, fd_mnist=3.0) for step in (100, 200)]
-    folder = add_score(write_run(tmp_path / "run", rows=rows), {"fd_mnist": 4.0})
-    write_leaderboard([folder], tmp_path)
-    assert "<h3>Curves" not in (tmp_path / "leaderboard.html").read_text()
-    (folder / "scores.jsonl").unlink()
-    write_leaderboard([folder], tmp_path)
-    assert "<h3>Curves" in (tmp_path / "leaderboard.html").read_text()
+    folder = write_run(tmp_path / "run", rows=rows)
+    for curves in (True, False):
+        write_leaderboard([folder], tmp_path)
+        assert ("<h3>Curves" in (tmp_path / "leaderboard.html").read_text()) == curves
+        add_score(folder, {"fd_mnist": 4.0})
 
 
 def test_values_from_others_are_escaped(tmp_path: Path) -> None:

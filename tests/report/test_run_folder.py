@@ -81,27 +81,22 @@ def test_rows_after_a_resume_replace_the_rows_before_it(tmp_path: Path) -> None:
 # --- scores
 
 
-def test_the_last_score_of_a_protocol_counts(tmp_path: Path) -> None:
+def test_the_last_score_of_a_protocol_counts_and_invalid_lines_do_not(tmp_path: Path) -> None:
     folder = add_score(write_run(tmp_path / "run"), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
     add_score(folder, {"fd_mnist": 5.0}, protocol(generated=1000), step=100)
     add_score(folder, {"fd_mnist": 4.0, "kd_mnist": None, "by class": {"0": 1}, "ok": True}, protocol(weights="y"))
+    # None of these lines has a number and its protocol.
+    add_score(folder, {"fd_mnist": None, "kd_mnist": float("nan")}, protocol(seed=9))
+    add_score(folder, {"fd_mnist": 1.0}, "a text")
+    add_score(folder, [1], {})
     with (folder / "scores.jsonl").open("a") as file:
-        file.write('{"step": 300, "metrics": {"fd_mnist": 1.0}, "proto')  # killed while writing
+        file.write('{"step": 1}\n[2]\n{"step": 300, "metrics": {"fd_mnist": 1.0}, "proto')  # killed while writing
     first, second = read_run(folder).scores
     assert (first.metrics, first.step, first.source) == ({"fd_mnist": 4.0, "kd_mnist": None}, 200, "evaluate")
     assert (second.metrics, second.step) == ({"fd_mnist": 5.0}, 100)
 
 
-def test_lines_without_a_number_are_no_scores(tmp_path: Path) -> None:
-    folder = add_score(write_run(tmp_path / "run"), {"fd_mnist": None, "kd_mnist": float("nan")})
-    add_score(folder, {"fd_mnist": 1.0}, "a text")
-    add_score(folder, [1], {})
-    with (folder / "scores.jsonl").open("a") as file:
-        file.write('{"step": 1}\n[2]\n')
-    assert read_run(folder).scores == []
-
-
-def test_which_entries_make_another_protocol() -> None:
+def test_only_entries_that_change_the_meaning_of_numbers_form_another_protocol() -> None:
     def key(**values: object) -> str:
         return Score(protocol(**values), {}, None, "evaluate").key
 
@@ -180,6 +175,10 @@ def test_find_runs_in_natural_order(tmp_path: Path) -> None:
 
 def test_find_runs_says_what_to_give_instead(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path, why in [(tmp_path, "no run"), (tmp_path / "gone", "does not exist"), (tmp_path / "file", "is a file")]:
+    for path, why in [
+        (tmp_path, "holds no run"),
+        (tmp_path / "gone", "does not exist"),
+        (tmp_path / "file", "is a file"),
+    ]:
         with pytest.raises(ValueError, match=f"{why}.*; give a run folder or a sweep folder"):
             find_runs(path)

@@ -21,16 +21,18 @@ def html_of(folder: Path, **values: Any) -> str:
 
 
 def charts_of(html: str) -> list[dict[str, Any]]:
-    return json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[0])[
-        "charts"
-    ]
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    return json.loads(data)["charts"]
 
 
 def facts_of(html: str) -> list[str]:
     return re.findall(r"<dd>(.*?)</dd>", html[html.index("<header>") : html.index("</header>")])
 
 
-def test_a_page_is_one_file_that_says_what_the_run_was(tmp_path: Path) -> None:
+def test_a_page_is_one_file_and_reloads_itself_while_the_run_trains(tmp_path: Path) -> None:
+    running = html_of(tmp_path / "running")
+    assert 'http-equiv="refresh" content="15"' in running
+    assert f"gan train model=dcgan data=mnist run.dir={tmp_path / 'running'}" in running
     html = html_of(tmp_path / "run", ending=FINISHED | {"minutes": 5.0})
     assert not list((tmp_path / "run").glob(".*"))
     for text in ("dcgan on mnist", "finished", "gan train model=dcgan", "AMD EPYC", "1,234,567", "50,000", "5 minutes"):
@@ -51,12 +53,6 @@ def test_scores_are_shown_with_their_protocol(tmp_path: Path) -> None:
     assert "<img src=x" not in html
 
 
-def test_a_running_page_reloads_itself_and_says_how_to_resume(tmp_path: Path) -> None:
-    html = html_of(tmp_path / "run")
-    assert 'http-equiv="refresh" content="15"' in html
-    assert f"gan train model=dcgan data=mnist run.dir={tmp_path / 'run'}" in html
-
-
 def test_values_from_others_are_escaped(tmp_path: Path) -> None:
     event = {"step": ATTACK, "finding": ATTACK, "message": ATTACK}
     tail = "".join(json.dumps({"event": name, **event}) + "\n" for name in ("warning", ATTACK, "failed"))
@@ -67,7 +63,7 @@ def test_values_from_others_are_escaped(tmp_path: Path) -> None:
         overrides=(f"x={ATTACK}",),
         tail=tail,
     )
-    assert html.count("<script") == html.count("</script>") == 3  # data, charts and player
+    assert html.count("<script") == html.count("</script>") == 3  # data, charts and samples
     assert "<img src=x" not in html and "<u>" not in html
     assert any(ATTACK in s["name"] for c in charts_of(html) for s in c["series"])
 
@@ -136,7 +132,7 @@ def test_gaps_and_single_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "unit"), [(0.6, True), (3.5, False)])
-def test_probabilities_of_d_are_drawn_on_zero_to_one_and_logits_are_not(
+def test_probabilities_of_d_have_a_scale_of_zero_to_one_and_logits_have_not(
     tmp_path: Path, value: float, unit: bool
 ) -> None:
     charts = charts_of(html_of(tmp_path / "run", rows=[metric_row(50, **{"D(real)": value})]))
@@ -146,10 +142,10 @@ def test_probabilities_of_d_are_drawn_on_zero_to_one_and_logits_are_not(
 def test_a_long_curve_has_few_points_keeps_its_extremes_and_is_not_flattened_by_a_spike() -> None:
     values = np.random.default_rng(0).normal(size=10_000)
     values[5_000] = 1e6
-    drawn = curve("G/adversarial", np.arange(10_000.0), values)
-    assert len(drawn["x"]) == len(drawn["y"]) == 240
-    assert max(drawn["high"]) == 1e6 and max(drawn["y"]) < 1
-    assert drawn["spikes"] and drawn["window"][1] < 10
+    series = curve("G/adversarial", np.arange(10_000.0), values)
+    assert len(series["x"]) == len(series["y"]) == 240
+    assert max(series["high"]) == 1e6 and max(series["y"]) < 1
+    assert series["spikes"] and series["window"][1] < 10
 
 
 def test_metrics_are_facts_and_gradient_norms_are_not(tmp_path: Path) -> None:
@@ -168,21 +164,20 @@ def event(name: str, step: int, finding: str, message: str) -> str:
     return json.dumps({"event": name, "step": step, "finding": finding, "message": message}) + "\n"
 
 
-BEGUN = event("warning", 1500, "d_won", "D is winning: type model/penalty=r1")
-OVER = BEGUN + event("recovered", 2500, "d_won", "D is not winning") + event("rollback", 2600, "", "back to step 2,000")
+ACTIVE = event("warning", 1500, "d_won", "D is winning: type model/penalty=r1")
+OVER = (
+    ACTIVE + event("recovered", 2500, "d_won", "D is not winning") + event("rollback", 2600, "", "back to step 2,000")
+)
 AGAIN = OVER + event("warning", 2750, "g_alike", "samples are alike")
 
 
 @pytest.mark.parametrize(
     ("lines", "notes"),
     [
-        (BEGUN, ["D is winning: type model/penalty=r1 since step 1,500"]),
+        (ACTIVE, ["D is winning: type model/penalty=r1 since step 1,500"]),
         (OVER, []),
         (AGAIN, ["samples are alike since step 2,750"]),
-        (
-            AGAIN + event("stopped", 2800, "", "by Ctrl-C"),
-            ["by Ctrl-C", "samples are alike since step 2,750"],
-        ),
+        (AGAIN + event("stopped", 2800, "", "by Ctrl-C"), ["by Ctrl-C", "samples are alike since step 2,750"]),
     ],
 )
 def test_a_warning_is_at_the_top_until_it_is_over(tmp_path: Path, lines: str, notes: list[str]) -> None:

@@ -14,7 +14,6 @@ from gancli.transforms.augment import AdaptiveAugment, DiffAugment, NoAugment, w
 
 
 def noise(n: int = 256, channels: int = 3, side: int = 8, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Noise in [-1, 1]."""
     return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(0), dtype=dtype) * 2 - 1
 
 
@@ -23,8 +22,15 @@ def centred(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
 
 
 def same(a: Tensor, b: Tensor) -> Tensor:
-    """Which images are equal, (N,)."""
+    """Return which images are equal, (N,)."""
     return (a == b).flatten(1).all(1)
+
+
+def of_image(factor: Tensor) -> Tensor:
+    """Return a factor or summand that is the same in all of an image, (N,)."""
+    one = factor[:, :1, :1, :1]
+    assert torch.allclose(factor, one.expand_as(factor))
+    return one.flatten()
 
 
 def adaptive(p: float) -> AdaptiveAugment:
@@ -64,20 +70,15 @@ def test_shape_type_seed_gradients_and_the_meta_device(augment, channels):
 
 def test_brightness_adds_a_constant_to_an_image():
     x = noise()[:, :1, :1, :1].expand(-1, 3, 8, 8)  # saturation and contrast change nothing
-    added = DiffAugment(["color"])(x) - x
-    assert torch.allclose(added, added[:, :1, :1, :1].expand_as(added))
-    added = added[:, 0, 0, 0]
-    assert added.min() >= -0.5 and added.max() <= 0.5
-    assert added.min() < -0.45 and added.max() > 0.45 and len(added.unique()) == len(x)
+    added = of_image(DiffAugment(["color"])(x) - x)
+    assert -0.5 <= added.min() < -0.45 and 0.45 < added.max() <= 0.5 and len(added.unique()) == len(x)
 
 
 def test_contrast_scales_about_the_mean_of_the_image():
     x = noise(channels=1).expand(-1, 3, 8, 8)  # greys in three channels: saturation changes nothing
     y = DiffAugment(["color"])(x)
     assert torch.allclose(y, y[:, :1].expand_as(y))
-    factor = centred(y, (1, 2, 3)) / centred(x, (1, 2, 3))
-    assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor))
-    factor = factor[:, 0, 0, 0]
+    factor = of_image(centred(y, (1, 2, 3)) / centred(x, (1, 2, 3)))
     assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
 
 
@@ -86,9 +87,7 @@ def test_saturation_keeps_the_mean_of_a_pixel():
     y = DiffAugment(["color"])(x)
     brightness = y.mean((1, 2, 3), keepdim=True)
     assert torch.allclose(y.mean(1, keepdim=True), brightness.expand_as(y[:, :1]))
-    factor = (y - brightness) / x
-    assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor))
-    factor = factor[:, 0, 0, 0]
+    factor = of_image((y - brightness) / x)
     assert 0 <= factor.min() < 0.1 and 2 < factor.max() <= 3
     grey = centred(noise(channels=1), (1, 2, 3))
     factor = centred(DiffAugment("color")(grey), (1, 2, 3)) / grey
@@ -125,19 +124,14 @@ def test_cutout_is_a_square_of_half_the_size_clipped_by_the_edges(side):
 def test_policies_are_applied_in_order():
     x = torch.ones(64, 1, 8, 8)
     assert (DiffAugment(["color", "cutout"])(x) == 0).flatten(1).any(1).all()
-    assert not (DiffAugment(["cutout", "color"])(x) == 0).any()
-
-
-def test_unknown_policies_are_refused():
-    with pytest.raises(ValueError, match=re.escape("policy=colour is not one of color, translation, cutout; did you")):
-        DiffAugment(["translation", "colour"])
+    assert DiffAugment(["cutout", "color"])(x).all()
 
 
 @pytest.mark.parametrize("augment", [DiffAugment(), AdaptiveAugment()])
 def test_points_are_refused(augment):
-    with pytest.raises(ValueError, match=r"needs images.*model/augment=none"):
-        augment(torch.zeros(4, 2, 1, 1))
     points = torch.zeros(4, 2, 1, 1)
+    with pytest.raises(ValueError, match=r"needs images.*model/augment=none"):
+        augment(points)
     assert NoAugment()(points) is points
 
 
@@ -162,7 +156,7 @@ def test_blits_are_exact_and_have_probability_p():
     fractions = torch.stack([same(blit, y).float().mean() for blit in blits]).view(2, 4, 3, 3)
     # None of the eight continuous changes, nor the luma flip, which half of its samples apply.
     others = (1 - p) ** 8 * (1 - p / 2)
-    # A translation of up to an eighth of 8 pixels rounds to one step in half of its samples each way: 1 : 2 : 1.
+    # A translation of up to an eighth of 8 pixels is one pixel either way in half of the samples: 1 : 2 : 1.
     steps = p * torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
     steps[1, 1] += 1 - p
     flips, rotations = torch.tensor([1 - p / 2, p / 2]), torch.tensor([1 - 3 * p / 4] + [p / 4] * 3)
@@ -187,7 +181,7 @@ def test_geometry_is_distributed_as_in_the_paper():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_warp_is_bilinear_with_mirrored_edges(channels):
+def test_warp_is_bilinear_with_reflected_edges(channels):
     x = noise(16, channels, 13)
     source = adaptive(1.0).source(x).double()
     # grid_sample's positions run from -1 to 1 between the centres of the outer pixels.
@@ -264,21 +258,20 @@ def test_the_state_holds_p_and_the_observations_since_its_last_change():
     "option", [{"target": 60}, {"target": "high"}, {"target": -1}, {"kimg": 0}, {"kimg": math.nan}]
 )
 def test_impossible_options_are_refused(option):
-    (name,) = option
-    with pytest.raises(ValueError, match=rf"model\.augment\.{name}={option[name]} .*; type model\.augment\.{name}="):
+    ((name, value),) = option.items()
+    with pytest.raises(ValueError, match=rf"model\.augment\.{name}={value} .*; type model\.augment\.{name}="):
         AdaptiveAugment(**option)
+    with pytest.raises(ValueError, match=re.escape("policy=colour is not one of color, translation, cutout; did you")):
+        DiffAugment(["translation", "colour"])
 
 
 def test_every_config_is_documented_and_builds_the_defaults():
-    made = {}
+    built = {}
     for name in choices("model/augment"):
-        made[name] = build(OmegaConf.load(CONFIGS / "model" / "augment" / f"{name}.yaml"))
+        built[name] = build(OmegaConf.load(CONFIGS / "model" / "augment" / f"{name}.yaml"))
         assert "https://arxiv.org" in header(f"model/augment/{name}")
         assert all(key.meaning for key in keys(f"model/augment/{name}"))
-    assert {name: type(augment) for name, augment in made.items()} == {
-        "none": NoAugment,
-        "diffaugment": DiffAugment,
-        "ada": AdaptiveAugment,
-    }
-    assert made["diffaugment"].policy == DiffAugment().policy
-    assert (made["ada"].target, made["ada"].kimg) == (AdaptiveAugment().target, AdaptiveAugment().kimg)
+    types = {"none": NoAugment, "diffaugment": DiffAugment, "ada": AdaptiveAugment}
+    assert {name: type(augment) for name, augment in built.items()} == types
+    assert built["diffaugment"].policy == DiffAugment().policy
+    assert (built["ada"].target, built["ada"].kimg) == (AdaptiveAugment().target, AdaptiveAugment().kimg)

@@ -48,12 +48,12 @@ function nearest(sorted, x) {
 
 // Lists of indices of the stretches of a curve between gaps.
 function stretches(values) {
-  const found = [];
+  const lists = [];
   values.forEach((value, i) => {
     if (value == null) return;
-    if (i && values[i - 1] != null) found.at(-1).push(i); else found.push([i]);
+    if (i && values[i - 1] != null) lists.at(-1).push(i); else lists.push([i]);
   });
-  return found;
+  return lists;
 }
 
 function addSvg(parent, name, attributes, text) {
@@ -63,7 +63,7 @@ function addSvg(parent, name, attributes, text) {
   return parent.appendChild(element);
 }
 
-// All charts share one axis of steps, so that a step under the pointer is read in every chart.
+// All charts have the same axis of steps, so that a step under the pointer is read in every chart.
 function stepAxis() {
   let low = Infinity, high = -Infinity;
   for (const chart of data.charts) for (const series of chart.series) for (const x of series.x) {

@@ -1,4 +1,4 @@
-// The page of a run: grids over time with a player, copy buttons, and a note when a running run has gone quiet.
+// The page of a run: grids over time with play and slider, copy buttons, and a note when a running run is silent.
 "use strict";
 const grids = [...document.querySelectorAll(".frame")], gridSteps = grids.map(grid => Number(grid.dataset.step));
 const playButton = document.getElementById("play"), slider = document.getElementById("slider");
