@@ -47,7 +47,7 @@ def timed(self, *args):
     seconds.append(time.perf_counter() - began)
     return y
 Upscaler._run_tile = timed
-code = cli.main(["upscale", sys.argv[1], f"out={sys.argv[2]}"])
+code = cli.main(["upscale", sys.argv[1], f"out={sys.argv[2]}", sys.argv[3]])
 print(json.dumps(sum(seconds)))
 sys.exit(code)
 """
@@ -63,10 +63,10 @@ def test_image(width: int, height: int, photo: str) -> Image.Image:
     return Image.fromarray(layers.astype(np.uint8))
 
 
-def measure(code: str, source: Path, target: Path) -> tuple[float, float, float]:
+def measure(code: str, *words: str | Path) -> tuple[float, float, float]:
     """Return total seconds, seconds of the network and peak memory in GB of one process."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", code, str(source), str(target)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE)
     assert process.stdout
     lines = process.stdout.read().decode().splitlines()
     _, status, usage = os.wait4(process.pid, 0)
@@ -85,27 +85,21 @@ def main() -> None:
         for width, height in ((1280, 720), (4000, 3000)):
             source = Path(folder) / f"{width}.png"
             test_image(width, height, options.photo).save(source)
-            results = {}
+            results = []
             for name, code in (("single forward", SINGLE_FORWARD), ("gan upscale", TILED)):
-                target = Path(folder) / f"{name.replace(' ', '-')}.png"
+                target = Path(folder) / f"{width} {name}.png"
                 try:
-                    runs = []
-                    for _ in range(options.repeats):
-                        target.unlink(missing_ok=True)
-                        runs.append(measure(code, source, target))
+                    runs = [measure(code, source, target, "overwrite=true") for _ in range(options.repeats)]
                 except SystemExit as error:
                     print(f"{width}x{height}  {name:<14} {error}", flush=True)
                     continue
-                results[name] = np.asarray(Image.open(target)) if width < 2000 else None
+                results.append(target)
                 seconds, network, memory = (statistics.median(column) for column in zip(*runs))
-                spread = f"{min(r[0] for r in runs):.1f} to {max(r[0] for r in runs):.1f}"
-                print(
-                    f"{width}x{height}  {name:<14} {seconds:6.1f} s in all ({spread}), network {network:6.1f} s, "
-                    f"peak {memory:.2f} GB",
-                    flush=True,
-                )
-            if len(results) == 2 and all(a is not None for a in results.values()):
-                tiled, single = (a.astype(int) for a in (results["gan upscale"], results["single forward"]))
+                spread = f"{min(runs)[0]:.1f} to {max(runs)[0]:.1f}"
+                times = f"{seconds:6.1f} s in all ({spread}), network {network:6.1f} s"
+                print(f"{width}x{height}  {name:<14} {times}, peak {memory:.2f} GB", flush=True)
+            if len(results) == 2 and width < 2000:
+                single, tiled = (np.asarray(Image.open(path)).astype(int) for path in results)
                 print(f"{width}x{height}  largest difference {abs(tiled - single).max()} grey levels")
 
 

@@ -97,7 +97,7 @@ def save_scenes() -> dict[str, tuple[int, int]]:
 
 
 def png(width: int, height: int, bits: int, colour: int, data: bytes = b"") -> bytes:
-    """Return a PNG file with this header, whatever `data` holds."""
+    """Return a PNG file with this header; `data` need not match it."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = (header, b"IDAT" + zlib.compress(data), b"IEND")
     body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)

@@ -14,7 +14,7 @@ from gancli.runtime.device import choose_device
 def main(
     inputs: Sequence[str], ckpt: str, mask: str, out: str, tile: int, ema: bool, device: str, **results: Any
 ) -> None:
-    """Repaint every image that is named and print the paths written."""
+    """Repaint every image that is named and print the paths written; `results` are keywords of `Batch`."""
     batch = Batch("inpaint", inputs, "_inpainted", out, **results)  # quality stays 100: webp is lossless
     if batch.format == "jpg":
         lossless = "out=x.png" if names_file(out) else "format=png"

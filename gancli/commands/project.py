@@ -28,7 +28,7 @@ def main(
     device: str,
     **results: Any,
 ) -> None:
-    """Search the latent of every image that is named and print the paths written."""
+    """Search the latent of every image that is named and print the paths written; `results` are keywords of `Batch`."""
     batch = Batch("project", inputs, "_projected", out, **results)
     if batch.format != "png":
         raise ValueError(f"out={out} is not a known format; type out=x.png or out=DIR/")

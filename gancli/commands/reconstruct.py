@@ -18,7 +18,7 @@ from gancli.runtime.text import printable
 def main(
     inputs: Sequence[str], ckpt: str, classes: Sequence[int | str], ema: bool, device: str, **results: Any
 ) -> None:
-    """Reconstruct every image that is named and print the paths written."""
+    """Reconstruct every image that is named and print the paths written; `results` are keywords of `Batch`."""
     batch = Batch("reconstruct", inputs, "_reconstructed", **results)
     if batch.items:
         reconstructor = load_reconstructor(ckpt, classes, ema, choose_device(device))

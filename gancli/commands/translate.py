@@ -9,7 +9,7 @@ from gancli.runtime.device import choose_device
 
 
 def main(inputs: Sequence[str], ckpt: str, direction: str, tile: int, ema: bool, device: str, **results: Any) -> None:
-    """Translate every image that is named and print the paths written."""
+    """Translate every image that is named and print the paths written; `results` are keywords of `Batch`."""
     batch = Batch("translate", inputs, "_translated", **results)
     if batch.items:
         translator = load_translator(ckpt, direction, ema, choose_device(device), tile)

@@ -10,7 +10,7 @@ from gancli.runtime.device import choose_device
 
 
 def main(inputs: Sequence[str], scale: int, ckpt: str, style: str, tile: int, device: str, **results: Any) -> None:
-    """Enlarge every image that is named and print the paths written."""
+    """Enlarge every image that is named and print the paths written; `results` are keywords of `Batch`."""
     batch = Batch("upscale", inputs, f"_x{scale}", scale=scale, **results)
     if batch.items:
         upscaler = load_upscaler(ckpt, style, scale, choose_device(device), tile)

@@ -198,7 +198,8 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
             items.append(Failure(printable(word), reason))
         for path in paths:
             if not path.is_dir():
-                items.append(Item(path, to if to and one_file else (to or path.parent) / f"{path.stem}{ending}"))
+                in_folder = (to or path.parent) / f"{path.stem}{ending}"
+                items.append(Item(path, to if to and one_file else in_folder))
             elif one_file:
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
             else:

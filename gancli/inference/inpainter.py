@@ -9,27 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gancli import images
 from gancli.config import nearest
+from gancli.data import image_modes
 from gancli.data.image_files import EXTENSIONS
-from gancli.data.image_modes import (
-    array_to_tensor,
-    copy_metadata,
-    fill_transparent,
-    image_to_array,
-    is_grey,
-    standardize,
-    tensor_to_array,
-    warn,
-)
+from gancli.data.image_modes import array_to_tensor, image_to_array, standardize, tensor_to_array
 from gancli.images import with_channels
 from gancli.inference.batch import Item
 from gancli.inference.generator import load
 from gancli.inference.image_io import explain, open_image
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
-from gancli.inference.translator import check_channels
 from gancli.transforms.masks import centre
 
 CENTRE = "centre"
@@ -37,24 +28,19 @@ ADVICE = "type mask=FILE (white is repainted), mask=DIR (with masks named as the
 
 
 class Inpainter(Tiler):
-    """An inpainting network that is called with a PIL image and a mask."""
-
-    def __init__(self, network: nn.Module, tile: int = 0):
-        super().__init__(network, tile)
-        self.image_channels = self.source_channels - 1  # the last channel is the mask
-        check_channels(self.image_channels, self.channels)
+    """An inpainting network, whose last channel is the mask, that is called with a PIL image and a mask."""
 
     def __call__(self, image: Image.Image, mask: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:
         """Repaint an image where a mask of its size is white, that is 50 % or more and not transparent."""
         image = standardize(image)
         hole = read_mask(mask, image.size)
-        if self.channels == 1 and not is_grey(image):
-            warn("was repainted in grey, as the network generates grey images")
+        if self.channels == 1 and not image_modes.is_grey(image):
+            image_modes.warn("was repainted in grey, as the network generates grey images")
         result = image_to_array(image)
         n = 3 if image.mode.startswith("RGB") else 1
         visible = result[..., :n].copy()
         if image.mode.endswith("A"):  # what the mask hides must not spread into transparent parts
-            visible = fill_transparent(visible, np.where(hole[..., 0], 0, result[..., n]))
+            visible = image_modes.fill_transparent(visible, np.where(hole[..., 0], 0, result[..., n]))
         visible, padded_hole = pad_to_multiple(visible, self.multiple), pad_to_multiple(hole, self.multiple)
 
         def read(left: int, top: int, right: int, bottom: int) -> Tensor:
@@ -67,7 +53,7 @@ class Inpainter(Tiler):
             inside = hole[top:bottom, left:right, 0]
             result[top:bottom, left:right, :n][inside] = tensor_to_array(with_channels(y, n), image.mode)[inside]
             progress((right - left) * (bottom - top))
-        return copy_metadata(image, images.to_pil(result))
+        return image_modes.copy_metadata(image, images.to_pil(result))
 
 
 def read_mask(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:

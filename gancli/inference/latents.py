@@ -115,11 +115,7 @@ def encode(G: Generator, x: Tensor, c: Tensor) -> Tensor:
 
 
 def find_latents(G: Generator, x: Tensor, classes: Sequence[int | str] = (), seed: int = 0) -> Latents:
-    """Return the latents of x (N, C, size, size) in [-1, 1]: by the encoder, or without one by `project`.
-
-    Args:
-        classes: classes that the images may be of, all if empty. The nearest result decides.
-    """
+    """Return the latents of x (N, C, size, size) in [-1, 1]: by the encoder, or without one by `project`."""
     return project(G, x, classes, 0 if has_encoder(G) else STEPS, seed)
 
 
@@ -132,12 +128,9 @@ def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: i
     G's images (Lipton and Tripathi 2017, https://arxiv.org/abs/1702.04782, clip z instead).
 
     Args:
-        classes: classes that the images may be of, all if empty.
+        classes: classes that the images may be of, all if empty. The nearest result decides.
         steps: of Adam. With an encoder the search begins at its latents, and 0 steps return those.
-        seed: of the random starts; the same seed gives the same latents.
-
-    Returns:
-        z (N, z_dim) and c (N, classes), on the CPU.
+        seed: of the random starts.
     """
     G.check_noise()
     check_number("steps", steps, 0, example=STEPS)
@@ -176,9 +169,8 @@ def search(G: Generator, x: Tensor, z: Tensor, c: Tensor, steps: int, bar: tqdm)
         adam = torch.optim.Adam([z], betas=(0.9, 0.99))
         for step in range(begin, end):
             adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-            z.grad = torch.cat(
-                [gradient(G, x, *rows) for rows in zip(z.split(GRADIENT_BATCH), c.split(GRADIENT_BATCH))]
-            )
+            batches = zip(z.split(GRADIENT_BATCH), c.split(GRADIENT_BATCH))
+            z.grad = torch.cat([gradient(G, x, *batch) for batch in batches])
             adam.step()
             bar.update()
     return z, c

@@ -50,7 +50,11 @@ class Tiler:
         self.tile = tile
         self.channels, self.halo = int(network.channels), int(network.halo)  # type: ignore[arg-type]
         self.source_channels = int(getattr(network, "source_channels", self.channels))
+        self.image_channels = self.source_channels - bool(getattr(network, "masked", False))  # without the mask
         self.scale, self.multiple = int(getattr(network, "scale", 1)), int(getattr(network, "multiple", 1))
+        for n in (self.image_channels, self.channels):
+            if n not in (1, 3):
+                raise ValueError(f"the network's images have {n} channels, not 1 or 3; type another ckpt=")
         if self.multiple > LARGEST_MULTIPLE:
             needed = f"sides that are multiples of {self.multiple} pixels, at most {LARGEST_MULTIPLE} is supported"
             raise ValueError(f"the network needs {needed}; type another ckpt=")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gancli.data.image_modes import is_grey, standardize, warn
 from gancli.images import with_channels
@@ -21,10 +21,6 @@ DIRECTIONS = ("there", "back")
 
 class Translator(Tiler):
     """An image-to-image network that is called with a PIL image."""
-
-    def __init__(self, network: nn.Module, tile: int = 0):
-        super().__init__(network, tile)
-        check_channels(self.source_channels, self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network, converting between grey and colour where it takes the other one."""
@@ -42,13 +38,6 @@ class Translator(Tiler):
         if grey == (mode == "RGB") and image.info.pop("icc_profile", None):
             warn(f"its ICC profile for {'grey' if grey else 'colour'} does not fit the result and was dropped")
         return self.apply(image, mode, progress)
-
-
-def check_channels(*channels: int) -> None:
-    """Raise ValueError for a number of channels that no image file holds."""
-    for n in channels:
-        if n not in (1, 3):
-            raise ValueError(f"the network's images have {n} channels, not 1 or 3; type another ckpt=")
 
 
 def load_translator(

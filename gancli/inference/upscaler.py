@@ -140,8 +140,6 @@ def read_spandrel(path: Path) -> nn.Module:
         raise ValueError(f"{path} is not a model that spandrel knows: {one_line(error, 200)}") from error
     if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != model.output_channels:
         raise ValueError(f"{path} does not turn images into images of the same channels; type another ckpt=")
-    if model.input_channels not in (1, 3):
-        raise ValueError(f"{path} takes images of {model.input_channels} channels, not 1 or 3; type another ckpt=")
     return SpandrelModel(model)
 
 

@@ -13,7 +13,7 @@ class Loss:
 
     Attributes:
         threshold: Logit above which D takes an image for real; None where only differences of logits have a meaning.
-        paired: Whether G's loss needs the logits for real images; they are None for the others.
+        paired: True if G's loss needs the logits for real images; they are None for the others.
     """
 
     threshold: float | None = 0.0

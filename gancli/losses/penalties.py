@@ -25,8 +25,8 @@ class Penalty:
         weight: A number, or a function from the used fraction of the budget, 0 to 1, to a number.
         every: Steps between two uses, each at `every` times the weight. Karras et al. 2020, appendix B (lazy
             regularisation), https://arxiv.org/abs/1912.04958.
-        double_backward: Whether it differentiates D's gradient.
-        gradients: Images at which it takes the gradient, "real" or "fake"; these require a gradient before D is called.
+        double_backward: True if it differentiates D's gradient.
+        gradients: Images that require a gradient before D is called: "real", "fake".
     """
 
     double_backward = True
@@ -111,28 +111,23 @@ class R1(Penalty):
     It is zero at the equilibrium, where D is flat on the data, and damps the oscillation around it.
     """
 
-    gradients = ("real",)
+    gradients: tuple[str, ...] = ("real",)
 
     def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
-        return half_squared_gradient(real)
+        images = {"real": real, "fake": fake}
+        return torch.stack([half_squared_gradient(images[name]) for name in self.gradients]).sum()
 
 
-class R2(Penalty):
+class R2(R1):
     """The same at generated images: equation 10."""
 
     gradients = ("fake",)
 
-    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
-        return half_squared_gradient(fake)
 
-
-class R1R2(Penalty):
+class R1R2(R1):
     """Both, with which the relativistic loss converges locally: Huang et al. 2024, section 2.2, https://arxiv.org/abs/2501.05441."""
 
     gradients = ("real", "fake")
-
-    def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
-        return half_squared_gradient(real) + half_squared_gradient(fake)
 
 
 def image_gradient(d: Discriminated) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from gancli.runtime.checks import check_choice
 from gancli.runtime.text import one_line
 
 LAYERS = {"22": 9, "54": 36}  # of VGG19: number of torchvision's layers, which are convolutions, ReLUs and poolings
@@ -41,7 +42,7 @@ class VGG(nn.Module):
     Args:
         layer: "ij" for phi_ij, the ReLU of the j-th convolution before the i-th pooling: "22" responds to edges and
             colours, "54" to textures and parts.
-        weights: torchvision's file, whose hash is checked; "" loads it through torchvision.
+        weights: torchvision's file; "" loads it through torchvision.
     """
 
     mean: Tensor
@@ -51,9 +52,7 @@ class VGG(nn.Module):
         super().__init__()
         from torchvision.models import VGG19_Weights, vgg19  # takes more than a second
 
-        self.layer = str(layer)  # Hydra reads model.content.layer=22 as a number
-        if self.layer not in LAYERS:
-            raise ValueError(f"model.content.layer={layer} is not one of {', '.join(LAYERS)}; type model/content=vgg54")
+        self.layer = check_choice("model.content.layer", str(layer), LAYERS)  # Hydra reads 22 as a number
         published = VGG19_Weights.IMAGENET1K_V1
         with torch.device("meta"):  # no memory and no random numbers for weights that are loaded below
             network = vgg19().features[: LAYERS[self.layer]]
@@ -87,7 +86,7 @@ def hash_prefix(published: Any) -> str:
 
 
 def read_weights(weights: str | Path, published: Any) -> dict[str, Tensor]:
-    """Return torchvision's weights from a user's copy of the file; raise ValueError if it is another file."""
+    """Return torchvision's weights from a user's copy of the file, whose hash is checked."""
     path, prefix = Path(str(weights)).expanduser(), hash_prefix(published)
     instead = f"give torchvision's {Path(published.url).name}, or type model/content=mse, which needs no weights"
     try:

@@ -15,10 +15,7 @@ from gancli.losses.divergence import gaussian_kl
 def elbo(G: Any, x: Tensor, c: Tensor, noise: Tensor) -> Tensor:
     """Return the evidence lower bound (N,) with one latent per image and the closed form of the KL divergence.
 
-    Eq. 7 of Kingma and Welling 2014, https://arxiv.org/abs/1312.6114.
-
-    Args:
-        noise: standard normal (N, z_dim), for the reparametrisation.
+    Eq. 7 of Kingma and Welling 2014, https://arxiv.org/abs/1312.6114. noise: standard normal (N, z_dim).
     """
     mean, log_variance = G.posterior(x, c)
     z = mean + (0.5 * log_variance).exp() * noise
@@ -28,10 +25,7 @@ def elbo(G: Any, x: Tensor, c: Tensor, noise: Tensor) -> Tensor:
 def importance_weighted(G: Any, x: Tensor, c: Tensor, samples: int, generator: torch.Generator) -> Tensor:
     """Return log 1/K sum_k p(x, z_k) / q(z_k | x) (N,), z_k ~ q, K = `samples`; it approaches log p(x) as K grows.
 
-    Eq. 8 of Burda et al. 2016, https://arxiv.org/abs/1509.00519.
-
-    Args:
-        generator: on the CPU.
+    Eq. 8 of Burda et al. 2016, https://arxiv.org/abs/1509.00519. The generator is on the CPU.
     """
     mean, log_variance = G.posterior(x, c)
     total = torch.full((len(x),), -math.inf, dtype=torch.float64)  # on the CPU: not every device has float64

@@ -59,11 +59,7 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (N, dim) and logits (N, classes), float32 on the CPU.
-
-        Args:
-            images: (N, C, H, H), uint8 or float in [-1, 1].
-        """
+        """Return features (N, dim) and logits (N, classes) of images (N, C, H, H), in float32 on the CPU."""
         with full_precision(self.device):
             outputs = [self.forward(self.preprocess(part).to(self.device)) for part in images.split(CHUNK)]
         features, logits = (torch.cat(parts).float().cpu() for parts in zip(*outputs))
@@ -72,7 +68,7 @@ class FeatureExtractor:
     def preprocess(self, images: Tensor) -> Tensor:
         """Return images as uint8 in the network's channels and size; on the CPU, so that every device sees the same."""
         check_shape(*images.shape[1:])
-        stored = ImageDataset(to_uint8(images).cpu(), torch.zeros(len(images), dtype=torch.int64))
+        stored = ImageDataset(to_uint8(images).cpu())
         return stored.resized(self.size or None, self.channels).images
 
     def protocol(self, channels: int, size: int) -> str:
@@ -91,11 +87,10 @@ class FeatureExtractor:
 
 
 def check_shape(channels: int, height: int, width: int) -> None:
-    """Raise ValueError unless images are square and grey or colour."""
     if channels not in (1, 3) or height != width:
         raise ValueError(
-            f"scores need square images in grey or colour, but these have {channels} channels and {width}x{height} "
-            f"pixels"
+            f"scores need square images in grey or colour, but these have {channels} channels "
+            f"and {width}x{height} pixels"
         )
 
 
@@ -112,9 +107,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
     finally:
         cudnn.allow_tf32 = tf32
         torch.set_float32_matmul_precision(precision)
-
-
-# --- bundled ------------------------------------------------------------------------------------------------------
 
 
 def default_extractor(channels: int) -> str:
@@ -160,9 +152,6 @@ def classifier_extractor(path: Path, name: str, device: torch.device | str = "cp
     return FeatureExtractor(name, digest, network.dim, network.channels, network.size, forward, device, CLASSES[name])
 
 
-# --- Inception ----------------------------------------------------------------------------------------------------
-
-
 def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu") -> FeatureExtractor:
     """Return the Inception v3 of FID: 2,048 features, and logits of 1,008 classes without bias, as for IS.
 
@@ -171,9 +160,6 @@ def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu
 
     Args:
         path: of the weights, 96 MB; "" downloads them once into torch's download folder.
-
-    Raises:
-        ValueError: package or weights are missing, or these are other weights.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3

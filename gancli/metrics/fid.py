@@ -1,6 +1,6 @@
 """Fréchet distance between two sets of features, from their means and covariances. With Inception's features: FID."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,14 +17,12 @@ def check_features(*sets: Tensor, fewest: int = 0) -> None:
         bad = int((~features.isfinite()).any(1).sum())
         if bad:
             raise ValueError(
-                f"{bad:,} of {len(features):,} images have features that are no numbers, so nothing is measured; type "
-                f"another ckpt="
+                f"{bad:,} of {len(features):,} images have features that are no numbers, so nothing is measured; "
+                "type another ckpt="
             )
 
 
-def _zero() -> Tensor:
-    """Return 0, which broadcasts to any shape in a sum."""
-    return torch.zeros((), dtype=torch.float64)
+ZERO = torch.zeros((), dtype=torch.float64)  # broadcasts to any shape in a sum
 
 
 @dataclass
@@ -35,8 +33,8 @@ class Moments:
     """
 
     n: int = 0
-    mean: Tensor = field(default_factory=_zero)
-    scatter: Tensor = field(default_factory=_zero)
+    mean: Tensor = ZERO
+    scatter: Tensor = ZERO
 
     def add(self, features: Tensor) -> None:
         """Add features (N, D) of any dtype on any device."""

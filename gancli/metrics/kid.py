@@ -16,11 +16,8 @@ BLOCK = 1000  # rows and columns of a kernel matrix in memory
 def kid(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return mean and standard deviation of `mmd` over random subsets, sampled as torch-fidelity does for this seed.
 
-    The deviation is that of one subset, not the error of the mean.
-
-    Args:
-        fake, real: features (N, D), with their own N.
-        size: images in a subset, or all if either set has fewer.
+    The deviation is that of one subset, not the error of the mean. fake, real: features (N, D), with their own N;
+    size: images in a subset, at most those of either set.
     """
     fake, real = as_float64(fake, real, fewest=2)
     size = min(size, len(fake), len(real))
@@ -51,7 +48,6 @@ def as_float64(fake: Tensor, real: Tensor, fewest: int) -> tuple[Tensor, Tensor]
 
 
 def _mean_within(x: Tensor) -> float:
-    """Return the mean kernel of two different rows of x (N, D)."""
     diagonal = float(_kernel(x.square().mean(1)).sum())
     return (_sum_of_kernel(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
@@ -61,5 +57,4 @@ def _sum_of_kernel(x: Tensor, y: Tensor) -> float:
 
 
 def _kernel(products: Tensor) -> Tensor:
-    """Return (x.y / D + 1)^3 for x.y / D."""
-    return (products + 1).pow(3)
+    return (products + 1).pow(3)  # of x.y / D

@@ -17,10 +17,7 @@ def precision_recall(fake: Tensor, real: Tensor, k: int = 3) -> tuple[float, flo
     """Return the fractions of fakes inside a real image's ball and of real images inside a fake's ball, 0 to 1.
 
     Eq. 1 and 2 of Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991. One outlier's ball can hold much of the
-    space.
-
-    Args:
-        fake, real: features (N, D), with their own N.
+    space. fake, real: features (N, D), with their own N.
     """
     fake, real = as_float64(fake, real, fewest=k + 1)
     fake_radii, real_radii = radii(fake, k), radii(real, k)
@@ -37,9 +34,6 @@ def density_coverage(fake: Tensor, real: Tensor, k: int = 5) -> tuple[float, flo
 
     Section 3 of Naeem et al. 2020, https://arxiv.org/abs/2002.09797. For fakes distributed as the data, density is
     about 1 (it may exceed 1) and coverage, 0 to 1, about 1 - 2^-k (lemma 2). Copies of the data have (k + 1) / k and 1.
-
-    Args:
-        fake, real: features (N, D), with their own N.
     """
     fake, real = as_float64(fake, real, fewest=k + 1)
     radius = radii(real, k)

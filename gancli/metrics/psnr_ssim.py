@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gancli.images import to_uint8
 
-# What `fidelity` computes, in words.
-CONVENTION = "Y of BT.601 in studio range (a grey picture as it is), 8-bit output, border of {scale} shaved"
+# Protocol of `fidelity`.
+CONVENTION = "Y of BT.601 in studio range (a grey image as it is), 8-bit output, border of {scale} shaved"
 BINS = 32  # of `spectrum`
 NO_POWER = 1e-15  # far below one grey level in one pixel, far above rounding errors of a flat image
 
@@ -43,8 +43,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def rgb_psnr(generated: Tensor, real: Tensor, where: Tensor | None = None) -> Tensor:
     """Return the PSNR in dB of 8-bit images (N, C, H, W) over all channels: (N,), infinite for equal images.
 
-    Args:
-        where: (N, 1, H, W), 1 at the pixels that count.
+    where: (N, 1, H, W), 1 at the pixels that count.
     """
     a, b = (to_uint8(image).cpu().double() for image in (generated, real))
     counted = torch.ones_like(a) if where is None else where.cpu().double().expand_as(a)
@@ -83,7 +82,7 @@ def _window_means(y: Tensor, weights: list[float]) -> Tensor:
 
 
 def fidelity(generated: Tensor, real: Tensor, scale: int) -> dict[str, float]:
-    """Return mean PSNR (dB), SSIM and sharpness of N images (N, C, H, W) by CONVENTION.
+    """Return mean PSNR (dB), SSIM and sharpness of images (N, C, H, W) by CONVENTION.
 
     A metric is infinite or nan where it divides by zero: psnr of equal images, the last two of a flat one.
 

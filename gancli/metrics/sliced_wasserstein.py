@@ -9,10 +9,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
 
     Rabin et al. 2012, https://doi.org/10.1007/978-3-642-24785-9_37. On a line, optimal transport pairs sorted values,
     so each direction is exact. Zero for equal sets. Sensitive to averages, contrast and variety, not to fine detail: it
-    ranks runs on one data set and does not replace FID.
-
-    Args:
-        a, b: equally many images (N, C, H, W) in [-1, 1].
+    ranks runs on one data set and does not replace FID. a, b: equally many images (N, C, H, W) in [-1, 1].
     """
     if a.shape != b.shape:
         raise ValueError(

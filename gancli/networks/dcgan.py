@@ -17,7 +17,7 @@ from gancli.runtime.checks import check_choice
 
 
 def doublings(size: int) -> int:
-    """Return how often a DCGAN halves an image of `size` pixels until 4 to 7 remain; raise ValueError below 8."""
+    """Return how many halvings leave 4 to 7 of `size` pixels; raise ValueError below 8."""
     if size < 8:
         raise ValueError(f"this model needs images of 8 pixels or more, but data.size={size}; type model=mlp")
     return (size // 4).bit_length() - 1
@@ -44,11 +44,15 @@ class Generator(nn.Module):
         self.embed = LabelEmbedding(classes, embedding)
         widths = [z_dim + self.embed.width] + [width << i for i in reversed(range(k))]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(widths)):
-            first = i == 0  # the first kernel is the base map itself: ceil(size / 2^k) pixels from 1
-            kernel, stride, padding = (-(-size >> k), 1, 0) if first else (4, 2, 1)
+        kernel, stride, padding = (
+            -(-size >> k),
+            1,
+            0,
+        )  # the first kernel is the base map: ceil(size / 2^k) pixels from 1
+        for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU(True)]
+            kernel, stride, padding = 4, 2, 1
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1))
         init_normal(self)
 
@@ -58,9 +62,6 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return self.raw(z, c).tanh()
-
-
-NORMS = ("batch", "none", "spectral")
 
 
 class Discriminator(nn.Module):
@@ -88,7 +89,7 @@ class Discriminator(nn.Module):
         bias: bool = True,
     ):
         super().__init__()
-        batch = check_choice("model.norm", norm, NORMS) == "batch"
+        batch = check_choice("model.norm", norm, ("batch", "none", "spectral")) == "batch"
         k = doublings(size)
         self.embed = LabelEmbedding(classes, embedding)
         widths = [channels] + [width << i for i in range(k)]
@@ -122,18 +123,6 @@ class Encoder(Discriminator):
 
     x (N, channels, size, size) in [-1, 1] and c (N, classes) to (N, outputs). bias: of the last layer.
     """
-
-    def __init__(
-        self,
-        outputs: int,
-        channels: int,
-        size: int,
-        width: int = 64,
-        classes: int = 0,
-        norm: str = "batch",
-        bias: bool = True,
-    ):
-        super().__init__(channels, size, width, classes, norm=norm, outputs=outputs, bias=bias)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.layers(x, c)[0].flatten(1)

@@ -11,16 +11,12 @@ class LabelEmbedding(nn.Module):
     """Linear map of one-hot classes (N, classes) to vectors (N, width); without classes, of (N, 0) to (N, 0).
 
     Concatenating width zero is a no-op, so no network needs to know whether it is conditional.
-
-    Attributes:
-        width: Width of the output: 0 without classes.
     """
 
     def __init__(self, classes: int, width: int):
         super().__init__()
         self.width = width if classes else 0
-        # nn.Linear(0, k) warns and has no weights.
-        self.project: nn.Module = nn.Identity()
+        self.project: nn.Module = nn.Identity()  # without classes: nn.Linear(0, k) warns and has no weights
         if classes:
             self.project = linear = nn.Linear(classes, width, bias=False)
             nn.init.normal_(linear.weight)  # as nn.Embedding: unit variance
@@ -97,13 +93,9 @@ class ReflectionPad(nn.Module):
 
 
 class NoMinibatch(nn.Module):
-    """No batch statistics.
+    """No batch statistics."""
 
-    Attributes:
-        extra: Number of features that the layer appends.
-    """
-
-    extra = 0
+    extra = 0  # features that the layer appends
 
     def forward(self, f: Tensor) -> Tensor:
         return f
@@ -127,9 +119,8 @@ class MinibatchDiscrimination(NoMinibatch):
         # Not torch.cdist, which cannot be differentiated twice, as penalties do. One of `dims` at a time,
         # (kernels, N, N): all at once leave a CPU's caches and are several times slower.
         distance = sum((row[:, :, None] - row[:, None]).abs() for row in m)
-        return append_features(
-            f, torch.exp(-distance).sum(2).T - 1
-        )  # a sample's distance to itself is zero: exp(0) = 1
+        # Minus 1, because a sample's distance to itself is zero.
+        return append_features(f, torch.exp(-distance).sum(2).T - 1)
 
 
 class MinibatchStd(NoMinibatch):
@@ -146,12 +137,9 @@ class MinibatchStd(NoMinibatch):
         return append_features(f, std.expand(len(f), 1))
 
 
-MINIBATCH = ("none", "discrimination", "std")
-
-
 def minibatch_layer(name: str, features: int) -> NoMinibatch:
     """Return the layer of this name for `features` values per sample."""
-    check_choice("model.minibatch", name, MINIBATCH)
+    check_choice("model.minibatch", name, ("none", "discrimination", "std"))
     if name == "discrimination":
         return MinibatchDiscrimination(features)
     return MinibatchStd() if name == "std" else NoMinibatch()

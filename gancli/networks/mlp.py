@@ -41,9 +41,6 @@ class Generator(nn.Module):
         return self.raw(z, c).tanh()
 
 
-NORMS = ("none", "spectral")
-
-
 class Discriminator(nn.Module):
     """pixels - 4 width - 2 width - width - 1, LeakyReLU(0.2) and dropout between.
 
@@ -64,7 +61,7 @@ class Discriminator(nn.Module):
         outputs: int = 1,
     ):
         super().__init__()
-        check_choice("model.norm", norm, NORMS)
+        check_choice("model.norm", norm, ("none", "spectral"))
         self.embed = LabelEmbedding(classes, embedding)
         widths = [channels * size * size + self.embed.width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = []
@@ -82,13 +79,7 @@ class Discriminator(nn.Module):
 
 
 class Encoder(Discriminator):
-    """pixels - 4 width - 2 width - width - outputs.
-
-    x (N, channels, size, size) in [-1, 1] and c (N, classes) to (N, outputs).
-    """
-
-    def __init__(self, outputs: int, channels: int, size: int, width: int = 256, classes: int = 0):
-        super().__init__(channels, size, width, classes, outputs=outputs)
+    """The discriminator's layers with `outputs` values: x and c to (N, outputs)."""
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.last(super().forward(x, c).features)

@@ -127,9 +127,6 @@ class Ones(nn.Module):
         return c.new_ones(len(c), 1)
 
 
-NORMS = ("none", "spectral")
-
-
 class Discriminator(nn.Module):
     """G's mirror: 1x1 from the image - blocks - Down - blocks - ... - one weight a place and channel - linear; logits.
 
@@ -154,7 +151,7 @@ class Discriminator(nn.Module):
         minibatch: str = "none",
     ):
         super().__init__()
-        zero = check_choice("model.norm", norm, NORMS) == "none"
+        zero = check_choice("model.norm", norm, ("none", "spectral")) == "none"
         k = doublings(size)
         image = nn.Conv2d(channels, width, 1, bias=False)
         layers: list[nn.Module] = [image]

@@ -131,10 +131,6 @@ class Generator(nn.Module):
         return crop(torch.tanh(self.image(relu(self.norm(x, c)))), self.size)
 
 
-NORMS = ("spectral", "none")
-POOLS = ("sum", "mean")
-
-
 class Discriminator(nn.Module):
     """Image - DownBlocks until a side has less than 16 pixels - two blocks - ReLU - pool - linear to one logit.
 
@@ -142,7 +138,7 @@ class Discriminator(nn.Module):
     8x8, `width` channels throughout.
 
     Args:
-        norm: "spectral", every layer's weight divided by its largest singular value, or "none".
+        norm: "spectral", at every layer, or "none".
         pool: "sum" over positions (Miyato et al. 2018) or "mean" (Gulrajani et al. 2017).
         projection: Add the class's embedding times the features to the logit (Miyato and Koyama 2018, equation 3);
             otherwise c is ignored.
@@ -163,8 +159,8 @@ class Discriminator(nn.Module):
         minibatch: str = "none",
     ):
         super().__init__()
-        check_choice("model.norm", norm, NORMS)
-        self.pool = check_choice("model.pool", pool, POOLS)
+        check_choice("model.norm", norm, ("spectral", "none"))
+        self.pool = check_choice("model.pool", pool, ("sum", "mean"))
         for wanted, name, instead in ((projection, "projection", "sngan"), (auxiliary, "acgan", "dcgan")):
             if wanted and not classes:
                 raise ValueError(

@@ -15,11 +15,10 @@ from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice, check_number
 
 SCALES = (2, 3, 4)
-BICUBIC_HALO = 2
 
 
 def check_scale(scale: int) -> int:
-    """Return the scale; raise ValueError unless it is 2, 3 or 4."""
+    """Return a scale that is one of SCALES."""
     if scale not in SCALES:
         raise ValueError(f"model.scale={scale} is not one of 2, 3, 4; type model.scale=4")
     return scale
@@ -54,7 +53,7 @@ class Compact(nn.Module):
         check_number("model.depth", depth, 1, example=10)
         check_number("model.width", width, 1, example=32)
         self.channels, self.scale = channels, check_scale(scale)
-        self.halo = max(depth + 2, BICUBIC_HALO)
+        self.halo = depth + 2  # bicubic has 2, which is no more
         layers: list[nn.Module] = []
         for i in range(depth + 1):
             layers += [nn.Conv2d(width if i else channels, width, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
@@ -80,11 +79,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.PReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            *(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.PReLU()),
+            *(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,8 +104,7 @@ class SRResNet(nn.Module):
         self.first = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
         self.blocks = nn.Sequential(
             *(ResidualBlock(width) for _ in range(depth)),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            *(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)),
         )
         steps = [2, 2] if scale == 4 else [scale]
         up: list[nn.Module] = []

@@ -12,15 +12,12 @@ from gancli.networks.layers import Dropout, init_normal
 from gancli.runtime.checks import check_choice
 
 WHOLE_IMAGE = 1 << 30  # halo of a network that needs the whole image: its tiles never equal the whole
-NORMS = ("batch", "instance", "none")
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """Return batch norm, instance norm or the identity."""
-    check_choice("model.norm", norm, NORMS)
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.Identity()
+    """Return the layer of norm "batch", "instance" or "none"."""
+    layers = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
+    return layers[check_choice("model.norm", norm, layers)](channels)
 
 
 def padded(x: Tensor, multiple: int, least: int = 1) -> Tensor:
@@ -47,9 +44,8 @@ class UNet(nn.Module):
 
     Args:
         depth: Number of halvings, at most down to one pixel of an image of `size`.
-        skip: Whether there are skip connections; without them all information passes the innermost layer.
-        masked: Whether the last channel of c is a mask, 1 where the image is missing; other pixels are returned as
-            they are.
+        skip: Use skip connections; without them all information passes the innermost layer.
+        masked: The last channel of c is a mask, 1 where the image is missing; other pixels are returned unchanged.
     """
 
     z_dim, classes, scale = 0, 0, 1
@@ -101,13 +97,12 @@ class UNet(nn.Module):
         x = padded(c, self.multiple)
         skips = []
         for layer in self.down:
-            x = layer(x)
             skips.append(x)
-        skips.pop()
+            x = layer(x)
         for layer in self.up[:-1]:
             x = layer(x)
-            y = skips.pop()
-            x = torch.cat([x, y], 1) if self.skip else x
+            if self.skip:
+                x = torch.cat([x, skips.pop()], 1)
         image = self.up[-1](x)[:, :, : c.shape[2], : c.shape[3]].tanh()
         if not self.masked:
             return image

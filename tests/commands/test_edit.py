@@ -69,9 +69,8 @@ def test_a_given_image_is_the_start(checkpoints, gan):
     assert all(difference(row[4], again) <= 1 for row in arrays("x.npz").reshape(4, 9, 16, 16, 3))
 
 
-def test_a_grid_has_a_row_for_each_direction_and_a_new_name(checkpoints, gan):
-    names = [gan("edit", f"ckpt={checkpoints['dcgan']}", "steps=3", "directions=2")[1].strip() for _ in range(2)]
-    assert names == ["edit.png", "edit-2.png"]
+def test_a_grid_has_a_row_for_each_direction(checkpoints, gan):
+    assert gan("edit", f"ckpt={checkpoints['dcgan']}", "steps=3", "directions=2")[:2] == (0, "edit.png\n")
     assert Image.open("edit.png").size == (3 * 50 - 2, 2 * 50 - 2)
 
 

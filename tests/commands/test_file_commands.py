@@ -60,8 +60,8 @@ def test_orientation_is_applied_and_metadata_copied(run, command, format):
     with Image.open(out[0]) as result:
         assert result.size == (20 * s, 30 * s)
         if command == "upscale":
-            red, _, blue = result.convert("RGB").getpixel((40, 10))
-            assert red > 200 and blue < 50, "the left side is on top"
+            top = result.convert("RGB").getpixel((40, 10))
+            assert np.abs(np.subtract(top, (255, 0, 0))).max() < 60, "the left side is on top"
         tags = result.getexif()
         assert tags.get(0x0112, 1) == 1 and tags[0x010F] == "a camera" and tags[0x0100] == 20 * s
         inner = tags.get_ifd(0x8769)
@@ -94,8 +94,7 @@ def test_cmyk_becomes_srgb_without_its_profile(run, profile):
     assert code == 0 and "CMYK was converted to sRGB" in error
     with Image.open("a_x4.png") as large:
         assert large.mode == "RGB" and "icc_profile" not in large.info
-        red, green, blue = large.getpixel((16, 16))
-        assert red > 200 and green < 60 and blue < 60
+        assert np.abs(np.subtract(large.getpixel((16, 16)), (255, 0, 0))).max() < 60
 
 
 def test_transparency_of_palettes_and_key_colours_becomes_alpha(run):
@@ -197,14 +196,12 @@ def test_bad_files_are_named_and_the_others_processed(run, command):
         "absent.png": "there is no such file",
         "none*.png": "no image matches",
     }
-    before = here()
+    before = {*here()}
     code, out, error = run(command, *reasons, "whole.png")
-    lines = error.splitlines()
-    assert code == 1 and out == [f"whole{COMMANDS[command][2]}.png"]
+    assert code == 1 and out == [f"whole{COMMANDS[command][2]}.png"] and "8 of 9 images failed" in error
     for name, reason in reasons.items():
-        assert any(line.startswith(f"gan: {name}: ") and reason in line for line in lines), name
-    assert "8 of 9 images failed" in lines[-1]
-    assert {Path(name).stem for name in {*here()} - {*before}} == {f"whole{COMMANDS[command][2]}"}
+        assert any(line.startswith(f"gan: {name}: ") and reason in line for line in error.splitlines()), name
+    assert {Path(name).stem for name in {*here()} - before} == {Path(out[0]).stem}
     for name, reason in reasons.items():
         code, out, error = run(command, name)
         assert code == 1 and not out and reason in error and len(error.strip().splitlines()) == 1

@@ -37,7 +37,7 @@ def test_both_directions(gan, checkpoints):
 
 COMMANDS = {"translate": [], "inpaint": ["mask=centre"], "reconstruct": [], "upscale": ["scale=2"]}
 RIGHT_COMMAND = {
-    **{"pix2pix": "translate", "grey": "translate", "cyclegan": "translate", "inpainting": "inpaint"},
+    **{"cyclegan": "translate", "grey": "translate", "inpainting": "inpaint"},
     **{"vae": "reconstruct", "sr_compact": "upscale", "dcgan": "sample"},
 }
 

@@ -64,8 +64,6 @@ def test_the_tile_follows_from_the_free_memory(monkeypatch):
         edges.append(upscaler.tile_edge(10_000, 10_000))
     assert edges[0] == tiling.SMALLEST_TILE and sorted(set(edges)) == edges
     assert (edges[-1] + 2 * upscaler.halo) ** 2 * upscaler.bytes_per_pixel <= tiling.TILE_BYTES["cpu"]
-    upscaler.halo = WHOLE_IMAGE
-    assert upscaler.tile_edge(10_000, 9_000) == 10_000
 
 
 def test_an_image_that_memory_cannot_hold_is_refused_before_it_is_computed(monkeypatch):
