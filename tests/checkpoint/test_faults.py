@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from helpers import write_generator
 from gancli.checkpoint import format as checkpoint
 from gancli.training import checkpoint_manager
 from gancli.training.checkpoint_manager import CheckpointManager
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child process")
 
 
 def state(step: int) -> dict[str, torch.Tensor]:
@@ -103,7 +100,7 @@ def test_a_failing_call_leaves_the_previous_checkpoint_and_nothing_else(code, tm
         assert not [*folder.glob(".*")], (at, failed)
 
 
-@needs_fork
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child process")
 def test_a_process_killed_at_any_call_leaves_a_good_checkpoint(tmp_path):
     partials, third = 0, content(3, tmp_path)
     for at in range(1, count_calls(tmp_path / "counted") + 1):
@@ -124,22 +121,6 @@ def test_a_process_killed_at_any_call_leaves_a_good_checkpoint(tmp_path):
         manager.save(third, 3, 0.0)
         assert step_of(folder) == 3 and step_of(folder, "previous") == newest[0]["step"]
     assert partials > 3
-
-
-@needs_fork
-@pytest.mark.parametrize("limit", [0, 1, 500])
-def test_a_limit_on_the_file_size_is_an_error_of_one_sentence(limit, tmp_path):
-    save(tmp_path, 1)
-    child = os.fork()
-    if not child:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        try:
-            save(tmp_path, 2)
-        except ValueError as error:
-            os._exit(7 if "File too large" in str(error) else 8)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    assert step_of(tmp_path) == 1 and not [*tmp_path.glob(".*")]
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "cut short", "empty", "foreign", "gone"])
