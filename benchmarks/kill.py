@@ -5,7 +5,7 @@
 `gan train` on a tiny model that saves every step is killed (SIGKILL) at random moments and started again by the same
 command until it ends; then the next run begins, until there were so many kills. Each last checkpoint is compared with
 that of an undisturbed run: networks, average, optimizers, counters. Runs alternate between saving in the training's
-thread and in one beside it. Linux only: processes are forked, because importing torch takes longer than a run.
+thread and in another one. Linux only: processes are forked, because importing torch takes longer than a run.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def start(run: Path, model: str) -> int:
 
 
 def ended(child: int, kill: bool = False) -> int:
-    """Wait for a process, after killing it if asked to; return its exit code, negative for a signal."""
+    """Wait for a process, after killing it with `kill`; return its exit code, negative for a signal."""
     if kill:
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

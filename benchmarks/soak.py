@@ -41,10 +41,10 @@ class Measurement(NamedTuple):
 
 
 def unit_of_work() -> float:
-    begun = time.thread_time()
+    begin = time.thread_time()
     for _ in range(200):
         ONE @ OTHER
-    return time.thread_time() - begun
+    return time.thread_time() - begin
 
 
 class Watch(threading.Thread):
@@ -60,7 +60,7 @@ class Watch(threading.Thread):
             if self.metrics.exists():
                 with self.metrics.open("rb") as file:
                     file.seek(max(0, self.metrics.stat().st_size - 2000))
-                    step = max([step, *(int(found) for found in re.findall(rb'{"step": (\d+)', file.read()))])
+                    step = max([step, *(int(logged) for logged in re.findall(rb'{"step": (\d+)', file.read()))])
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             files = len(list(Path("/proc/self/fd").iterdir()))
             self.measured.append(Measurement(step, time.process_time(), pages * page / 1e6, files, unit_of_work()))
@@ -86,10 +86,10 @@ def main() -> int:
         run = Path(folder) / "run"
         words = [*MODEL, f"trainer.steps={options.steps}", *every, *options.overrides, f"run.dir={run}"]
         watch = Watch(run / "metrics.jsonl")
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         watch.start()
         code = cli.main(["train", *words])
-        minutes = (time.perf_counter() - begun) / 60
+        minutes = (time.perf_counter() - begin) / 60
         watch.over.set()
         watch.join()
         written = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 1e6

@@ -26,6 +26,15 @@ TINY = [
     "device=cpu", "trainer.steps=6", "trainer.log_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=2",
     "trainer.precision=fp32",  # auto is another one on another processor
 ]  # fmt: skip
+# Each has something that the capture of a CUDA graph could get wrong.
+GRAPHS = {
+    "schedule": ["model=dcgan", "model.schedule._target_=gancli.training.schedules.linear"],
+    "noise in D": ["model=dcgan", "model/augment=diffaugment", "model.minibatch=std"],
+    "lazy penalty": ["model=dcgan", "model/penalty=r1", "model.penalty.every=3", "model.norm=none"],
+    "three updates": ["model=wgan_gp", "model.n_critic=2"],
+    "classes": ["model=sngan_proj", "model.n_critic=2"],
+    "adaptive": ["model=cgan", "model/augment=ada"],
+}
 GAN = [sys.executable, "-m", "gancli"]
 
 

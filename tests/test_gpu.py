@@ -1,4 +1,4 @@
-"""What only a GPU shows: CUDA graphs, streamed batches, steps that wait for nothing. Run with `make test-gpu`."""
+"""Tests that need a GPU: CUDA graphs, streamed batches, steps that wait for nothing. Run with `make test-gpu`."""
 
 import tempfile
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import N, assert_same, start
+from helpers import GRAPHS, N, assert_same, start
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancli.data import dataset
@@ -16,14 +16,6 @@ from gancli.data.loader import BatchLoader
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 aten = torch.ops.aten
-CASES = {
-    "dcgan": ["model=dcgan", "model.schedule._target_=gancli.training.schedules.linear"],
-    "noise in D": ["model=dcgan", "model/augment=diffaugment", "model.minibatch=std"],
-    "lazy penalty": ["model=dcgan", "model/penalty=r1", "model.penalty.every=3", "model.norm=none"],
-    "three updates": ["model=wgan_gp", "model.n_critic=2"],
-    "classes": ["model=sngan_proj", "model.n_critic=2"],
-    "adaptive": ["model=cgan", "model/augment=ada"],
-}
 
 
 def trainer(folder: Path, *words: str) -> Any:
@@ -34,7 +26,7 @@ def state(trainer: Any) -> dict[str, Any]:
     return {key: value for key, value in trainer.state_dict().items() if key != "seconds"}
 
 
-@pytest.mark.parametrize("words", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("words", GRAPHS.values(), ids=list(GRAPHS))
 def test_replayed_steps_equal_eager_ones(tmp_path, words):
     trainers = [trainer(tmp_path / graphs, *words, f"trainer.graphs={graphs}") for graphs in ("false", "true")]
     for _ in range(50):

@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same, start
+from helpers import GRAPHS, assert_same, start
 
 from gancli.runtime import ranks
 from gancli.training.cuda_graphs import MAX_PHASES, WARM_UP, CudaGraphs, why_not
-
-# Each has something that a capture could get wrong.
-CASES = {
-    "schedule": ["model=dcgan", "model.schedule._target_=gancli.training.schedules.linear"],
-    "noise in D": ["model=dcgan", "model/augment=diffaugment", "model.minibatch=std"],
-    "lazy penalty": ["model=dcgan", "model/penalty=r1", "model.penalty.every=3", "model.norm=none"],
-    "three updates": ["model=wgan_gp", "model.n_critic=2"],
-    "adaptive": ["model=cgan", "model/augment=ada"],
-}
 
 
 class RepeatedCalls(CudaGraphs):
@@ -65,7 +56,7 @@ def assert_same_state(a: Any, b: Any) -> None:
     assert_same(*({k: v for k, v in t.state_dict().items() if k != "seconds"} for t in (a, b)))
 
 
-@pytest.mark.parametrize("words", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("words", GRAPHS.values(), ids=list(GRAPHS))
 def test_replayed_steps_equal_eager_ones_across_a_resume(tmp_path, words):
     eager, replayed = trainer(tmp_path, *words), trainer(tmp_path, *words, graphs=RepeatedCalls())
     assert train(eager, 25) == train(replayed, 25)

@@ -1,6 +1,5 @@
 """Several processes that train one model: equal parameters, one writer, one end for all."""
 
-import json
 import os
 import signal
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, TINY, assert_same, start
+from helpers import ROOT, TINY, assert_same, at_step, rows_of, start
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
@@ -25,7 +24,7 @@ from gancli.training.checkpoint_manager import BEST, LAST
 from gancli.training.distributed import joined
 
 pytestmark = pytest.mark.slow  # two processes start and train several models
-# One model of each type of state that processes must share: plain, adaptive augmentation, an image pool, two encoders.
+# One model of each type of state: networks alone, adaptive augmentation, an image pool, an encoder, virtual steps.
 MODELS = {
     "mlp": ("mlp",),
     "ada": ("dcgan", "model/augment=ada", "model.augment.kimg=0.1", "data.flip=true"),
@@ -50,13 +49,8 @@ def trained(folder: Path, name: str) -> dict:
 
 def environment(rank: int, port: int) -> dict[str, str]:
     """Return the variables that torchrun sets for one of two processes."""
-    variables: dict = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
+    variables: dict = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     variables |= {"OMP_NUM_THREADS": 1, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
@@ -68,7 +62,7 @@ def free_port() -> int:
 
 
 def work(folder: Path) -> None:
-    """Do in each of two processes everything that the tests below look at."""
+    """Train in each of two processes everything that the tests below check."""
     torch.set_num_threads(1)
     with joined(int(os.environ["RANK"]), 2):
         results: dict = {name: trained(folder, name) for name in MODELS}
@@ -77,15 +71,8 @@ def work(folder: Path) -> None:
         clocked = start(folder / "clocked", "mlp", "trainer.steps=null", "trainer.minutes=0.01")
         clocked.train()
         recovered = start(folder / "recovered", "mlp", "trainer.on_nan=rollback")
-        train_step = recovered.trainer.train_step
-
-        def poisoned(progress: float) -> None:
-            train_step(progress)
-            if recovered.trainer.step == 5 and not recovered.trainer.rollbacks:
-                recovered.trainer.parameters["D"][0].data.fill_(torch.nan)
-
-        recovered.trainer.train_step = poisoned  # type: ignore[method-assign]
-        recovered.train()
+        weights, first = recovered.trainer.parameters["D"][0].data, [torch.nan]
+        at_step(recovered, 5, lambda: first and weights.fill_(first.pop())).train()
         results |= {"clocked steps": clocked.trainer.step, "rollbacks": recovered.trainer.rollbacks}
         results |= {"recovered step": recovered.trainer.step, "D": recovered.trainer.parameters["D"][0].detach()}
         torch.save(results, folder / f"results-{ranks.rank()}.pt")
@@ -100,7 +87,7 @@ def work(folder: Path) -> None:
 
 
 class Pair:
-    """Two processes that do `work`, and then what they are asked to."""
+    """Two processes that do `work`, and then endless runs on request."""
 
     def __init__(self, folder: Path):
         self.folder, self.log, port = folder, folder / "endless" / "log.txt", free_port()
@@ -123,7 +110,7 @@ class Pair:
             for process, errors in zip(self.processes, self.errors):
                 assert process.poll() is None, errors.read_text()
             time.sleep(0.05)
-        raise AssertionError("it took longer than ten minutes")
+        raise AssertionError("timeout after ten minutes")
 
     def start_endless(self) -> int:
         """Start an endless run and wait until it logs; return the number of lines in its log before."""
@@ -238,7 +225,7 @@ def test_torchrun_trains_with_one_writer(tmp_path):
     [folder] = tmp_path.glob("outputs/*")
     assert run.returncode == 0 and Path(run.stdout.strip()) == folder, run.stderr
     assert run.stderr.count("finished") == 1
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(folder)
     assert [row["event"] for row in rows if "event" in row] == ["started", "protocol", "finished"]
     assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints" / BEST).is_file()
 

@@ -1,4 +1,4 @@
-"""A run that is asked to stop finishes its step and saves: alone, in a sweep and in its workers."""
+"""A run that gets a signal finishes its step and saves: alone, in a sweep and in its workers."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import TINY, process
+from helpers import TINY, at_step, process
 
 from gancli.checkpoint import format as checkpoint
 from gancli.report.run_folder import read_run
@@ -77,14 +77,8 @@ def test_an_interrupted_sweep_resumes_when_it_is_typed_again(gan, monkeypatch, s
 
     def interrupted(run, *args, **kwargs):
         init(run, *args, **kwargs)
-        train_step = run.trainer.train_step
-
-        def train_and_signal(progress):
-            train_step(progress)
-            if run.config["seed"] == 1 and run.trainer.step == 3:
-                signal.raise_signal(signum)
-
-        run.trainer.train_step = train_and_signal
+        if run.config["seed"] == 1:
+            at_step(run, 3, lambda: signal.raise_signal(signum))
 
     words = ["train", "-m", *TINY, "model=mlp", "seed=0,1,2"]
     with monkeypatch.context() as patch:
@@ -163,7 +157,7 @@ def test_with_nothing_to_finish_the_first_signal_exits_and_handlers_are_restored
     assert signal.getsignal(signal.SIGTERM) is before and current() is None
 
 
-def test_nested_requests_share_their_signals():
+def test_nested_requests_get_the_signals_of_each_other():
     with StopRequest(at_once=True) as outer:
         with StopRequest() as inner:
             signal.raise_signal(signal.SIGTERM)
