@@ -41,7 +41,7 @@ def forward(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def extractor() -> FeatureExtractor:
-    return FeatureExtractor("mnist", "abc", 8, 1, 4, forward, "cpu", CLASSES)
+    return FeatureExtractor("mnist", "abc", 8, 1, 4, forward, torch.device("cpu"), CLASSES)
 
 
 def statistics(
@@ -127,7 +127,7 @@ def test_too_few_images_skip_frechet_distances(extractor):
     def wide(x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([x.flatten(1)] * 4, 1).float() / 255, x.flatten(1).float()
 
-    inception = FeatureExtractor("inception", "abc", 64, 1, 4, wide, "cpu", [])
+    inception = FeatureExtractor("inception", "abc", 64, 1, 4, wide, torch.device("cpu"), [])
     result = compute_scores(
         statistics(inception, noise(64, 0)), statistics(inception, noise(400, 1)), inception, ["fd"]
     )
@@ -141,7 +141,8 @@ def test_statistics_hold_moments_of_all_images_and_features_of_a_random_subset(e
     monkeypatch.setattr(features, "MAX_FEATURES", 50)
     images = noise(300, 0).sort(0).values
     subset, full = statistics(extractor, images), moments(forward(images)[0])
-    assert subset.n == 300 and subset.features.shape == (50, 8) and len(subset.labels) == len(subset.predicted) == 50
+    assert subset.moments.n == 300 and subset.features.shape == (50, 8)
+    assert len(subset.labels) == len(subset.predicted) == 50
     assert torch.allclose(subset.moments.mean, full.mean) and torch.allclose(subset.moments.scatter, full.scatter)
     difference = (subset.features.mean(0) - full.mean).abs().max()
     assert difference < 0.15, "the first fifty images are darker by 0.4"
@@ -159,7 +160,7 @@ def test_statistics_of_real_images_are_cached_by_content(tmp_path, monkeypatch):
     def collected(images: Tensor, labels: Tensor, hash: str = "abc", seed: int = 0) -> FeatureStatistics | None:
         """Return statistics, or None if they came from the cache."""
         before, stored = len(calls), StoredImages(images, labels)
-        extractor = FeatureExtractor("mnist", hash, 8, 1, 4, counted, "cpu", CLASSES)
+        extractor = FeatureExtractor("mnist", hash, 8, 1, 4, counted, torch.device("cpu"), CLASSES)
         results.append(cached_statistics(extractor, stored, content_hash(stored), seed))
         return results[-1] if len(calls) > before else None
 
