@@ -92,11 +92,7 @@ def agreement(rows: list[dict[str, float]]) -> dict[str, float]:
     fd, kl = ([row[name] for row in rows] for name in ("fd_mnist", "kl"))
     missed = [-row["coverage"] for row in rows]
     both = (ranks(kl) + ranks(missed)) / 2
-    return {
-        "kl": spearman(fd, kl),
-        "-coverage": spearman(fd, missed),
-        "mean rank of both": spearman(fd, both.tolist()),
-    }
+    return {"kl": spearman(fd, kl), "-coverage": spearman(fd, missed), "mean rank of both": spearman(fd, both.tolist())}
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/stream.py [--images 2000] [--size 256] [--batch 16] [--width 8] [--steps 10] [--device auto]
 
-Makes JPEGs of soft noise, decodes them as data=folder does, and trains model=dcgan on them. "cold": the pages of the
-cache have been given back to the system, which needs no root; the disk below it may keep what it likes.
+Writes JPEGs of soft noise, decodes them as data=folder does, and trains model=dcgan on them. "cold": the pages of the
+cache have been given back to the system, which needs no root; the disk may have a cache of its own.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def drop_pages(cache: Path) -> None:
-    """Give the pages of the decoded images back to the system; nobody may have mapped them."""
+    """Give the pages of the decoded images back to the system, which ignores pages that are mapped."""
     gc.collect()  # a finished trainer maps them until it is collected
     for file in cache.rglob("*.pixels"):
         with file.open("rb") as opened:
@@ -74,7 +74,7 @@ def streamed(batches: BatchLoader) -> None:
 
 
 def on_demand(batches: BatchLoader) -> None:
-    """Read images when a batch needs them instead of one step ahead."""
+    """Read images when a batch needs them, not in the background."""
     streamed(batches)
     batches._read = batches._host_work  # type: ignore[method-assign]
 
@@ -138,11 +138,11 @@ def main() -> None:
         overrides += [f"data.batch_size={options.batch}"]
         modes: dict[str, tuple[Callable[[BatchLoader], None], bool]] = {
             "in memory": (resident, False),
-            "from the cache, read one step ahead": (streamed, False),
+            "from the cache, read in the background": (streamed, False),
             "from the cache, read on demand": (on_demand, False),
         }
         if hasattr(os, "posix_fadvise"):
-            modes["cold, read one step ahead"] = (streamed, True)
+            modes["cold, read in the background"] = (streamed, True)
             modes["cold, read on demand"] = (on_demand, True)
         results: dict[str, list[tuple[float, float]]] = {name: [] for name in modes}
         for _ in range(options.repeats):

@@ -137,7 +137,7 @@ class Crops(Dataset):
         size, files = cfg.data.size, sorted(Path(cfg.data.path).iterdir())
         with Image.open(files[0]) as first:
             crops = (first.width // size) * (first.height // size)
-        # One crop per file would make an epoch, after which the workers are started anew, too short.
+        # With one crop per file an epoch, after which the workers are started anew, would be too short.
         self.files, self.mode = files * crops, "L" if cfg.data.channels == 1 else "RGB"
         flips = [transforms.RandomHorizontalFlip()] if cfg.data.flip else []
         self.crop = transforms.Compose([transforms.RandomCrop(size), *flips])

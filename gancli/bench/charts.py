@@ -1,4 +1,4 @@
-"""Charts of the benchmarks' reports, drawn with Pillow."""
+"""Charts of the benchmarks' reports, by Pillow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 
 
 class Rate(NamedTuple):
-    """A measured rate with its range, and how it is drawn."""
+    """A measured rate with its range, and its colour."""
 
     name: str
     median: float
@@ -25,7 +25,7 @@ class Rate(NamedTuple):
 
 
 def captioned(title: str, caption: str, image: Image.Image) -> Image.Image:
-    """Return an image under a title and a caption, which is broken at its commas."""
+    """Return an image under a title and a caption, which is wrapped at commas."""
     large, small = ImageFont.load_default(15), ImageFont.load_default(11)
     lines = [""]
     for part in caption.split(", "):
@@ -40,12 +40,12 @@ def captioned(title: str, caption: str, image: Image.Image) -> Image.Image:
     return sheet
 
 
-def side_by_side(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+def side_by_side(columns: Sequence[Image.Image], gap: int) -> Image.Image:
     """Return images of one size next to each other on white."""
-    w, h = pictures[0].size
-    sheet = Image.new("RGB", (len(pictures) * (w + gap) - gap, h), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i * (w + gap), 0))
+    w, h = columns[0].size
+    sheet = Image.new("RGB", (len(columns) * (w + gap) - gap, h), "white")
+    for i, image in enumerate(columns):
+        sheet.paste(image, (i * (w + gap), 0))
     return sheet
 
 

@@ -89,20 +89,13 @@ class RecipeRun(NamedTuple):
     seed: int
 
     def overrides(self, minutes: float, steps: int, device: str) -> list[str]:
-        """Return the overrides of `gan train`."""
         data = DATA[self.data]
         budget = f"trainer.steps={steps}" if steps else f"trainer.minutes={minutes or data.minutes:g}"
         return [*data.overrides, *data.recipes[self.recipe], f"seed={self.seed}", budget, f"device={device}"]
 
 
 def modes(
-    data: Sequence[str],
-    recipes: Sequence[str],
-    seeds: Sequence[int],
-    minutes: float,
-    steps: int,
-    out: str,
-    device: str,
+    data: Sequence[str], recipes: Sequence[str], seeds: Sequence[int], minutes: float, steps: int, out: str, device: str
 ) -> int:
     """Train every recipe on every data set with every seed and count modes; return 1 if a run failed, else 0."""
     data = choose_names("data", data or ["ring", "grid"], DATA)
@@ -167,8 +160,7 @@ def train_and_sample(
 class ModeCounter:
     """Counts the modes of samples; stacked digits by a classifier that is trained first.
 
-    Attributes:
-        accuracy: of the classifier on MNIST's test split.
+    `accuracy` is the classifier's on MNIST's test split.
     """
 
     def __init__(self, device: torch.device, stacked: bool):

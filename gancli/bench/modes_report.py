@@ -34,6 +34,7 @@ COLUMNS: dict[str, Callable[[float], str]] = {
     "minutes": "{:.2f}".format,
 }
 TITLES = {"fair_modes": f"with 1/{FAIR} of the expected samples", "near": "within 3 sigma", "reverse_kl": "reverse KL"}
+SETTINGS = ("steps", "batch", "width")
 
 Run = tuple[str, str, int]  # data, recipe, seed
 
@@ -66,12 +67,7 @@ class ModesReport:
         return f"failed: {message}"
 
     def write(self, finished: bool) -> None:
-        content = {
-            "protocol": self.protocol(),
-            "summary": self.summary(),
-            "runs": self.rows,
-            "failed": self.failed,
-        }
+        content = {"protocol": self.protocol(), "summary": self.summary(), "runs": self.rows, "failed": self.failed}
         write_report(self.folder, "modes", finished, content, self.markdown(), self.image())
 
     def summary(self) -> list[dict[str, Any]]:
@@ -105,40 +101,38 @@ class ModesReport:
     def protocol(self) -> dict[str, Any]:
         runs = [row for row in self.rows if row["recipe"] != REAL]
         sets: dict[str, Any] = {}
+        recipes: dict[str, Any] = {}
         for data in dict.fromkeys(row["data"] for row in self.rows):
-            ours, facts = [row for row in runs if row["data"] == data], self.data[data]
-            used = {name: sorted({row[name] for row in ours}) for name in ("steps", "batch", "width")}
+            facts = self.data[data]
+            used = {name: sorted({row[name] for row in runs if row["data"] == data}) for name in SETTINGS}
             sets[data] = {"modes": facts.modes, "samples": facts.samples, **used, "overrides": facts.overrides}
+            names = dict.fromkeys(row["recipe"] for row in [*runs, *self.failed] if row["data"] == data)
+            recipes[data] = {name: facts.recipes[name] for name in names}
         return {
             "generator": "the average of G's weights (EMA)",
             "ema": runs[0]["ema"] if runs else None,
             "samples_seed": "the run's seed",
             "sigma": SIGMA,
-            "mode_covered": "stacked: by a sample classified as it; ring, grid: by one within 3 sigma of its centre",
-            "fair_mode": f"ring, grid: by samples / modes / {FAIR} of them or more",
+            "mode_covered": f"a sample is classified as it (stacked) or is within {3 * SIGMA:g} of its centre, 3 sigma",
+            "fair_mode": f"it has 1/{FAIR} or more of the expected samples, samples / modes (ring, grid)",
             "reverse_kl": "KL(generated || uniform) over the modes, in nats; ring, grid: of samples within 3 sigma",
             "digit_classifier_accuracy": self.accuracy,
             "seeds": sorted({row["seed"] for row in runs}),
             "data": sets,
-            "recipes": {data: {name: self.data[data].recipes[name] for name in self._recipes(data)} for data in sets},
+            "recipes": recipes,
             "machine": describe(self.device),
             "device": str(self.device),
             "versions": versions(),
         }
 
-    def _recipes(self, data: str) -> list[str]:
-        every = (row["recipe"] for row in [*self.rows, *self.failed] if row["data"] == data)
-        return [recipe for recipe in dict.fromkeys(every) if recipe != REAL]
-
     def markdown(self) -> str:
-        """Return the tables and the protocol."""
         p = self.protocol()
         lines = ["# Mode coverage", ""]
         for data, text in self.tables():
             lines += [f"## {data}", "", text, ""]
         lines += ["## Protocol", ""]
         for data, d in p["data"].items():
-            used = "; ".join(f"{what} {', '.join(f'{v:,}' for v in d[what])}" for what in ("steps", "batch", "width"))
+            used = "; ".join(f"{what} {', '.join(f'{v:,}' for v in d[what])}" for what in SETTINGS)
             counts = f"{d['modes']:,} modes, {d['samples']:,} samples a run"
             lines += [f"- {data}: {counts}; {used}; `{' '.join(d['overrides'])}`."]
         ema = p["ema"] or {"half_life_kimg": math.nan, "ramp": math.nan}
@@ -146,10 +140,8 @@ class ModesReport:
             f"- Samples come from {p['generator']}, half-life {ema['half_life_kimg']:g} thousand images but at most "
             f"{ema['ramp']:.0%} of the images so far; their noise has the run's seed.",
             f"- Seeds {', '.join(map(str, p['seeds']))}; a ± is the standard deviation over them (n - 1).",
-            f"- A mode counts if a sample is classified as it (stacked) or lies within 3 sigma = {3 * SIGMA:g} of its "
-            f"centre (ring, grid). It is fair with 1/{FAIR} of the expected samples, samples / modes / {FAIR}, or more.",
-            "- Reverse KL is KL(generated || data) of the modes' frequencies in nats; those of the data are uniform. "
-            "In the plane it covers the samples within 3 sigma. Real data show what a perfect generator would have.",
+            f"- A mode is covered if {p['mode_covered']}, and fair if {p['fair_mode']}.",
+            f"- Reverse KL: {p['reverse_kl']}. Real data show what a perfect generator would have.",
             "- In the plane, points spread evenly over the square find every mode, evenly. Only the fraction within 3 "
             "sigma, then 7.1 % on the grid, and the fair modes separate them from the data.",
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",

@@ -72,8 +72,8 @@ class SpeedReport:
         flop_rates: dict[str, list[float]],
     ) -> None:
         """Add the seconds of a loop's turns, and the FLOP/s of matrix products in the turns between them."""
-        measured = {"seconds": seconds, "memory": memory, "products": flop_rates}
-        self.rows.append({**case._asdict(), "variant": variant, **facts, **measured})
+        row = {**case._asdict(), "variant": variant, **facts}
+        self.rows.append(row | {"seconds": seconds, "memory": memory, "products": flop_rates})
 
     @contextlib.contextmanager
     def failing(self, case: Case, variant: str, then: Callable[[], object] = lambda: None) -> Iterator[None]:
@@ -103,11 +103,7 @@ class SpeedReport:
         # A compiled step cannot be counted; it does what the eager one does.
         eager = (r["flops"] for r in self.rows if _case(r) == _case(row) and r["variant"] == SHIPPED)
         flops = row["flops"] or next(eager, None)
-        line = {
-            "model": row["model"],
-            "batch": row["batch"],
-            "width": row["width"],
-            "variant": row["variant"],
+        line = {key: row[key] for key in ("model", "batch", "width", "variant")} | {
             "images_per_second": statistics.median(rates),
             "slowest": min(rates),
             "fastest": max(rates),
@@ -154,18 +150,19 @@ class SpeedReport:
 
     def _scaling(self, summary: list[Line]) -> list[tuple[str, dict[str, dict[int, Line]]]]:
         """Return a title and {variant: {size: line}} for batch and for width, if several were timed."""
-        found = []
+        charts = []
         model, batch, width = self.base[:3]
-        for by, fixed, title in (
-            ("batch", {"width": width}, f"{model} of width {width} by batch"),
-            ("width", {"batch": batch}, f"{model} with batch {batch} by width"),
+        for by, other, fixed, title in (
+            ("batch", "width", width, f"{model} of width {width} by batch"),
+            ("width", "batch", batch, f"{model} with batch {batch} by width"),
         ):
-            ours = [line for line in summary if all(line[k] == v for k, v in {"model": model, **fixed}.items())]
-            if len({line[by] for line in ours}) > 1:
-                names = dict.fromkeys(line["variant"] for line in ours)
-                curves = {name: {line[by]: line for line in ours if line["variant"] == name} for name in names}
-                found.append((title, curves))
-        return found
+            curves: dict[str, dict[int, Line]] = {}
+            for line in summary:
+                if line["model"] == model and line[other] == fixed:
+                    curves.setdefault(line["variant"], {})[line[by]] = line
+            if len({size for curve in curves.values() for size in curve}) > 1:
+                charts.append((title, curves))
+        return charts
 
     def notes(self) -> list[str]:
         """Return the rates of matrix products over all turns, and warnings."""
@@ -183,16 +180,10 @@ class SpeedReport:
         return [*([f"square products: {', '.join(products)}"] if products else []), *dict.fromkeys(notes)]
 
     def write(self, finished: bool) -> None:
-        content = {
-            "protocol": self.protocol,
-            "summary": self.summary(),
-            "rows": self.rows,
-            "failed": self.failed,
-        }
+        content = {"protocol": self.protocol, "summary": self.summary(), "rows": self.rows, "failed": self.failed}
         write_report(self.folder, "speed", finished, content, self.markdown(), self.image() if self.rows else None)
 
     def markdown(self) -> str:
-        """Return the tables and the protocol."""
         p = self.protocol
         lines = ["# Training speed", ""]
         for title, text in self.tables():

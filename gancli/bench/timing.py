@@ -26,18 +26,12 @@ LARGEST, LONG = 8192, 0.05  # side of a square matrix product, and seconds that 
 
 
 class TimedLoop:
-    """A loop of steps.
-
-    Attributes:
-        images: real images per step.
-        precision: of its matrix products, as trainer.precision names it.
-        compiled: by torch.compile, so that its operations cannot be counted.
-    """
+    """A loop of training steps or other work."""
 
     device: torch.device
-    images = 0
-    precision = "fp32"
-    compiled = False
+    images = 0  # real ones per step
+    precision = "fp32"  # of matrix products, as trainer.precision names it
+    compiled = False  # by torch.compile, so that operations cannot be counted
 
     def steps(self) -> Generator[None, None, None]:
         """Run one step for each `next`, until closed."""
@@ -86,7 +80,7 @@ class MatrixProducts(TimedLoop):
 class FlopCounter(TorchDispatchMode):
     """Counts FLOP of convolutions and matrix products, two for a multiply-add.
 
-    By the formulas of torch.utils.flop_counter, whose own mode adds module hooks that gradient penalties break.
+    torch's own FlopCounterMode adds module hooks that gradient penalties break; its formulas are used here.
     """
 
     total = 0
@@ -99,11 +93,7 @@ class FlopCounter(TorchDispatchMode):
 
 
 def prepare(loop: TimedLoop, steps: int, seconds: float) -> dict[str, Any]:
-    """Warm a loop up and return the facts of its turns.
-
-    Args:
-        steps: in a turn; 0: as many as take `seconds`.
-    """
+    """Warm a loop up and return the facts of its turns, each of `steps` steps, or if 0 of as many as take `seconds`."""
     memory_before, flops = peak_memory(loop.device), None
     running = loop.steps()
     for _ in range(WARM_UP):
@@ -130,10 +120,7 @@ def prepare(loop: TimedLoop, steps: int, seconds: float) -> dict[str, Any]:
 
 
 def time_steps(loop: TimedLoop, steps: int) -> float:
-    """Return the seconds of so many steps, with an empty device queue before and after.
-
-    A tenth as many steps run first, so that the workers of a data loader have filled their queue.
-    """
+    """Return the seconds of so many steps; a tenth as many run first, so that data loaders have filled their queues."""
     running = loop.steps()
     for _ in range(max(1, steps // 10)):
         next(running)
@@ -155,7 +142,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class LoopFailed(Exception):
-    """A loop cannot go on: one sentence, and the traceback if there is one."""
+    """A loop cannot go on."""
 
     def __init__(self, message: str, trace: str = ""):
         super().__init__(message, trace)
@@ -163,9 +150,7 @@ class LoopFailed(Exception):
 
 
 class LoopProcess:
-    """A loop in a process of its own, waiting for its next turn.
-
-    There torch's global switches, compiled code and peak memory belong to this loop alone.
+    """A loop in a process of its own, to which torch's switches, compiled code and peak memory belong.
 
     Attributes:
         facts: of `prepare`.

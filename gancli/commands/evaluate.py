@@ -4,9 +4,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -29,39 +28,16 @@ from gancli.runtime.text import printable, without_nan
 SCORES = "scores.jsonl"  # in a run folder: the evaluations of its checkpoints, one a line
 
 
-@dataclass
-class Options:
+class Options(SimpleNamespace):
     """Keys of configs/evaluate.yaml."""
-
-    ckpt: str
-    images: str
-    reference: str
-    data: str
-    split: str
-    n: int
-    metrics: Sequence[str]
-    inception: str
-    ema: bool
-    size: int
-    channels: int
-    scale: int
-    samples: int
-    seed: int
-    out: str
-    json: str
-    device: str
 
     def command(self, ckpt: Path) -> str:
         """Return the command that repeats this evaluation of the file `ckpt`."""
         defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text())
-        values = {**asdict(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
-        values["metrics"] = list(values["metrics"])
-        words = []
-        for key, value in values.items():
-            if value != defaults[key]:
-                text = f"[{','.join(map(str, value))}]" if key == "metrics" else str(value)
-                words.append(f"{key}={text.lower() if isinstance(value, bool) else text}")
-        return shlex.join(["gan", "evaluate", *words])
+        values = {**vars(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
+        texts = {"metrics": f"[{','.join(map(str, self.metrics))}]", "ema": str(self.ema).lower()}
+        changed = (key for key, value in values.items() if value != defaults[key])
+        return shlex.join(["gan", "evaluate", *(f"{key}={texts.get(key, values[key])}" for key in changed)])
 
 
 def main(**keys: Any) -> None:
@@ -111,17 +87,17 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
     weights = f"{name} of {content['step']:,} steps, {described}, {file}"
     if command == "upscale":
         result = evaluate_upscaler(options, Upscaler(G.network), weights)
+    elif options.images:
+        raise ValueError(
+            f"images= are images to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the data "
+            f"that it was trained on"
+        )
+    elif command != "sample" and options.metrics and not G.z_dim:
+        raise ValueError(
+            f"metrics= are scores of images generated from noise, and {file} is a {name}, which generates none; "
+            f"leave metrics= out"
+        )
     else:
-        if options.images:
-            raise ValueError(
-                f"images= are images to enlarge, and {file} is a {name}; type data=DIR, or leave both out for the "
-                f"data that it was trained on"
-            )
-        if command != "sample" and options.metrics and not G.z_dim:
-            raise ValueError(
-                f"metrics= are scores of images generated from noise, and {file} is a {name}, which generates none; "
-                f"leave metrics= out"
-            )
         data = load_reference(options.data, options.split, content["config"]["data"], G.size, G.channels)
         reference = EvaluationSet(*data, options.n, options.seed)
         if command == "sample" or options.metrics:

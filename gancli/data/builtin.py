@@ -75,7 +75,7 @@ def stacked_mnist(root: str, n: int = 128_000, size: int = 28, split: str = "tra
     check_number("data.seed", seed, 0, whole=True)
     single = mnist(root, size, channels=1, split=split)
     images = single.images[:, 0][stacked_digits(len(single), n, seed)]
-    return ImageDataset(images, torch.zeros(n, dtype=torch.int64))
+    return ImageDataset(images)
 
 
 def stacked_digits(total: int, n: int, seed: int = 0) -> torch.Tensor:

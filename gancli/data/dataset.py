@@ -20,7 +20,7 @@ class ImageDataset:
     """N images of one size with their classes, and M source images of the same size to generate them from.
 
     images:      uint8 (N, C, H, H) in [0, 255], C 1 or 3; or points of the plane, float32 (N, 2, 1, 1) in [-1, 1]
-    labels:      int64 (N,) in [0, classes); zeros where there are no classes
+    labels:      int64 (N,) in [0, classes); zeros unless given
     class_names: a name per class; empty where there are no classes
     skipped:     (file, reason) of every file that was left out
     sources:     uint8 (M, C', H, H) in [0, 255], C' 1 or 3; M = 0 without source images
@@ -30,7 +30,7 @@ class ImageDataset:
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     class_names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     sources: Tensor = field(default_factory=no_sources)
@@ -40,6 +40,8 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         n, c, h, w = self.images.shape
+        if not self.labels.numel():
+            self.labels = torch.zeros(n, dtype=torch.int64)
         stored = self.images.dtype == torch.uint8 and c in (1, 3) and h == w
         assert stored or self.is_points, (self.images.dtype, tuple(self.images.shape))
         assert self.labels.dtype == torch.int64 and tuple(self.labels.shape) == (n,), tuple(self.labels.shape)

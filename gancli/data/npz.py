@@ -41,7 +41,7 @@ def read_npz(file: Path, split: str, class_names: list[str] | None = None) -> Im
     images = torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
     ys = {key: arrays[key] for key in ("y_train", "y_test") if key in arrays}
     if not ys and class_names is None:
-        return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64))
+        return ImageDataset(images)
     if y_key not in ys:
         raise ValueError(f"{file} has no {y_key}; add the labels of {x_key}, whole numbers of shape ({len(x)},)")
     ys = {key: _checked_labels(f"{key} in {file}", y, class_names) for key, y in ys.items()}

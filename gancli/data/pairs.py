@@ -66,8 +66,7 @@ def pairs(
         return [fit_image(image, size, c, fit) for image, c in zip(pair, (source_channels, channels))]
 
     left, right = decode_all("path", path, targets, read, (source_channels, channels), size, skipped)
-    labels = torch.zeros(len(right), dtype=torch.int64)
-    return ImageDataset(right, labels, [], printable_skipped(skipped), left)
+    return ImageDataset(right, skipped=printable_skipped(skipped), sources=left)
 
 
 def unpaired(
@@ -93,8 +92,7 @@ def unpaired(
         return decode_all(key, folder, files, read, [channels], size, skipped)[0]
 
     target_set, source_set = decode_set("path", path, channels), decode_set("sources", sources, source_channels)
-    labels = torch.zeros(len(target_set), dtype=torch.int64)
-    return ImageDataset(target_set, labels, [], printable_skipped(skipped), source_set, paired=False)
+    return ImageDataset(target_set, skipped=printable_skipped(skipped), sources=source_set, paired=False)
 
 
 def two_classes(data: ImageDataset, source: int | str, target: int | str) -> ImageDataset:
@@ -114,8 +112,7 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     for name, of_class in zip(names, (sources, images)):
         if not len(of_class):
             raise ValueError(f"the data has no image of the class {name}; choose another class")
-    labels = torch.zeros(len(images), dtype=torch.int64)
-    return ImageDataset(images, labels, [], data.skipped, sources, paired=False, warnings=data.warnings)
+    return ImageDataset(images, skipped=data.skipped, sources=sources, paired=False, warnings=data.warnings)
 
 
 def check_settings(size: int, channels: int, source_channels: int, fit: str) -> None:

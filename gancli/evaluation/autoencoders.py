@@ -26,9 +26,7 @@ BOUNDS = {"elbo": "evidence lower bound", "importance_weighted": "importance-wei
 def evaluate(G: Generator, weights: str, reference: EvaluationSet, samples: int) -> EvaluationResult:
     """Return PSNR and squared error of reconstructions, and the bounds if G has a likelihood of pixels.
 
-    Args:
-        weights: name of the weights for a person.
-        samples: latents drawn from the posterior per image, for the importance-weighted bound.
+    The importance-weighted bound takes `samples` latents of the posterior per image.
     """
     check_number("samples", samples, least=1, example=100)
     if G.classes and list(reference.data.class_names) != G.class_names:

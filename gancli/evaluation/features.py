@@ -47,7 +47,7 @@ def content_hash(images: Images) -> str:
 
 @dataclass
 class FeatureStatistics:
-    """What the metrics need to know of n images.
+    """Features of n images, from which the metrics are computed.
 
     Attributes:
         moments: of the features of all images.
@@ -56,7 +56,6 @@ class FeatureStatistics:
         inception_score: mean and standard deviation over SPLITS splits of all images.
     """
 
-    n: int
     moments: Moments
     features: Tensor
     labels: Tensor
@@ -64,9 +63,8 @@ class FeatureStatistics:
     inception_score: tuple[float, float]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything as tensors by name."""
         return {
-            "n": torch.tensor(self.n),
+            "n": torch.tensor(self.moments.n),
             "mean": self.moments.mean,
             "scatter": self.moments.scatter,
             "features": self.features,
@@ -78,9 +76,9 @@ class FeatureStatistics:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "FeatureStatistics":
         """Rebuild from `tensors()`; raise KeyError if one is missing."""
-        n, (mean, deviation) = int(tensors["n"]), tensors["inception_score"].tolist()
-        moments = Moments(n, tensors["mean"], tensors["scatter"])
-        return cls(n, moments, tensors["features"], tensors["labels"], tensors["predicted"], (mean, deviation))
+        mean, deviation = tensors["inception_score"].tolist()
+        moments = Moments(int(tensors["n"]), tensors["mean"], tensors["scatter"])
+        return cls(moments, tensors["features"], tensors["labels"], tensors["predicted"], (mean, deviation))
 
 
 class FeatureCollector:
@@ -97,7 +95,6 @@ class FeatureCollector:
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Add images (N, C, H, H), uint8 or float in [-1, 1], of classes (N,)."""
         features, logits = self.extractor(images)
         self.moments.add(features)
         self.inception_score.add(logits)
@@ -106,10 +103,9 @@ class FeatureCollector:
         self.count += len(images)
 
     def statistics(self) -> FeatureStatistics:
-        """Return the statistics once all n images were added."""
         assert self.count == self.n, (self.count, self.n)
         features, labels, predicted = (torch.cat(parts) for parts in zip(*self.parts))
-        return FeatureStatistics(self.n, self.moments, features, labels, predicted, self.inception_score.score())
+        return FeatureStatistics(self.moments, features, labels, predicted, self.inception_score.score())
 
 
 def collect(

@@ -16,12 +16,12 @@ from gancli.evaluation.scores import (
     SCORES,
     Scores,
     compute_scores,
-    get_extractor,
     lower_is_better,
     parse_metrics,
 )
 from gancli.images import to_uint8
 from gancli.inference.generator import Generator
+from gancli.metrics.feature_extractors import bundled_extractor, inception_extractor
 from gancli.runtime.text import table
 
 
@@ -32,7 +32,6 @@ class GeneratedImages:
         self.G, self.count, self.seed, self.channels, self.size = G, n, seed, G.channels, G.size
 
     def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (N, C, H, H) uint8 and classes (N,)."""
         steps = batched(torch.arange(self.count), "generated images" if progress else "")
         for (x, labels), _ in zip(self.G.blocks(self.count, self.seed), steps):
             yield to_uint8(finite(x)), labels
@@ -58,21 +57,24 @@ class Comparison:
     ):
         self.real, self.metrics, self.seed = real, [str(metric) for metric in metrics], seed
         self.metrics_of = parse_metrics(metrics, real.channels)
-        self.extractors = [get_extractor(name, inception, device) for name in self.metrics_of]
+        self.extractors = [
+            inception_extractor(inception, device) if name == "inception" else bundled_extractor(name, device)
+            for name in self.metrics_of
+        ]
         self.content = content_hash(real)
         self.statistics = [cached_statistics(e, real, self.content, seed, progress) for e in self.extractors]
 
     def __call__(self, fake: Images, class_names: Sequence[str] = (), progress: bool = False) -> Scores:
         """Return the scores of generated images; `class_names`: classes they were conditioned on."""
-        found = Scores()
+        scores = Scores()
         statistics = collect(self.extractors, fake, self.seed, progress)
         for extractor, ours, theirs in zip(self.extractors, statistics, self.statistics):
             metrics = self.metrics_of[extractor.name]
-            found.update(compute_scores(ours, theirs, extractor, metrics, class_names, self.seed))
+            scores.update(compute_scores(ours, theirs, extractor, metrics, class_names, self.seed))
         for name in self.metrics:
-            if name in SCORES and name not in found.values | found.skipped:
-                found.skipped[name] = "the images have no classes, or classes that the network does not know"
-        return found
+            if name in SCORES and name not in scores.values | scores.skipped:
+                scores.skipped[name] = "the images have no classes, or classes that the network does not know"
+        return scores
 
     def protocol(self, fake: Images) -> dict[str, Any]:
         """Return the preprocessing of both sides and the estimators."""
@@ -92,20 +94,15 @@ class Comparison:
 def evaluate_generator(
     G: Generator, weights: str, ema: bool, reference: EvaluationSet, metrics: Sequence[str], inception: str
 ) -> EvaluationResult:
-    """Score as many generated images as `reference.n` against the evaluation set.
-
-    Args:
-        weights: name of the weights for a person.
-        ema: these are the averaged weights.
-    """
+    """Score as many generated images as `reference.n` against the evaluation set; `ema`: G has averaged weights."""
     compare = Comparison(reference, metrics, G.device, inception, reference.seed, progress=True)
     fake = GeneratedImages(G, reference.n, reference.seed)
     facts = {key: value for key, value in reference.protocol.items() if key != "n"}
     described = f"{weights}, classes in turn" if G.classes else weights
     protocol = {"weights": described, "averaged": ema, **facts, **compare.protocol(fake)}
     same_classes = G.classes and list(reference.data.class_names) == G.class_names
-    found = compare(fake, G.class_names if same_classes else (), progress=True)
-    return _result(found, protocol, [str(reference), weights], fake, reference)
+    scores = compare(fake, G.class_names if same_classes else (), progress=True)
+    return _result(scores, protocol, [str(reference), weights], fake, reference)
 
 
 def evaluate_images(
@@ -124,34 +121,34 @@ def evaluate_images(
 
 
 def _result(
-    found: Scores, protocol: dict[str, Any], sources: list[str], fake: Images, real: Images
+    scores: Scores, protocol: dict[str, Any], sources: list[str], fake: Images, real: Images
 ) -> EvaluationResult:
-    warnings = [f"{name} was not computed: {reason}" for name, reason in found.skipped.items()]
-    if not found.values:
+    warnings = [f"{name} was not computed: {reason}" for name, reason in scores.skipped.items()]
+    if not scores.values:
         raise ValueError("; ".join(warnings))
-    parts = {"scores": found.values, "deviations": found.deviations, "real": found.real, "by class": found.by_class}
+    parts = {"scores": scores.values, "deviations": scores.deviations, "real": scores.real, "by class": scores.by_class}
     first = {
         name: next(iter(side.uint8_batches(progress=False)))[0][:EXAMPLES]
         for name, side in (("generated", fake), ("real", real))
     }
     return EvaluationResult(
         {key: value for key, value in parts.items() if value},
-        protocol | {"skipped": found.skipped, "versions": versions()},
-        found.values,
-        _text(found, protocol, sources),
+        protocol | {"skipped": scores.skipped, "versions": versions()},
+        scores.values,
+        _text(scores, protocol, sources),
         examples(first) if fake.size == real.size else None,
         warnings,
     )
 
 
-def _text(found: Scores, protocol: dict[str, Any], sources: list[str]) -> str:
+def _text(scores: Scores, protocol: dict[str, Any], sources: list[str]) -> str:
     rows = [["", "generated", "", "real", ""]]
-    for name, value in found.values.items():
-        spread = f"± {found.deviations[name]:.4f}" if name in found.deviations else ""
-        real = f"{found.real[name]:.4f}" if name in found.real else ""
+    for name, value in scores.values.items():
+        spread = f"± {scores.deviations[name]:.4f}" if name in scores.deviations else ""
+        real = f"{scores.real[name]:.4f}" if name in scores.real else ""
         rows.append([name, f"{value:.4f}", spread, real, f"{'lower' if lower_is_better(name) else 'higher'} is better"])
     lines = [table(rows), ""]
-    for name, classes in found.by_class.items():
+    for name, classes in scores.by_class.items():
         lines += [table([[f"{name} by class", ""], *([label, f"{x:.4f}"] for label, x in classes.items())]), ""]
     lines += [f"{protocol['generated']:,} generated, {protocol['real']:,} real, as 8 bits; seed {protocol['seed']}"]
     lines += [*sources, protocol["features"]]

@@ -95,7 +95,6 @@ class ImageFolder:
         return min(self.n, self.total)
 
     def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (N, C, size, size) uint8 and zeros (N,)."""
         for indices in batched(random_subset(self.total, self.n, self.seed), f"{self.key}=" if progress else ""):
             images = torch.from_numpy(np.stack(self._read(indices))).permute(0, 3, 1, 2).contiguous()
             yield images, torch.zeros(len(indices), dtype=torch.int64)

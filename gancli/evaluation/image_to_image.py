@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gancli.checkpoint.format import versions
 from gancli.data.pairs import two_classes
 from gancli.evaluation.reference import EvaluationSet, batched, fixed_seed
-from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite, paired_means
+from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite, note_on_means, paired_means
 from gancli.images import to_float
 from gancli.inference.generator import Generator
 from gancli.metrics.task_psnr import task_psnr
@@ -22,8 +22,7 @@ NAMES = {"psnr": "PSNR in dB", "hole_psnr": "PSNR in dB, hole alone"}
 LARGEST_SETTING = 255  # of a task: an untrusted file must not ask for a blur that takes all memory
 
 
-def is_two_way(network: nn.Module) -> bool:
-    """Tell CycleGAN's pair of networks from a single one."""
+def is_cyclegan(network: nn.Module) -> bool:
     return hasattr(network, "back")
 
 
@@ -37,15 +36,15 @@ def task_of(config: Any) -> Task:
     task: Any = vars(tasks).get(name) if module == tasks.__name__ else None
     known = isinstance(task, type) and issubclass(task, Task) and task is not Task
     if not known or task.__module__ != module:
-        asked = str(config.get("_target_"))[:99]
-        raise ValueError(f"the checkpoint asks for {asked!r}, which is not a task of gancli; it was not built")
+        target = str(config.get("_target_"))[:99]
+        raise ValueError(f"the checkpoint asks for {target!r}, which is not a task of gancli; it was not built")
     settings = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in settings.items():
         if not (isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= LARGEST_SETTING)):
             raise ValueError(f"the checkpoint's {name} was not built: no task has {str(key)[:20]}={str(value)[:20]}")
     try:
         return task(**settings)
-    except (TypeError, ValueError) as error:  # settings of another version, or made up
+    except (TypeError, ValueError) as error:  # settings of another version, or forged
         raise ValueError(f"the checkpoint's {name} cannot be built by this version: {one_line(error, 200)}") from error
 
 
@@ -53,16 +52,14 @@ def task_of(config: Any) -> Task:
 def evaluate(G: Generator, weights: str, reference: EvaluationSet, config: dict[str, Any]) -> EvaluationResult:
     """Return PSNR of translated images next to a baseline without a network, and CycleGAN's cycle errors.
 
-    Args:
-        weights: name of the weights for a person.
-        config: the checkpoint's, with the task. CycleGAN has none; it is compared with targets only on paired data.
+    The checkpoint's `config` has the task. CycleGAN has none; it is compared with targets only on paired data.
     """
     reference, task = _task_and_data(G.network, reference, config)
     results: dict[str, Any] = {}
     protocol: dict[str, Any] = {"weights": weights, **reference.protocol}
     first: dict[str, Tensor] = {}
     headline: dict[str, float] = {}
-    if is_two_way(G.network):
+    if is_cyclegan(G.network):
         results["cycle_error"], first = _cycle_errors(G.network, reference)
         headline = {f"cycle_error_{key}": value for key, value in results["cycle_error"].items()}
         sources = min(reference.n, len(reference.data.sources))
@@ -80,20 +77,20 @@ def _task_and_data(
     network: nn.Module, reference: EvaluationSet, config: dict[str, Any]
 ) -> tuple[EvaluationSet, Task | None]:
     """Return the data in the form the network was trained on, and its task if targets are known."""
-    two_way, model = is_two_way(network), config["model"]
-    # A model trained on two data sets has no classes to tell source and target apart.
-    if two_way and not reference.has_two_domains and "between" in model and "sources" not in config["data"]:
+    cyclegan, model = is_cyclegan(network), config["model"]
+    # A model trained on two data sets has no classes that separate source and target.
+    if cyclegan and not reference.has_two_domains and "between" in model and "sources" not in config["data"]:
         source, target = model["between"]
         name = printable(f"{reference.name}, class {source} to class {target}")
         reference = replace(reference, data=two_classes(reference.data, source, target), name=name)
-    task = None if two_way else task_of(model.get("task"))
-    if (two_way and not reference.has_two_domains) or (isinstance(task, GivenSources) and not reference.has_pairs):
-        what = "translates between two sets of images" if two_way else "was trained on pairs"
+    task = None if cyclegan else task_of(model.get("task"))
+    if (cyclegan and not reference.has_two_domains) or (isinstance(task, GivenSources) and not reference.has_pairs):
+        what = "translates between two sets of images" if cyclegan else "was trained on pairs"
         raise ValueError(
             f"this model {what}, but data={reference.name} is one set; type data=DIR, a folder of images side by side, "
             f"or leave data= out"
         )
-    if two_way and reference.has_pairs:
+    if cyclegan and reference.has_pairs:
         task = GivenSources(channels=reference.data.source_channels, target_channels=reference.data.channels)
     return reference, task
 
@@ -105,7 +102,7 @@ def _compare(
     rows: list[dict[str, Any]] = []
     first: dict[str, Tensor] = {}
     for k, (x, _, sources) in enumerate(reference.batches()):
-        with fixed_seed(reference.seed, "task", k):  # on the CPU, so that every device sees the same
+        with fixed_seed(reference.seed, "task", k):  # on the CPU, so that every device gets the same
             c = task.condition(x, sources)
         outputs = {"naive": task.baseline(c), "ours": translate(network, c, x.shape[1])}
         for i in range(len(x)):
@@ -140,8 +137,7 @@ def _cycle_errors(network: Any, reference: EvaluationSet) -> tuple[dict[str, flo
 def translate(network: nn.Module, c: Tensor, channels: int = 0) -> Tensor:
     """Return the network's output (N, C, H, W) for images c (N, C', H, W), in [-1, 1] on the CPU.
 
-    Args:
-        channels: C that the data expect; 0 if unknown.
+    The data expect C = `channels`; 0 if unknown.
     """
     device = next(network.parameters()).device
     if c.shape[1] != network.source_channels:
@@ -173,10 +169,8 @@ def _text(results: dict[str, Any], protocol: dict[str, Any], reference: Evaluati
     lines.append(str(reference))
     if "task" in protocol:
         lines += [f"naive: without a network; {protocol['task']}; PSNR of 8 bits over all channels"]
-        n = protocol["n"]
-        if missing := {key: count for key, count in protocol["images in the means"].items() if count < n}:
-            which = ", ".join(f"{NAMES.get(key, key)} over {count:,}" for key, count in missing.items())
-            lines += [f"means of {which} of {n:,} images: the others are exact in a column, or have no hole"]
+        reason = "are exact in a column, or have no hole"
+        lines += note_on_means(protocol["images in the means"], protocol["n"], NAMES, reason)
     if "cycle error" in protocol:
         lines += [f"{protocol['sources']:,} sources; differences in [-1, 1]"]
     return "\n".join([*lines, protocol["weights"]])

@@ -62,17 +62,14 @@ class EvaluationSet:
             raise ValueError(f"data={self.name} are points of the plane, and only images can be evaluated")
 
     def indices(self, total: int) -> Tensor:
-        """Return the indices to evaluate out of `total`, sorted int64."""
         return random_subset(total, self.n, self.seed)
 
     @property
     def has_two_domains(self) -> bool:
-        """Source and target images, paired or not."""
         return isinstance(self.data, ImageDataset) and len(self.data.sources) > 0
 
     @property
     def has_pairs(self) -> bool:
-        """A source image for every target."""
         return self.has_two_domains and self.data.paired
 
     @property
@@ -85,11 +82,9 @@ class EvaluationSet:
 
     @property
     def count(self) -> int:
-        """Number of images to evaluate on."""
         return min(self.n, len(self.data))
 
     def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (N, C, H, H) uint8 and classes (N,), on the CPU."""
         for indices in batched(self.indices(len(self.data)), "real images" if progress else ""):
             yield self.data.take(indices).cpu(), self.data.labels[indices]
 
@@ -101,7 +96,6 @@ class EvaluationSet:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Which images these are."""
         return {
             "data": self.name,
             "split": self.split,
@@ -113,7 +107,6 @@ class EvaluationSet:
         }
 
     def __str__(self) -> str:
-        """The protocol in a line."""
         mode = "grey" if self.data.channels == 1 else "colour"
         count = f"{self.count:,} of {len(self.data):,} images"
         return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {mode}; seed {self.seed}"
@@ -172,15 +165,15 @@ def has_split(name: str) -> bool:
 def build_data(name: str, settings: dict[str, Any]) -> Any:
     """Build the data of configs/data/`name`.yaml with the settings of a checkpoint.
 
-    Settings may be untrusted. The yaml chooses what is called; only plain values are taken over, and none that say
-    where data sets and caches lie.
+    Settings may be untrusted. The yaml chooses the function to call. Only numbers and strings are taken over, and none
+    that name the folders of data sets and caches.
     """
     from omegaconf import OmegaConf
 
     register_resolvers()
     data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     for key, value in settings.items():
-        plain = value is None or (isinstance(value, int | float | str) and "${" not in str(value))
-        if key in data and key not in ("source", "root", "cache") and plain:
+        is_scalar = value is None or (isinstance(value, int | float | str) and "${" not in str(value))
+        if key in data and key not in ("source", "root", "cache") and is_scalar:
             data[key] = value
     return build(OmegaConf.create({"data": data}).data.source)

@@ -63,6 +63,12 @@ def paired_means(rows: list[dict[str, Any]], columns: tuple[str, str]) -> tuple[
     return means, counts
 
 
+def note_on_means(counts: dict[str, int], n: int, names: dict[str, str], reason: str) -> list[str]:
+    """Return a line on the metrics whose means cover fewer than n images, or none."""
+    fewer = ", ".join(f"{names.get(key, key)} over {count:,}" for key, count in counts.items() if count < n)
+    return [f"means of {fewer} of {n:,} images: the others {reason}"] if fewer else []
+
+
 def examples(columns: dict[str, Tensor]) -> Image.Image:
     """Return the first images of each column, uint8 or float (N, C, H, W) with C 1 or 3, side by side."""
     cells = []

@@ -8,17 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from gancli.config import nearest
 from gancli.evaluation.features import MAX_FEATURES, SPLITS, FeatureStatistics
-from gancli.metrics.feature_extractors import (
-    BUNDLED,
-    FeatureExtractor,
-    bundled_extractor,
-    default_extractor,
-    inception_extractor,
-)
+from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default_extractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.kid import kid
 from gancli.metrics.precision_recall import density_coverage, precision_recall
@@ -26,18 +18,8 @@ from gancli.metrics.precision_recall import density_coverage, precision_recall
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
 
-# In the order of a table; True where lower is better.
-METRICS = {
-    "fd": True,
-    "kd": True,
-    "score": False,
-    "precision": False,
-    "recall": False,
-    "density": False,
-    "coverage": False,
-    "accuracy": False,
-    "class_fd": True,
-}
+METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
+LOWER_IS_BETTER = ("fd", "kd", "class_fd")
 LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}
 NETWORKS = (*BUNDLED, "inception")
 ESTIMATORS = (
@@ -45,9 +27,6 @@ ESTIMATORS = (
     f"kd: {SUBSETS} subsets of {SUBSET_SIZE:,}; score: {SPLITS} splits; "
     f"precision and recall k={PRECISION_K}, density and coverage k={DENSITY_K}"
 )
-
-
-# --- names --------------------------------------------------------------------------------------------------------
 
 
 def score_name(metric: str, network: str) -> str:
@@ -59,8 +38,7 @@ SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS
 
 
 def lower_is_better(name: str) -> bool:
-    """Tell the direction of a score."""
-    return METRICS[SCORES[name][1]]
+    return SCORES[name][1] in LOWER_IS_BETTER
 
 
 def parse_metrics(names: Sequence[str], channels: int) -> dict[str, list[str]]:
@@ -81,31 +59,15 @@ def parse_metrics(names: Sequence[str], channels: int) -> dict[str, list[str]]:
     return metrics_of
 
 
-def get_extractor(name: str, inception: str, device: torch.device | str) -> FeatureExtractor:
-    """Return the network of this name; `inception`: file of Inception's weights, or "" to download them."""
-    return inception_extractor(inception, device) if name == "inception" else bundled_extractor(name, device)
-
-
-# --- values -------------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Scores:
-    """Scores by name.
-
-    Attributes:
-        values: in the order of METRICS.
-        deviations: standard deviation over splits or subsets, of some.
-        by_class: {score: {class: value}}.
-        real: the real images' own value, where it is not fixed by definition.
-        skipped: {score: reason} of those that could not be computed.
-    """
+    """Scores by name, in the order of METRICS."""
 
     values: dict[str, float] = field(default_factory=dict)
-    deviations: dict[str, float] = field(default_factory=dict)
+    deviations: dict[str, float] = field(default_factory=dict)  # standard ones over splits or subsets, of some scores
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    real: dict[str, float] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
+    real: dict[str, float] = field(default_factory=dict)  # the real images' own value, where it is not fixed
+    skipped: dict[str, str] = field(default_factory=dict)  # reasons why scores could not be computed
 
     def update(self, other: "Scores") -> None:
         """Add the scores of another network."""
@@ -136,40 +98,41 @@ def compute_scores(
         class_names: classes that the generated images were conditioned on; without any nothing is computed by class.
         seed: of the kernel distance's subsets.
     """
-    wanted, found = {*metrics}, Scores(real={"score": real.inception_score[0]})
+    wanted, scores = {*metrics}, Scores(real={"score": real.inception_score[0]})
     if "fd" in wanted:
         if fake.moments.singular or real.moments.singular:
             wanted.add("kd")
-            found.skipped["fd"] = (
-                f"{min(fake.n, real.n):,} images are no more than its {extractor.dim:,} features, which biases it "
-                f"upwards by an unknown amount; {score_name('kd', extractor.name)} is unbiased for any number of images"
+            scores.skipped["fd"] = (
+                f"{min(fake.moments.n, real.moments.n):,} images are no more than its {extractor.dim:,} features, "
+                f"which biases it upwards by an unknown amount; {score_name('kd', extractor.name)} is unbiased for any "
+                f"number of images"
             )
         else:
-            found.values["fd"] = frechet(fake.moments, real.moments)
+            scores.values["fd"] = frechet(fake.moments, real.moments)
     if "kd" in wanted:
         distance = kid(fake.features, real.features, SUBSETS, SUBSET_SIZE, seed)
-        found.values["kd"], found.deviations["kd"] = distance
-    found.values["score"], found.deviations["score"] = fake.inception_score
+        scores.values["kd"], scores.deviations["kd"] = distance
+    scores.values["score"], scores.deviations["score"] = fake.inception_score
     if wanted & {"precision", "recall"}:
         precision, recall = precision_recall(fake.features, real.features, PRECISION_K)
-        found.values |= {"precision": precision, "recall": recall}
+        scores.values |= {"precision": precision, "recall": recall}
     if wanted & {"density", "coverage"}:
         density, coverage = density_coverage(fake.features, real.features, DENSITY_K)
-        found.values |= {"density": density, "coverage": coverage}
+        scores.values |= {"density": density, "coverage": coverage}
     if "accuracy" in wanted and class_names and list(class_names) == extractor.class_names:
-        found.values["accuracy"], found.by_class["accuracy"] = accuracy(fake, class_names)
-        found.real["accuracy"], _ = accuracy(real, class_names)
+        scores.values["accuracy"], scores.by_class["accuracy"] = accuracy(fake, class_names)
+        scores.real["accuracy"], _ = accuracy(real, class_names)
     if "class_fd" in wanted and class_names:
         distances, too_few = class_frechet(fake, real, class_names)
         if too_few:
-            found.skipped["class_fd"] = (
+            scores.skipped["class_fd"] = (
                 f"the classes {', '.join(too_few)} have no more images than its {extractor.dim:,} features among "
                 f"{len(fake.features):,} generated and {len(real.features):,} real ones; type a larger n="
             )
         else:
-            found.values["class_fd"] = sum(distances.values()) / len(distances)
-            found.by_class["class_fd"] = distances
-    return found.named(extractor.name, wanted)
+            scores.values["class_fd"] = sum(distances.values()) / len(distances)
+            scores.by_class["class_fd"] = distances
+    return scores.named(extractor.name, wanted)
 
 
 def accuracy(statistics: FeatureStatistics, class_names: Sequence[str]) -> tuple[float, dict[str, float]]:

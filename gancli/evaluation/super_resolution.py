@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gancli import images as pixels
 from gancli.checkpoint.format import versions
 from gancli.data.image_files import decode_image, walk_images
-from gancli.evaluation.result import EvaluationResult, contact_sheet, paired_means
+from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
 from gancli.runtime.text import printable, table
@@ -21,16 +21,11 @@ from gancli.transforms.degradation import Degradation
 
 CROP = 160  # pixels a side of the crops in the contact sheet
 COLUMNS = ("bicubic", "ours")
+FORMATS = {"psnr": ".2f", "ssim": ".4f", "sharpness": ".2f", "high_frequency": ".1f"}
 
 
 def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) -> EvaluationResult:
-    """Return PSNR, SSIM and sharpness of each image of a folder, for bicubic and the network.
-
-    Args:
-        weights: name of the weights for a person.
-        images: folder of large images.
-        with_crops: draw a contact sheet.
-    """
+    """Return PSNR, SSIM and sharpness of each image of the folder `images`, for bicubic and the network."""
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
     crops: list[list[Image.Image]] = []
@@ -122,23 +117,13 @@ def _read(path: Path) -> Tensor:
 
 def _text(rows: list[dict[str, Any]], means: dict[str, Any], protocol: dict[str, Any]) -> str:
     def cells(name: str, metrics: dict[str, Any]) -> list[str]:
-        numbers = [
-            number
-            for m in (metrics[column] for column in COLUMNS)
-            for number in (
-                *(f"{m['psnr']:.2f}", f"{m['ssim']:.4f}", f"{m['sharpness']:.2f}", f"{m['high_frequency']:.1f}"),
-            )
-        ]
+        numbers = [format(metrics[column][key], spec) for column in COLUMNS for key, spec in FORMATS.items()]
         return [name[-23:], *numbers, f"{metrics['ours']['psnr'] - metrics['bicubic']['psnr']:.2f}"]
 
     header = ["", *(x for column in COLUMNS for x in (f"{column} PSNR", "SSIM", "sharp", "high")), "gain"]
     lines = [table([header, *(cells(row["image"], row) for row in rows), cells("mean", means)])]
-    n = protocol["n"]
-    if missing := {key: count for key, count in protocol["images in the means"].items() if count < n}:
-        lines += [
-            f"means of {', '.join(f'{key} over {count}' for key, count in missing.items())} of {n} images: the others "
-            f"are exact in a column, flat, or smaller than 11 pixels"
-        ]
+    reason = "are exact in a column, flat, or smaller than 11 pixels"
+    lines += note_on_means(protocol["images in the means"], protocol["n"], {}, reason)
     return "\n".join(
         [
             *lines,

@@ -68,7 +68,7 @@ class FeatureExtractor:
     def preprocess(self, images: Tensor) -> Tensor:
         """Return images as uint8 in the network's channels and size; on the CPU, so that every device sees the same."""
         check_shape(*images.shape[1:])
-        stored = ImageDataset(to_uint8(images).cpu(), torch.zeros(len(images), dtype=torch.int64))
+        stored = ImageDataset(to_uint8(images).cpu())
         return stored.resized(self.size or None, self.channels).images
 
     def protocol(self, channels: int, size: int) -> str:

@@ -118,7 +118,7 @@ def test_bad_roots_are_refused(tmp_path):
 def test_resized_is_pillows():
     arrays = npz_arrays(4)["x_train"]
     images = torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
-    data = ImageDataset(images, torch.zeros(4, dtype=torch.int64), skipped=[("a", "b")])
+    data = ImageDataset(images, skipped=[("a", "b")])
     assert data.resized(8, 3) is data and data.resized() is data and data.resized(4).skipped == data.skipped
     pil_images = [Image.fromarray(array) for array in arrays]
     grey = np.stack([np.asarray(image.convert("L")) for image in pil_images])

@@ -25,7 +25,7 @@ def numbered(n: int = 10, m: int = 0, paired: bool = False) -> ImageDataset:
     )
     images[..., 0] = sources[..., 0] = 255
     if m:
-        return ImageDataset(images, torch.zeros(n, dtype=torch.int64), [], [], sources, paired)
+        return ImageDataset(images, sources=sources, paired=paired)
     return ImageDataset(images, torch.arange(n) % 3, ["a", "b", "c"])
 
 

@@ -151,7 +151,7 @@ def test_two_classes_become_two_sets():
 
 
 def labelled(*names: str) -> ImageDataset:
-    return ImageDataset(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), list(names))
+    return ImageDataset(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), class_names=list(names))
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,10 @@ def test_impossible_classes_are_refused(data, source, target, message):
 
 
 def test_sources_are_resized_and_keep_their_channels():
-    labels = torch.zeros(2, dtype=torch.int64)
-    data = ImageDataset(stacked([noise(0), noise(1)]), labels, [], [], stacked([noise(2)]), False)
+    data = ImageDataset(stacked([noise(0), noise(1)]), sources=stacked([noise(2)]), paired=False)
     small = data.resized(4, 1)
     assert small.images.shape == (2, 1, 4, 4) and small.sources.shape == (1, 3, 4, 4) and not small.paired
-    alone = ImageDataset(data.sources, labels[:1]).resized(4)
+    alone = ImageDataset(data.sources).resized(4)
     assert torch.equal(small.sources, alone.images)
     assert data.to(torch.device("meta")).sources.device.type == "meta"
     assert alone.resized(8).source_channels == 0 and len(alone.to(torch.device("cpu")).sources) == 0

@@ -141,7 +141,8 @@ def test_statistics_hold_moments_of_all_images_and_features_of_a_random_subset(e
     monkeypatch.setattr(features, "MAX_FEATURES", 50)
     images = noise(300, 0).sort(0).values
     subset, full = statistics(extractor, images), moments(forward(images)[0])
-    assert subset.n == 300 and subset.features.shape == (50, 8) and len(subset.labels) == len(subset.predicted) == 50
+    assert subset.moments.n == 300 and subset.features.shape == (50, 8)
+    assert len(subset.labels) == len(subset.predicted) == 50
     assert torch.allclose(subset.moments.mean, full.mean) and torch.allclose(subset.moments.scatter, full.scatter)
     difference = (subset.features.mean(0) - full.mean).abs().max()
     assert difference < 0.15, "the first fifty images are darker by 0.4"

@@ -61,7 +61,7 @@ def test_the_dirac_gan_converges_with_the_remedy_and_circles_without(name):
     about it, R1 and R2 arrive. Unrolling does, too: its G sees D's answer."""
     make, converges = DIRAC[name]
     objective = make(Place(), Line())
-    data = ImageDataset(torch.zeros(8, 2, 1, 1), torch.zeros(8, dtype=torch.int64))
+    data = ImageDataset(torch.zeros(8, 2, 1, 1))
     sgd = {player: lambda ps: torch.optim.SGD(ps, lr=0.1) for player in ("G", "D")}
     trainer = Trainer(
         objective, BatchLoader(data, 4, 0, False, 0, torch.device("cpu")), sgd, Budget(steps=600), torch.device("cpu")

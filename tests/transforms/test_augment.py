@@ -26,6 +26,13 @@ def same(a: Tensor, b: Tensor) -> Tensor:
     return (a == b).flatten(1).all(1)
 
 
+def of_image(factor: Tensor) -> Tensor:
+    """Return a factor or summand that is the same in all of an image, (N,)."""
+    one = factor[:, :1, :1, :1]
+    assert torch.allclose(factor, one.expand_as(factor))
+    return one.flatten()
+
+
 def adaptive(p: float) -> AdaptiveAugment:
     augment = AdaptiveAugment()
     augment.p.fill_(p)
@@ -63,20 +70,15 @@ def test_shape_type_seed_gradients_and_the_meta_device(augment, channels):
 
 def test_brightness_adds_a_constant_to_an_image():
     x = noise()[:, :1, :1, :1].expand(-1, 3, 8, 8)  # saturation and contrast change nothing
-    added = DiffAugment(["color"])(x) - x
-    assert torch.allclose(added, added[:, :1, :1, :1].expand_as(added))
-    added = added[:, 0, 0, 0]
-    assert added.min() >= -0.5 and added.max() <= 0.5
-    assert added.min() < -0.45 and added.max() > 0.45 and len(added.unique()) == len(x)
+    added = of_image(DiffAugment(["color"])(x) - x)
+    assert -0.5 <= added.min() < -0.45 and 0.45 < added.max() <= 0.5 and len(added.unique()) == len(x)
 
 
 def test_contrast_scales_about_the_mean_of_the_image():
     x = noise(channels=1).expand(-1, 3, 8, 8)  # greys in three channels: saturation changes nothing
     y = DiffAugment(["color"])(x)
     assert torch.allclose(y, y[:, :1].expand_as(y))
-    factor = centred(y, (1, 2, 3)) / centred(x, (1, 2, 3))
-    assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor))
-    factor = factor[:, 0, 0, 0]
+    factor = of_image(centred(y, (1, 2, 3)) / centred(x, (1, 2, 3)))
     assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
 
 
@@ -85,9 +87,7 @@ def test_saturation_keeps_the_mean_of_a_pixel():
     y = DiffAugment(["color"])(x)
     brightness = y.mean((1, 2, 3), keepdim=True)
     assert torch.allclose(y.mean(1, keepdim=True), brightness.expand_as(y[:, :1]))
-    factor = (y - brightness) / x
-    assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor))
-    factor = factor[:, 0, 0, 0]
+    factor = of_image((y - brightness) / x)
     assert 0 <= factor.min() < 0.1 and 2 < factor.max() <= 3
     grey = centred(noise(channels=1), (1, 2, 3))
     factor = centred(DiffAugment("color")(grey), (1, 2, 3)) / grey
@@ -124,7 +124,7 @@ def test_cutout_is_a_square_of_half_the_size_clipped_by_the_edges(side):
 def test_policies_are_applied_in_order():
     x = torch.ones(64, 1, 8, 8)
     assert (DiffAugment(["color", "cutout"])(x) == 0).flatten(1).any(1).all()
-    assert not (DiffAugment(["cutout", "color"])(x) == 0).any()
+    assert DiffAugment(["cutout", "color"])(x).all()
 
 
 @pytest.mark.parametrize("augment", [DiffAugment(), AdaptiveAugment()])

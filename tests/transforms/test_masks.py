@@ -8,7 +8,7 @@ from gancli.transforms.masks import MASKS
 
 
 def masks(name: str, n: int = 2000, side: int = 16) -> Tensor:
-    """(n, side, side) of 0 and 1."""
+    """Return holes (n, side, side), 0 and 1."""
     return MASKS[name](torch.zeros(n, 1, side, side))[:, 0].float()
 
 
