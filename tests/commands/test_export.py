@@ -40,7 +40,7 @@ def test_gancli_load_and_every_command_read_an_exported_file_with_g_alone(gan, h
 @pytest.mark.parametrize(
     ("model", "commands"),
     [
-        ("sr_compact", [["upscale", "in.png"]]),
+        ("sr_compact", [["upscale", "in.png", "scale=2"]]),
         ("pix2pix", [["translate", "in.png"]]),
         ("inpainting", [["inpaint", "in.png", "mask=centre"]]),
         ("vae_mlp", [["reconstruct", "in.png"], ["edit", "steps=3"], ["sample", "n=4"]]),
