@@ -5,6 +5,7 @@ key's default and meaning are written once, in its line of yaml.
 """
 
 import difflib
+import itertools
 import re
 import secrets
 import time
@@ -45,7 +46,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
         inner = keys((Path(name).parent / base).as_posix(), f"{prefix}{package}.")
         named |= {key.name: key._replace(rare=True) for key in inner}
     rare = False
-    for line in text[len(_head(text)) :].splitlines():
+    for line in text.splitlines():
         rare |= line == "# Rarely changed"
         match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
@@ -77,15 +78,10 @@ def _bases(name: str, text: str) -> list[str]:
     return [(Path(name).parent / base).as_posix() for base in bases if base != "_self_"]
 
 
-def _head(text: str) -> str:
-    """Return the comment lines at the top of a yaml."""
-    match = re.match(r"(#.*\n)*", text)
-    return match[0] if match else ""
-
-
 def header(name: str) -> str:
     """Return the comment at the top of configs/`name`.yaml without its marks: a title, then examples."""
-    lines = _head((CONFIGS / f"{name}.yaml").read_text()).splitlines()
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     return "\n".join(line[1:].removeprefix(" ") for line in lines if not line.startswith("# @package"))
 
 

@@ -1,8 +1,10 @@
-"""What several tests share: tiny runs, comparisons to the bit, and processes of the command line."""
+"""Helpers of several tests: tiny runs, comparisons to the bit, and processes of the command line."""
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from omegaconf import DictConfig
 from gancli.checkpoint import format as checkpoint
 from gancli.config import choices, compose
 from gancli.images import to_float, to_uint8
+from gancli.training.checkpoint_manager import LAST
 from gancli.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +30,7 @@ GAN = [sys.executable, "-m", "gancli"]
 
 
 def config(*overrides: str, tiny: bool = True) -> DictConfig:
-    """Return the composed config of `gan train`, tiny unless told otherwise."""
+    """Return the composed config of `gan train`, with `tiny` that of TINY."""
     return compose([*(TINY if tiny else []), *overrides])
 
 
@@ -37,19 +40,29 @@ def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
     return TrainingRun(config(f"model={model}", *overrides), folder, [], quiet=True)
 
 
-def interrupted(folder: Path, model: str, *overrides: str, after: int = 3) -> None:
-    """Train a run that dies after some of its steps: its last checkpoint is older."""
-    run = start(folder, model, *overrides)
+def at_step(run: TrainingRun, step: int, act: Callable[[], object]) -> TrainingRun:
+    """Let a run call `act` after this step, before it logs or saves."""
     train_step = run.trainer.train_step
 
-    def die(progress: float) -> None:
-        if run.trainer.step == after:
-            raise MemoryError
+    def train_and_act(progress: float) -> None:
         train_step(progress)
+        if run.trainer.step == step:
+            act()
 
-    run.trainer.train_step = die  # type: ignore[method-assign]
-    with pytest.raises(Exception):  # noqa: B017
-        run.train()
+    run.trainer.train_step = train_and_act  # type: ignore[method-assign]
+    return run
+
+
+def stop(run: TrainingRun, step: int) -> None:
+    """Train a run that gets SIGTERM in this step, and saves."""
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        at_step(run, step, lambda: signal.raise_signal(signal.SIGTERM)).train()
+
+
+def crash(run: TrainingRun, step: int = 4) -> None:
+    """Train a run that dies in this step; its last checkpoint may be older."""
+    with pytest.raises(ZeroDivisionError):
+        at_step(run, step, lambda: 1 / 0).train()
 
 
 def assert_same(a: object, b: object, where: str = "") -> None:
@@ -68,10 +81,21 @@ def assert_same(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
-def learned(path: Path) -> dict:
-    """Return what a checkpoint holds apart from clocks, versions and the config."""
-    content = checkpoint.read(path)
+def learned(run: Path) -> dict:
+    """Return the last checkpoint of a run without clocks, versions and the config."""
+    content = checkpoint.read(run / "checkpoints" / LAST)
     return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
+
+
+def rows_of(run: Path) -> list[dict]:
+    """Return the events and metrics of a run."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_runs(*runs: Path) -> None:
+    """Assert that two runs learned and logged the same, to the bit."""
+    assert_same(*map(learned, runs))
+    assert_same(*map(without_clocks, runs))
 
 
 def write_generator(path: Path, config: dict, state: dict, names: dict | None = None, **changes: object) -> Path:
@@ -84,11 +108,10 @@ def write_generator(path: Path, config: dict, state: dict, names: dict | None = 
     return checkpoint.write(path, content | changes, **(names or {}))
 
 
-def without_clocks(path: Path) -> list[dict]:
-    """Return the metric rows of a metrics.jsonl without what depends on the clock."""
+def without_clocks(run: Path) -> list[dict]:
+    """Return the metrics of a run without those that depend on the clock."""
     clocks = {"minutes", "images_per_second", "time", "command"}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in clocks} for row in rows if "event" not in row]
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows_of(run) if "event" not in row]
 
 
 def process(*words: str, **options) -> subprocess.Popen:

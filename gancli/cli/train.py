@@ -43,9 +43,6 @@ def process() -> tuple[int, int]:
     return 0, 1
 
 
-# --- one run ---------------------------------------------------------------------------------------------------------
-
-
 def train_together(command: TrainCommand, rank: int, size: int) -> None:
     """Train in one of several processes that train the same model."""
     if command.sweep:
@@ -136,9 +133,6 @@ def explain(error: BaseException) -> str:
         there = list(error.options or [])
         return f"there is no {group or 'config'} {choice!r}{nearest(choice, there)}; there are: {', '.join(there)}"
     return f"{str(error).strip().splitlines()[0]}; gan train --help says what each key takes"
-
-
-# --- sweeps ----------------------------------------------------------------------------------------------------------
 
 
 def sweep(command: TrainCommand, typed: list[str]) -> None:

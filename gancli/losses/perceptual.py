@@ -35,7 +35,7 @@ class L1(nn.L1Loss):
 class VGG(nn.Module):
     """Mean squared error of VGG19's features: Ledig et al. 2017, equation 5, https://arxiv.org/abs/1609.04802.
 
-    The features are scaled by 1/12.75 (the loss by 0.006), which brings the loss to about the size of MSE's. Departures
+    The features are scaled by 1/12.75 (the loss by 0.006), so that the loss has about the size of MSE's. Departures
     from the paper: these weights were trained anew, on inputs normalised by ImageNet's mean and standard deviation; and
     the error is averaged over channels too, where the equation names only positions.
 

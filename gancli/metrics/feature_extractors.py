@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,30 +33,19 @@ CHUNK = 64  # images in a forward pass: fits a processor's caches; Inception tak
 INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
+@dataclass(eq=False)
 class FeatureExtractor:
-    """A frozen network with its preprocessing.
+    """A frozen network with its preprocessing."""
 
-    Args:
-        hash: SHA-256 of the weights; the first 12 digits are stored in the protocol.
-        dim: number of features.
-        channels, size: of the network's input; size 0: any, the network resizes images itself.
-        forward: uint8 (N, channels, size, size) to features (N, dim) and logits (N, classes), on the device.
-        class_names: of the logits.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        hash: str,
-        dim: int,
-        channels: int,
-        size: int,
-        forward: Callable[[Tensor], tuple[Tensor, Tensor]],
-        device: torch.device | str,
-        class_names: list[str],
-    ):
-        self.name, self.hash, self.dim, self.channels, self.size = name, hash[:12], dim, channels, size
-        self.forward, self.device, self.class_names = forward, torch.device(device), class_names
+    name: str
+    hash: str  # first 12 digits of the SHA-256 of the weights
+    dim: int  # number of features
+    channels: int  # of the network's input
+    size: int  # of the network's input; 0: any, the network resizes images itself
+    # uint8 (N, channels, size, size) to features (N, dim) and logits (N, classes), on the device
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
+    device: torch.device
+    class_names: list[str]  # of the logits
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +86,7 @@ def check_shape(channels: int, height: int, width: int) -> None:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 whatever training has chosen around it: TF32 alone changes a score."""
+    """Compute in float32 even inside a training with other precision: TF32 alone changes a score."""
     cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
     tf32 = cudnn.allow_tf32
     cudnn.allow_tf32 = False
@@ -148,7 +138,7 @@ def classifier_extractor(path: Path, name: str, device: torch.device | str = "cp
         features = network.features(to_float(x).contiguous(memory_format=torch.channels_last))
         return features, network.head(features)
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest, device = hashlib.sha256(path.read_bytes()).hexdigest()[:12], torch.device(device)
     return FeatureExtractor(name, digest, network.dim, network.channels, network.size, forward, device, CLASSES[name])
 
 
@@ -181,7 +171,7 @@ def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(content)
     )
-    return FeatureExtractor("inception", digest, 2048, 3, 0, network.to(device), device, [])
+    return FeatureExtractor("inception", digest[:12], 2048, 3, 0, network.to(device), torch.device(device), [])
 
 
 def _download(url: str) -> Path:

@@ -1,6 +1,6 @@
 """Mode coverage: how many modes of the data a generator finds, and how evenly.
 
-Stacked MNIST has 1,000 modes, which a digit classifier tells apart; modes of the plane are counted by
+Stacked MNIST has 1,000 modes, which a digit classifier distinguishes; modes of the plane are counted by
 `gancli.data.synthetic.mode_counts`. Section 3.3.1 of Metz et al. 2016, https://arxiv.org/abs/1611.02163.
 """
 

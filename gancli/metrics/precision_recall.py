@@ -57,7 +57,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     """Return Euclidean distances (N, M) in float32 of features x (N, D) and y (M, D) in float64; 0 for copies.
 
     |x|^2 + |y|^2 - 2 x.y is up to ten times faster than differences. Float64 keeps enough digits down to a distance of
-    1e-6 |x|; anything nearer counts as the same. In float32 equal distances are equal whatever the order of their sums.
+    1e-6 |x|; anything nearer counts as the same. In float32 equal distances are equal for any order of their sums.
     """
     norms = x.norm(dim=1).square()[:, None] + y.norm(dim=1).square()
     squared = torch.addmm(norms, x, y.T, alpha=-2)

@@ -40,7 +40,7 @@ class Bernoulli(Likelihood):
     https://arxiv.org/abs/1509.00519.
     """
 
-    unit = "pixels drawn black or white with their grey as the probability of white"
+    unit = "pixels sampled black or white with their grey as the probability of white"
 
     def observed(self, x: Tensor) -> Tensor:
         u = torch.rand(x.shape, device=x.device)

@@ -1,4 +1,4 @@
-"""Outputs of discriminators, in float32 whatever they were computed in."""
+"""Outputs of discriminators, in float32 even under autocast."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ class DiscriminatorOutputs(NamedTuple):
 
 
 def keep_float32(D: nn.Module) -> None:
-    """Make D, and each D that it is made of, return `DiscriminatorOutputs` of float32 or wider.
+    """Let D, and each D inside it, return `DiscriminatorOutputs` of float32 or wider.
 
     Autocast computes in bfloat16, and a loss of 16 bits would be rounded to its third digit. A forward hook acts on
     every call, so no loss sees narrower outputs.

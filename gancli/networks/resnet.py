@@ -89,7 +89,7 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x if self.first else relu(x))
-        # Where the paper pools after the shortcut's 1x1 this is the same, at a quarter of the work.
+        # The paper pools after the shortcut's 1x1: the same, at four times the work.
         return self.pool(self.conv2(relu(y))) + self.shortcut(self.pool(x))
 
 

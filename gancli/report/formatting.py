@@ -1,7 +1,6 @@
 """Numbers, durations and config values as text for a person."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,3 @@ def yaml_value(value: Any) -> str:
 def pairs(values: Any, show: Callable[[Any], str] = str) -> str:
     """Return the entries of a dict on one line; empty for anything else."""
     return " · ".join(f"{key} {show(value)}" for key, value in values.items()) if isinstance(values, dict) else ""
-
-
-def now() -> str:
-    return datetime.now().isoformat(sep=" ", timespec="minutes")

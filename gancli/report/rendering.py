@@ -1,5 +1,6 @@
 """Self-contained HTML from templates: styles and scripts are inlined, every value is escaped."""
 
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,5 +32,5 @@ def _environment() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {"number": formatting.number, "count": formatting.count}
     static = {file.name: file.read_text(encoding="utf-8") for file in (HERE / "static").iterdir()}
-    environment.globals |= {"static": static, "version": __version__, "now": formatting.now}
+    environment.globals |= {"static": static, "version": __version__, "now": datetime.now}
     return environment

@@ -67,8 +67,8 @@ def test_a_name_that_begins_with_an_underscore_is_a_base_and_no_choice(tmp_path,
         "# Mine\ndefaults:\n  - _gan\n  - override loss: hinge\nlr: 2\n# Rarely changed\nclip: 3\nx: 4\n"
     )
     assert choices("model") == ["mine"] and config.defaults("model/mine") == {"model/loss": "hinge"}
-    found = [("m.lr", "2", "rate", False), ("m.clip", "3", "norm", True), ("m.x", "4", "", True)]
-    assert [tuple(key) for key in keys("model/mine", "m.")] == found
+    expected = [("m.lr", "2", "rate", False), ("m.clip", "3", "norm", True), ("m.x", "4", "", True)]
+    assert [tuple(key) for key in keys("model/mine", "m.")] == expected
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,6 @@ def test_tensorboard_is_written_on_request_and_named_when_missing(gan, tmp_path,
     assert code == 1 and "gancli[tensorboard]" in error
 
 
-# --- Hydra: printed configs, configs of one's own, sweeps ---------------------------------------------------------
-
-
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(experiment, gan, tmp_path):
     code, out, error = gan("train", f"experiment={experiment}", "--cfg", "job", "--resolve")

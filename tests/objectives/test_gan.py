@@ -4,16 +4,18 @@ import copy
 
 import pytest
 import torch
-from helpers import start
+from helpers import rows_of, start
 from torch.nn.functional import cross_entropy
 
 import gancli
+from gancli.checkpoint import format as checkpoint
 from gancli.objectives.base import Fakes
+from gancli.training.checkpoint_manager import LAST
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_g_generates_no_more_often_than_it_must(reuse, tmp_path):
-    run = start(tmp_path / "run", "mlp", "model.n_critic=3", f"model.reuse_fakes={reuse}")
+def test_reused_fakes_save_a_forward_pass_of_g(reuse, tmp_path):
+    run = start(tmp_path, "mlp", "model.n_critic=3", f"model.reuse_fakes={reuse}")
     objective, calls = run.trainer.objective, []
     objective.G.register_forward_hook(lambda module, inputs, output: calls.append(output.requires_grad))
     assert [update.network for update in objective.updates(0, 0.0)] == ["D", "D", "D", "G"]
@@ -24,7 +26,7 @@ def test_g_generates_no_more_often_than_it_must(reuse, tmp_path):
 
 
 def test_the_loss_of_reused_fakes_is_that_of_the_same_new_ones(tmp_path):
-    run = start(tmp_path / "run", "cgan_mlp")
+    run = start(tmp_path, "cgan_mlp")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
     torch.manual_seed(0)
@@ -36,8 +38,8 @@ def test_the_loss_of_reused_fakes_is_that_of_the_same_new_ones(tmp_path):
     assert objective.discriminator_loss(x, c)[1] is None
 
 
-def test_packing_makes_neighbours_channels_and_joins_their_classes(tmp_path):
-    run = start(tmp_path / "run", "cgan", "model.packing=2")
+def test_packing_stacks_neighbours_as_channels_with_the_classes_of_each(tmp_path):
+    run = start(tmp_path, "cgan", "model.packing=2")
     objective, given = run.trainer.objective, []
     objective.D.register_forward_hook(lambda module, inputs, output: given.append(inputs))
     x, c = run.trainer.next_batch()
@@ -50,18 +52,18 @@ def test_packing_makes_neighbours_channels_and_joins_their_classes(tmp_path):
 
 def test_schedules_set_the_rate_the_momentum_and_the_penalty(tmp_path):
     """R3GAN: rate 2e-4 to 5e-5, beta2 0.9 to 0.99, gamma 0.05 to 0.005, over the first 8 % of the budget."""
-    run = start(tmp_path / "run", "r3gan")
-    trainer, group = run.trainer, run.trainer.optimizers["D"].param_groups[0]
+    trainer = start(tmp_path, "r3gan", "model.optimizers.D.lr=1e-3").trainer
+    G, D = (trainer.optimizers[name].param_groups[0] for name in "GD")
     values = ((0.0, 2e-4, 0.9, 0.05), (0.04, 1.25e-4, 0.945, 0.0275), (0.5, 5e-5, 0.99, 0.005))
     for progress, rate, beta2, gamma in values:
         trainer.train_step(progress)
-        assert (group["lr"], group["betas"][1]) == (pytest.approx(rate), pytest.approx(beta2))
+        assert (G["lr"], D["lr"], D["betas"][1]) == pytest.approx((rate, 5 * rate, beta2))
         key = dict(trainer.objective.updates(7, progress)[0].key[2])
         assert key["penalty_weight"] == pytest.approx(gamma)
 
 
 def test_both_networks_of_acgan_minimise_the_cross_entropy_of_the_class(tmp_path):
-    run = start(tmp_path / "run", "acgan", "model.class_weight=2")
+    run = start(tmp_path, "acgan", "model.class_weight=2")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
     objective.D.eval()  # without spectral norm's power iteration
@@ -72,7 +74,7 @@ def test_both_networks_of_acgan_minimise_the_cross_entropy_of_the_class(tmp_path
 
 
 def test_feature_matching_is_the_squared_distance_of_mean_features(tmp_path):
-    run = start(tmp_path / "run", "feature_matching", "model.feature_weight=3")
+    run = start(tmp_path, "feature_matching", "model.feature_weight=3")
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()
     fakes = objective.discriminator_loss(x, c, keep_fakes=True)[1]
@@ -80,14 +82,27 @@ def test_feature_matching_is_the_squared_distance_of_mean_features(tmp_path):
     assert torch.allclose(objective.generator_loss(x, c, fakes)[0]["G/features"], 3 * distance.square().sum())
 
 
-def test_a_model_trains_on_points(tmp_path):
-    start(tmp_path / "run", "mlp", "data.kind=ring", "data.size=null").train()
-    assert gancli.load(tmp_path / "run").sample(5).shape == (5, 2, 1, 1)
+@pytest.mark.parametrize("words", [["mlp"], ["vae_mlp", "model/likelihood=gaussian"]])
+def test_models_train_on_points(words, tmp_path):
+    start(tmp_path, *words, "data.kind=ring", "data.size=null").train()
+    assert gancli.load(tmp_path).sample(5).shape == (5, 2, 1, 1)
 
 
-def test_the_average_is_the_formula(tmp_path):
+def test_the_probability_of_adaptive_augmentation_is_logged_saved_and_restored(tmp_path):
+    words = ("dcgan", "model/augment=ada", "model.augment.kimg=0.1", "model.augment.target=-0.9")
+    run = start(tmp_path, *words)
+    run.train()
+    p = run.trainer.objective.augment.p
+    saved = checkpoint.read(tmp_path / "checkpoints" / LAST)["objective"]["augment"]
+    assert 0 < p == saved["p"] and saved.keys() == {"p", "signs", "images", "calls"}
+    logged = [row["augment_p"] for row in rows_of(tmp_path) if "augment_p" in row]
+    assert logged[0] == 0 < logged[-1] <= 1
+    assert start(tmp_path, *words).trainer.objective.augment.p == p
+
+
+def test_the_average_follows_its_formula(tmp_path):
     """theta <- d theta + (1 - d) live, d = 0.5^(batch / min(half-life, ramp * images)); buffers are copied."""
-    trainer = start(tmp_path / "run", "dcgan", "trainer.ema.half_life_kimg=0.02", "trainer.ema.ramp=0.5").trainer
+    trainer = start(tmp_path, "dcgan", "trainer.ema.half_life_kimg=0.02", "trainer.ema.ramp=0.5").trainer
     expected = copy.deepcopy(dict(trainer.objective.G.state_dict()))
     averaged = {name for name, _ in trainer.objective.G.named_parameters()}
     for step in range(1, 5):

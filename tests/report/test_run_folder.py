@@ -78,9 +78,6 @@ def test_rows_after_a_resume_replace_the_rows_before_it(tmp_path: Path) -> None:
     assert run.latest("fid") == 2 and run.overrides == {"trainer.steps": "9"}
 
 
-# --- scores
-
-
 def test_the_last_score_of_a_protocol_counts_and_invalid_lines_do_not(tmp_path: Path) -> None:
     folder = add_score(write_run(tmp_path / "run"), {"fd_mnist": 9.0, "kd_mnist": 0.2}, step=100)
     add_score(folder, {"fd_mnist": 5.0}, protocol(generated=1000), step=100)
@@ -157,9 +154,6 @@ def test_a_protocol_as_one_line_of_text() -> None:
         "not averaged · seed 0 · features mnist 1a2b3c, 64 features · task Inpaint, mask mixed · between 0, 1 · "
         "odd [2J x\\ud800"
     )
-
-
-# --- finding runs
 
 
 def test_find_runs_in_natural_order(tmp_path: Path) -> None:

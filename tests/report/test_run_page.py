@@ -117,9 +117,6 @@ def test_an_empty_folder_and_a_run_that_failed_early(tmp_path: Path) -> None:
     assert "no such data set" in html and charts_of(html) == []
 
 
-# --- curves
-
-
 def test_gaps_and_single_points(tmp_path: Path) -> None:
     values = [1.0, None, float("nan"), float("inf"), 2.0]
     rows = [metric_row(50 * i, **{"G/adversarial": v, "fid": float("nan")}) for i, v in enumerate(values)]
@@ -155,9 +152,6 @@ def test_metrics_are_facts_and_gradient_norms_are_not(tmp_path: Path) -> None:
     assert charts["gradient norms"] == list(norms) and charts["fid"] == ["fid"]
     # The last row need not hold everything.
     assert facts_of(html) == ["1,000", "128", "1 min", "1,500", "12.5"]
-
-
-# --- warnings
 
 
 def event(name: str, step: int, finding: str, message: str) -> str:

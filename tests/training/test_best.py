@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import TINY, assert_same
+from helpers import TINY, assert_same, rows_of
 
 import gancli
 from gancli.checkpoint import format as checkpoint
@@ -17,12 +17,8 @@ from gancli.training.evaluation import Best
 GREY = ["model=mlp", *TINY, "data.channels=1", "trainer.evaluate_every=2", "trainer.evaluate_n=80", "data.n=80"]
 
 
-def rows(run: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
-
-
 def evaluated(run: str, metric: str = "fd_mnist") -> dict[int, float]:
-    return {row["step"]: row[metric] for row in rows(run) if metric in row}
+    return {row["step"]: row[metric] for row in rows_of(Path(run)) if metric in row}
 
 
 def content(run: str, name: str = LAST) -> dict[str, Any]:
@@ -45,7 +41,7 @@ def test_the_best_checkpoint_is_saved_reported_and_loaded(gan, values):
     assert best["step"] == 4 and best["best"]["value"] == 3.0 and content("run")["best"]["step"] == 4
     assert "fd_mnist 4 at 6, best 3 at 4 (" in err and "% of the time)" in err, "its cost is on the status line"
     assert f"finished: best fd_mnist 3 at step 4, checkpoints/{BEST}" in Path("run/log.txt").read_text()
-    assert all("evaluate_seconds" in row for row in rows("run") if "fd_mnist" in row)
+    assert all("evaluate_seconds" in row for row in rows_of(Path("run")) if "fd_mnist" in row)
     assert checkpoint.find("run") == Path("run/checkpoints", BEST)
     assert_same(dict(gancli.load("run").network.state_dict()), best["ema"])
 
@@ -59,7 +55,7 @@ def test_the_scores_during_training_are_those_of_gan_evaluate(gan):
     result = json.loads(Path("s.json").read_text())
     for metric in ("fd_mnist", "recall_mnist"):
         assert evaluated("run", metric)[6] == pytest.approx(result["scores"][metric], abs=1e-6)
-    logged = next(row for row in rows("run") if row.get("event") == "protocol")
+    logged = next(row for row in rows_of(Path("run")) if row.get("event") == "protocol")
     assert logged["metrics"] == ["fd_mnist", "recall_mnist"]
     protocol = {key: result["protocol"][key] for key in logged["protocol"]} | {"split": "none"}
     assert logged["protocol"] == protocol and {"features", "seed", "averaged", "real images"} <= protocol.keys()
@@ -144,11 +140,6 @@ def test_the_deciding_metric_fits_the_model_and_the_data(words, metric, gan):
         (["trainer.evaluate_every=2", "trainer.evaluate_metrics=[fd_minst]"], "did you mean fd_mnist"),
         ([*INPAINTING, "trainer.evaluate_every=2", "trainer.evaluate_metrics=[fid]"], "does not sample from noise"),
         (["trainer.keep_last=-1"], "trainer.keep_last=-1 is out of range"),
-        (
-            ["trainer.log_every=0"],
-            "trainer.log_every=0 is out of range, it must be 1 or more; type trainer.log_every=100",
-        ),
-        (["trainer.on_nan=ignore"], "trainer.on_nan=ignore is not one of stop, rollback"),
     ],
 )
 def test_wrong_options_get_a_sentence(words, message, gan):

@@ -7,7 +7,6 @@ import torch
 from helpers import TINY, assert_same, learned
 
 from gancli.runtime.determinism import deterministic
-from gancli.training.checkpoint_manager import LAST
 
 # Convolutions, which with two threads give other last bits than with one, and everything else that is computed.
 MODELS = [
@@ -34,7 +33,7 @@ def test_any_number_of_threads_gives_the_same_bits(words, gan, set_threads, tmp_
         assert code == 0, error
         assert torch.get_num_threads() == threads, "restored for the next job of a sweep"
     assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
-    assert_same(*(learned(tmp_path / str(threads) / "checkpoints" / LAST) for threads in (1, 2)))
+    assert_same(*(learned(tmp_path / str(threads)) for threads in (1, 2)))
     assert "1 of " in (tmp_path / "2" / "log.txt").read_text(), "the log says how many threads were used"
 
 

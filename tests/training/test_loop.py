@@ -36,15 +36,6 @@ def test_schedules_start_at_one_and_end_at_their_end():
     assert cosine(0) == 1 and cosine(0.5, end=0.2) == pytest.approx(0.6) and cosine(1, end=0.2) == pytest.approx(0.2)
 
 
-def test_the_schedule_scales_each_networks_rate(tmp_path):
-    words = ["model.schedule._target_=gancli.training.schedules.linear", "model.optimizers.D.lr=1e-3"]
-    trainer = start(tmp_path, "dcgan", *words).trainer
-    for _ in zip(range(4), trainer.steps()):
-        pass
-    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
-    assert rates == pytest.approx({"G": 2e-4 * (1 - 3 / 6), "D": 1e-3 * (1 - 3 / 6)})
-
-
 def test_kimg_counts_real_images(tmp_path):
     trainer = start(tmp_path, "dcgan", "trainer.steps=null", "trainer.kimg=0.05").trainer
     assert len(list(trainer.steps())) == math.ceil(50 / 8) and trainer.images == 56
@@ -89,14 +80,6 @@ def test_random_numbers_between_steps_change_nothing(tmp_path):
     assert_same(undisturbed.parameters["G"], disturbed.parameters["G"])
 
 
-def test_reused_fakes_cost_one_forward_of_g_per_step(tmp_path):
-    for reuse, forwards in (("true", 1), ("false", 2)):
-        trainer, calls = start(tmp_path / reuse, "dcgan", f"model.reuse_fakes={reuse}").trainer, []
-        trainer.objective.G.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        trainer.train_step(0.0)
-        assert len(calls) == forwards
-
-
 def test_optimizer_state_is_keyed_by_parameter_names(tmp_path):
     trainer = start(tmp_path, "dcgan").trainer
     trainer.train_step(0.0)
@@ -124,11 +107,7 @@ def test_every_precision_trains_with_weights_and_logits_in_float32(precision, tm
     inner, outer = set(), set()
     convolution = next(m for m in trainer.objective.D.modules() if isinstance(m, torch.nn.Conv2d))
     convolution.register_forward_hook(lambda module, inputs, output: inner.add(output.dtype))
-    loss = trainer.objective.loss.discriminator
-    trainer.objective.loss.discriminator = lambda real, fake: (
-        outer.update((real.dtype, fake.dtype)),
-        loss(real, fake),
-    )[1]
+    trainer.objective.D.register_forward_hook(lambda module, inputs, output: outer.add(output.logits.dtype))
     trainer.train_step(0.0)
     assert inner == {torch.bfloat16 if precision == "bf16" else torch.float32} and outer == {torch.float32}
     assert all(p.dtype == torch.float32 and p.isfinite().all() for ps in trainer.parameters.values() for p in ps)
@@ -144,7 +123,7 @@ def test_every_precision_trains_with_weights_and_logits_in_float32(precision, tm
         (["model=mlp", "trainer.precision=fp32"], "fp32"),
     ],
 )
-def test_auto_is_bf16_where_processor_and_model_are_faster_and_as_good(words, expected, tmp_path, monkeypatch):
+def test_auto_is_bf16_if_processor_and_model_support_it(words, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "multiplies_bf16", lambda: True)
     run = run_of(tmp_path, *words)
     assert run.config["trainer"]["precision"] == expected and run.trainer.autocast._enabled == (expected == "bf16")
@@ -160,5 +139,4 @@ def test_a_run_keeps_its_precision_on_another_processor(tmp_path, monkeypatch):
     assert run.changes == []
     run.train()
     run_of(tmp_path / "whole", "model=mlp", "trainer.precision=bf16", "trainer.steps=8").train()
-    parts, whole = (learned(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("parts", "whole"))
-    assert_same(parts, whole)
+    assert_same(*(learned(tmp_path / name) for name in ("parts", "whole")))

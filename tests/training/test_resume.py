@@ -1,7 +1,6 @@
 """Resuming: with the same config, by one process at a time, from the step of the last checkpoint."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, TINY, assert_same, config, interrupted, learned, start, without_clocks
+from helpers import ROOT, TINY, assert_same_runs, config, crash, rows_of, start
 from omegaconf import OmegaConf
 
 from gancli.checkpoint import format as checkpoint
@@ -51,8 +50,8 @@ def test_only_the_change_itself_is_reported_not_what_follows_from_it():
 
 @pytest.mark.parametrize("model", ["mlp", "r3gan", "srgan", "cgan"])
 def test_changes_are_reported_between_any_two_models(model):
-    found = changes(resolved("model=dcgan")[0], resolved(f"model={model}")[1])
-    assert found["model.name"] == ("dcgan", model) and all(old != new for old, new in found.values())
+    changed = changes(resolved("model=dcgan")[0], resolved(f"model={model}")[1])
+    assert changed["model.name"] == ("dcgan", model) and all(old != new for old, new in changed.values())
 
 
 def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan):
@@ -78,7 +77,7 @@ def test_allowed_changes_are_applied_and_logged(gan):
     code, _, error = gan(*words, "resume.allow=[model.lr,model.penalty]")
     assert code == 0, error
     assert "changed: model.lr: 0.0002 -> 0.001; model.penalty" in Path("run/log.txt").read_text()
-    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(Path("run"))
     assert [row["event"] for row in rows if "event" in row] == ["started", "finished", "resumed", "changed", "finished"]
     assert rows[-3]["lr"] == 1e-3
     assert gan(*words)[0] == 0, "from then on it is the config of the run"
@@ -104,7 +103,7 @@ def test_a_killed_run_resumes_as_if_it_had_not_been(tmp_path):
     """Its log is longer than its last checkpoint, and ends in the middle of a line."""
     words = ["trainer.log_every=1", "trainer.checkpoint_every=2"]
     start(tmp_path / "whole", "mlp", *words).train()
-    interrupted(tmp_path / "killed", "mlp", *words)
+    crash(start(tmp_path / "killed", "mlp", *words))
     metrics, last = (tmp_path / "killed" / name for name in ("metrics.jsonl", f"checkpoints/{LAST}"))
     for thread in threading.enumerate():
         if "_write" in thread.name:  # a save in progress, which a real kill would end too
@@ -113,8 +112,7 @@ def test_a_killed_run_resumes_as_if_it_had_not_been(tmp_path):
     with metrics.open("ab") as file:
         file.write(b'{"step": 4, "kimg": 0.0\x00')
     start(tmp_path / "killed", "mlp", *words).train()
-    assert_same(*(learned(tmp_path / name / "checkpoints" / LAST) for name in ("whole", "killed")))
-    assert without_clocks(tmp_path / "whole" / "metrics.jsonl") == without_clocks(metrics)
+    assert_same_runs(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.slow
@@ -169,7 +167,7 @@ def test_a_file_system_without_locks_gives_a_warning(gan, monkeypatch):
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
-    """Its holder ended between our opening and our locking: nobody else would find the file that we hold."""
+    """The holder ended between open and lock: another process would not see a lock on the removed file."""
     hold, calls = locks.lock_file, []
 
     def late(file: int) -> None:
