@@ -166,14 +166,13 @@ class SpeedReport:
 
     def notes(self) -> list[str]:
         """Return the rates of matrix products over all turns, and warnings."""
-        reached: dict[str, list[float]] = {}
+        rates_of: dict[str, list[float]] = {}
         for row in {_case(row): row for row in self.rows}.values():  # the same for every variant of a case
             for precision, rates in row["products"].items():
-                reached[precision] = reached.get(precision, []) + rates
+                rates_of.setdefault(precision, []).extend(rate / 1e9 for rate in rates)
         products = [
-            f"{precision} {statistics.median(rates) / 1e9:,.4g} GFLOP/s ({min(rates) / 1e9:,.4g} to "
-            f"{max(rates) / 1e9:,.4g})"
-            for precision, rates in sorted(reached.items())
+            f"{precision} {statistics.median(rates):,.4g} GFLOP/s ({min(rates):,.4g} to {max(rates):,.4g})"
+            for precision, rates in sorted(rates_of.items())
             if rates
         ]
         notes = [f"{line['model']} {line['variant']}: {line['note']}" for line in self.summary() if "note" in line]
