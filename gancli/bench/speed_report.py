@@ -48,17 +48,12 @@ class Case(NamedTuple):
 
 @dataclass
 class SpeedReport:
-    """Everything measured so far, written to speed.json, speed.md and speed.png.
-
-    Attributes:
-        base: the first case, whose model may be timed at several sizes.
-        tuned: names of all variants of gan train, for their colours.
-    """
+    """Everything measured so far, written to speed.json, speed.md and speed.png."""
 
     folder: Path
-    base: Case
+    base: Case  # the first one, whose model may be timed at several sizes
     protocol: dict[str, Any]
-    tuned: list[str]
+    tuned: list[str]  # names of all variants of gan train, for their colours
     rows: list[Line] = field(default_factory=list)
     failed: list[Line] = field(default_factory=list)
 
