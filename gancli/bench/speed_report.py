@@ -48,17 +48,12 @@ class Case(NamedTuple):
 
 @dataclass
 class SpeedReport:
-    """Everything measured so far, written to speed.json, speed.md and speed.png.
-
-    Attributes:
-        base: the first case, whose model may be timed at several sizes.
-        tuned: names of all variants of gan train, for their colours.
-    """
+    """Everything measured so far, written to speed.json, speed.md and speed.png."""
 
     folder: Path
-    base: Case
+    base: Case  # the first one, whose model may be timed at several sizes
     protocol: dict[str, Any]
-    tuned: list[str]
+    tuned: list[str]  # names of all variants of gan train, for their colours
     rows: list[Line] = field(default_factory=list)
     failed: list[Line] = field(default_factory=list)
 
@@ -166,14 +161,13 @@ class SpeedReport:
 
     def notes(self) -> list[str]:
         """Return the rates of matrix products over all turns, and warnings."""
-        reached: dict[str, list[float]] = {}
+        rates_of: dict[str, list[float]] = {}
         for row in {_case(row): row for row in self.rows}.values():  # the same for every variant of a case
             for precision, rates in row["products"].items():
-                reached[precision] = reached.get(precision, []) + rates
+                rates_of.setdefault(precision, []).extend(rate / 1e9 for rate in rates)
         products = [
-            f"{precision} {statistics.median(rates) / 1e9:,.4g} GFLOP/s ({min(rates) / 1e9:,.4g} to "
-            f"{max(rates) / 1e9:,.4g})"
-            for precision, rates in sorted(reached.items())
+            f"{precision} {statistics.median(rates):,.4g} GFLOP/s ({min(rates):,.4g} to {max(rates):,.4g})"
+            for precision, rates in sorted(rates_of.items())
             if rates
         ]
         notes = [f"{line['model']} {line['variant']}: {line['note']}" for line in self.summary() if "note" in line]

@@ -104,9 +104,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
-    other = path.with_name(f"previous{SUFFIX}")
-    before = path.name == f"last{SUFFIX}" and other.is_file()
-    advice = f"type ckpt={other}, the one before" if before else "use another one"
+    advice, previous = "use another one", path.with_name(f"previous{SUFFIX}")
+    if path.name == f"last{SUFFIX}" and previous.is_file():
+        advice = f"type ckpt={previous}, the one before"
     try:
         with path.open("rb") as file:
             is_old = file.read(4) == b"PK\x03\x04"

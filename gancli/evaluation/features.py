@@ -47,20 +47,13 @@ def content_hash(images: Images) -> str:
 
 @dataclass
 class FeatureStatistics:
-    """Features of n images, from which the metrics are computed.
+    """Features of n images, from which the metrics are computed."""
 
-    Attributes:
-        moments: of the features of all images.
-        features: (K, D) of a random subset of at most MAX_FEATURES images.
-        labels, predicted: int64 (K,), the subset's classes and the network's predictions.
-        inception_score: mean and standard deviation over SPLITS splits of all images.
-    """
-
-    moments: Moments
-    features: Tensor
-    labels: Tensor
-    predicted: Tensor
-    inception_score: tuple[float, float]
+    moments: Moments  # of the features of all images
+    features: Tensor  # (K, D) of a random subset of at most MAX_FEATURES images
+    labels: Tensor  # int64 (K,), the subset's classes
+    predicted: Tensor  # int64 (K,), the network's predictions
+    inception_score: tuple[float, float]  # mean and standard deviation over SPLITS splits of all images
 
     def tensors(self) -> dict[str, Tensor]:
         return {

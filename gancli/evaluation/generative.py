@@ -40,10 +40,7 @@ class GeneratedImages:
 class Comparison:
     """Statistics of real images, ready to score any number of sets of generated images.
 
-    Args:
-        metrics: names of scores or networks; empty for all metrics of the bundled network for such images.
-        inception: file of Inception's weights.
-        seed: of the random subsets on both sides.
+    `metrics` names scores or networks. Without any, all metrics of the bundled network for such images are computed.
     """
 
     def __init__(

@@ -41,19 +41,12 @@ def batched(indices: Tensor, description: str = "") -> Iterator[Tensor]:
 
 @dataclass(eq=False)
 class EvaluationSet:
-    """Real images to evaluate on.
+    """Real images to evaluate on."""
 
-    Attributes:
-        data: ImageDataset or ImageCrops.
-        name: of the data, for people and the protocol.
-        split: "test", "train", or why the data have neither.
-        n: upper limit on the number of images, a random subset by `seed`.
-    """
-
-    data: Any
-    name: str
-    split: str
-    n: int
+    data: Any  # ImageDataset or ImageCrops
+    name: str  # of the data, for people and the protocol
+    split: str  # "test", "train", or why the data have neither
+    n: int  # upper limit on the number of images, a random subset by `seed`
     seed: int
 
     def __post_init__(self) -> None:

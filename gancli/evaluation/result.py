@@ -15,24 +15,15 @@ CELL = 96  # pixels a side to which small images are enlarged in a contact sheet
 
 
 class EvaluationResult(NamedTuple):
-    """Metrics with the protocol they were measured by.
+    """Metrics with the protocol they were measured by."""
 
-    Attributes:
-        results: everything that was measured, as it is stored.
-        headline: the metrics that runs are compared by.
-        text: tables and protocol for a person.
-        image: contact sheet of examples.
-        warnings: one sentence for each metric that could not be computed.
-        error: sentence on images that could not be measured; the other images were.
-    """
-
-    results: dict[str, Any]
+    results: dict[str, Any]  # everything that was measured, as it is stored
     protocol: dict[str, Any]
-    headline: dict[str, float]
-    text: str
-    image: Image.Image | None
-    warnings: Sequence[str] = ()
-    error: str = ""
+    headline: dict[str, float]  # the metrics that runs are compared by
+    text: str  # tables and protocol for a person
+    image: Image.Image | None  # contact sheet of examples
+    warnings: Sequence[str] = ()  # one sentence for each metric or image that could not be measured
+    error: str = ""  # sentence on images that could not be measured; the other images were
 
 
 def finite(generated: Tensor) -> Tensor:

@@ -55,8 +55,7 @@ class Payload:
         return os.system, ("touch pwned",)
 
 
-def foreign(good: bytes) -> dict[str, bytes]:
-    """Return files that no `gan train` wrote, by name."""
+def foreign_files(good: bytes) -> dict[str, bytes]:
     middle = len(good) // 2
     flip = {f"bit {at} flipped": good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in (0, 40, 150, middle)}
     return {
@@ -70,7 +69,7 @@ def foreign(good: bytes) -> dict[str, bytes]:
 
 
 def test_foreign_and_damaged_files(good, gan, tmp_path):
-    for name, data in foreign(good.read_bytes()).items():
+    for name, data in foreign_files(good.read_bytes()).items():
         (tmp_path / "bad.safetensors").write_bytes(data)
         try:
             assert_refused(gan, tmp_path, "sample", "info")

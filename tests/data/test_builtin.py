@@ -147,8 +147,6 @@ def test_every_channel_of_a_stacked_image_is_a_digit(ten_digits):
     digits = sets.stacked_digits(10, 500)
     for channel in range(3):
         assert torch.equal(data.images[:, channel], single.images[digits[:, channel], 0])
-    modes = single.labels[digits] @ MODE
-    assert modes.min() >= 0 and modes.max() < 1000 and len(modes.unique()) > 300
 
 
 def test_stacked_digits_are_uniform_and_independent():

@@ -258,14 +258,14 @@ def test_a_full_disk_is_one_sentence(root, monkeypatch):
 def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
 
     rng = np.random.default_rng(0)
+    for name in ("images/a", "images/b", "a", "b", "memory"):
+        (tmp_path / name).mkdir(parents=True)
     for k in range(20):
-        path = tmp_path / "images" / "ab"[k % 2] / f"{k}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
+        pixels = rng.integers(256, size=(16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / "ab"[k % 2] / f"{k}.png")
     (tmp_path / "file").touch()
 
     def begin(name: str, cache: str = "cache") -> TrainingRun:
-        (tmp_path / name).mkdir(exist_ok=True)
         words = ["model=cgan", "data=folder", f"data.path={tmp_path}/images", f"data.cache={tmp_path}/{cache}"]
         tiny = [word for word in TINY if word not in ("data=synthetic", "data.n=64")]
         return TrainingRun(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)

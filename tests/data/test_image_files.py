@@ -69,15 +69,14 @@ def test_sixteen_bit_grey_is_divided_by_257(tmp_path, suffix):
 def test_transparent_pixels_become_white(tmp_path):
     array = noise(8, 8, 4)
     array[..., 3] = np.where(np.arange(8) < 4, 0, 255)
-    save(array, tmp_path / "rgba" / "a.png")
-    decoded = only(tmp_path / "rgba")
+    save(array, tmp_path / "a.png")
+    decoded = only(tmp_path)
     assert (decoded[:, :4] == 255).all() and (decoded[:, 4:] == array[:, 4:, :3]).all()
     palette = Image.new("P", (8, 8), 0)
     palette.putpalette([10, 20, 30, 200, 100, 50])
     palette.paste(1, (4, 0, 8, 8))
-    (tmp_path / "palette").mkdir()
-    palette.save(tmp_path / "palette" / "a.png", transparency=0)
-    decoded = only(tmp_path / "palette")
+    palette.save(tmp_path / "a.png", transparency=0)
+    decoded = only(tmp_path)
     assert (decoded[:, :4] == 255).all() and (decoded[:, 4:] == [200, 100, 50]).all()
 
 
@@ -147,7 +146,7 @@ def test_odd_names(tmp_path, capsys):
     data = folder(str(tmp_path), size=8)
     assert data.class_names == sorted(["猫 (1)", "[x]", "spaced out"]) and len(data) == 3
     try:
-        (tmp_path / "[x]" / os.fsdecode(b"\xff.png")).write_text("text")
+        (tmp_path / "[x]" / os.fsdecode(b"\xff.png")).touch()
     except OSError:
         pytest.skip("this file system wants valid text")
     folder(str(tmp_path), size=8).skipped[0][0].encode()
@@ -198,7 +197,7 @@ def test_damaged_files_are_skipped_with_a_reason_or_refused(damaged, monkeypatch
     assert all(BAD[name] in reason for name, reason in data.skipped)
     with pytest.raises(ValueError, match=r"bomb\.png cannot be used .*data\.strict=false"):
         folder(str(damaged), size=8, strict=True)
-    (damaged / "good.jpg").touch()  # decode again
+    (damaged / "good.jpg").touch()  # a new time: decoded again
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow itself fails from twice the limit on
     data = folder(str(damaged), size=8)
     assert len(data) == 1 and ("good.jpg", "has more than Pillow's limit of 1,000 pixels") in data.skipped
@@ -258,8 +257,7 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
 def test_the_command_reports_and_fails_on_bad_files(tmp_path, capsys, damaged):
     with pytest.raises(ValueError, match=r"7 of 9 files in .* cannot be used"):
         run("check", str(damaged))
-    out = capsys.readouterr().out
-    assert "empty.png: is empty" in out and "gan train data=folder" in out
+    assert "empty.png: is empty" in capsys.readouterr().out
     for name in BAD:
         (damaged / name).unlink()
     assert run("check", str(damaged)) == 0

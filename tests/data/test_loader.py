@@ -206,9 +206,8 @@ def test_prefetched_buffers_keep_their_addresses():
 
 
 @pytest.mark.parametrize("data", [numbered(), crops()], ids=["images", "crops"])
-def test_data_moves_to_a_device_where_it_fits(data, monkeypatch):
-    device: Any = torch.device("meta")
-    mapped = replace(data, memory_mapped=True)
+def test_data_is_copied_to_a_device_where_it_fits(data, monkeypatch):
+    device, mapped = torch.device("meta"), replace(data, memory_mapped=True)
     monkeypatch.setattr(dataset_module, "free_memory", lambda device: 4 * 3 * 160)
     moved = mapped.to(device)
     assert moved.device == device and not moved.memory_mapped and mapped.device == CPU

@@ -147,12 +147,6 @@ def test_other_data_are_converted_to_the_models_size_and_channels(evaluate, trai
         assert line in evaluate(run, *words)[1]
 
 
-def test_training_images_are_used_if_there_is_no_test_split(evaluate, trained):
-    results, out, _ = evaluate(trained("model=aegan", "data.kind=shapes", on="synthetic"))
-    assert "64 of 64 images of synthetic, split none, training images, 16x16 colour" in out
-    assert results["protocol"]["split"] == "none, training images"
-
-
 def test_refused_commands(refused, trained):
     Path("set").mkdir()
     vae = trained("model=vae")
@@ -195,7 +189,8 @@ def test_data_settings_of_an_untrusted_checkpoint_are_plain_values(gan, refused,
 
     attack = {"_target_": "os.mkdir", "path": "pwned"}
     code, out, _ = gan("evaluate", with_data(source=attack, root="/elsewhere", kind=attack))
-    assert code == 0 and not Path("pwned").exists() and "64 of 64" in out
+    assert code == 0 and not Path("pwned").exists()
+    assert "64 of 64 images of synthetic, split none, training images, 16x16 colour" in out
     for changes, message in (
         ({"name": "../data"}, "was trained on data=../data, which is not here"),
         ({"name": "folder", "path": "${oc.env:HOME}"}, "data=folder needs data.path=DIR"),

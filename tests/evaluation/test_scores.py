@@ -174,18 +174,3 @@ def test_statistics_of_real_images_are_cached_by_content(tmp_path, monkeypatch):
     other_label[5] = 0
     assert collected(other_pixel, labels) and collected(images, other_label)
     assert collected(images, labels, hash="abd") and collected(images, labels, seed=1)
-
-
-@pytest.mark.parametrize("content", [b"", b"damaged", None])
-def test_an_unusable_cache_is_ignored(extractor, tmp_path, monkeypatch, content):
-    monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
-    images = StoredImages(noise(100, 0))
-    stored = cached_statistics(extractor, images, content_hash(images))
-    file = next((tmp_path / "cache" / "statistics").iterdir())
-    if content is None:
-        file.unlink()
-        file.parent.rmdir()
-        file.parent.write_text("a file where the folder should be")
-    else:
-        file.write_bytes(content)
-    assert torch.equal(cached_statistics(extractor, images, content_hash(images)).features, stored.features)

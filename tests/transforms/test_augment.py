@@ -242,15 +242,14 @@ def test_p_turns_at_the_target_and_stays_a_probability():
 
 
 def test_the_state_holds_p_and_the_observations_since_its_last_change():
-    first, second = AdaptiveAugment(kimg=1), AdaptiveAugment(kimg=1)
+    augment, resumed = AdaptiveAugment(kimg=1), AdaptiveAugment(kimg=1)
     for _ in range(6):
-        first.observe(torch.ones(50))
-    second.load_state_dict(first.state_dict())
-    assert second.p == first.p == pytest.approx(0.2)
-    for augment in (first, second):
         augment.observe(torch.ones(50))
-        augment.observe(torch.ones(50))
-    assert second.p == first.p == pytest.approx(0.4)
+    resumed.load_state_dict(augment.state_dict())
+    assert resumed.p == pytest.approx(0.2)
+    for _ in range(2):
+        resumed.observe(torch.ones(50))
+    assert resumed.p == pytest.approx(0.4)
     assert not NoAugment().state_dict() and not DiffAugment().state_dict()
 
 

@@ -65,24 +65,13 @@ def test_what_is_off_uses_no_random_numbers(options):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
-def test_blur_is_scipys_gaussian(sigma):
-    x = soft_images(2, 3, 13)
-    expected = [[gaussian_filter(p, sigma, mode="nearest", radius=10) for p in image] for image in x.double().numpy()]
-    y = gaussian_blur(x, torch.full((2, 1, 1, 1), sigma), 2.5)
-    assert np.allclose(y, np.array(expected), atol=1e-5)
-
-
-def test_each_image_has_its_own_blur():
-    dot = torch.zeros(3, 2, 41, 41)
-    dot[..., 20, 20] = 1
-    sigmas = torch.tensor([0.0, 1.0, 3.0])
-    y = gaussian_blur(dot, sigmas.view(3, 1, 1, 1), 3.0)
-    assert torch.equal(y[0], dot[0])
-    offset = torch.arange(41.0) - 20
-    for line in (y.sum(2), y.sum(3)):
-        assert torch.allclose(line.sum(-1), torch.ones(3, 2))
-        assert torch.allclose((line * offset**2).sum(-1), (sigmas**2)[:, None].expand(3, 2), rtol=5e-3)
+def test_blur_is_scipys_gaussian_with_the_sigma_of_the_image():
+    x, sigmas = soft_images(4, 3, 13), [0.0, 0.3, 1.0, 2.5]
+    y = gaussian_blur(x, torch.tensor(sigmas).view(4, 1, 1, 1), 2.5)
+    for image, blurred, sigma in zip(x.double().numpy(), y.numpy(), sigmas):
+        expected = [gaussian_filter(plane, sigma, mode="nearest", radius=10) for plane in image]
+        assert np.allclose(blurred, expected, atol=1e-5)
+    assert torch.equal(y[0], x[0])
 
 
 def test_blur_is_uniform_up_to_its_largest():
@@ -116,12 +105,6 @@ def test_jpeg_has_a_random_quality(channels, lowest, qualities):
 
     equal = [[np.array_equal(jpeg(a, quality), b) for a, b in zip(small, results)] for quality in qualities]
     assert np.any(equal, 0).all() and np.any(equal, 1).all(), "each image has one of them, each is used"
-
-
-def test_lower_quality_is_worse():
-    x = soft_images(channels=1, side=48)
-    low, high = ((Degradation(2, jpeg=q)(x) - Degradation(2)(x)).square().mean((1, 2, 3)) for q in (1, 95))
-    assert high.mean() < low.mean() / 4
 
 
 @pytest.mark.parametrize("options", [*SINGLE, ALL])
