@@ -186,7 +186,7 @@ def test_directions_are_the_right_singular_vectors_of_the_first_layer(module, en
     weight = network.get_submodule(FIRST_LAYERS[module]).weight.detach().double()
     A = weight[:8].flatten(1).T if module is dcgan else weight[:, :8]  # a transposed convolution, or linear
     if encoder:
-        network = Autoencoder(dcgan.Encoder(8, 1, 16, 4, classes), network)
+        network = Autoencoder(dcgan.Encoder(1, 16, 4, classes, outputs=8), network)
     directions = first_layer_directions(Generator(network, 16, 1), 5)
     expected = np.linalg.svd(A.numpy())[2][:5]
     assert np.allclose(np.abs((directions.numpy() * expected).sum(1)), 1, atol=1e-4)
