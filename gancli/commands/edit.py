@@ -57,10 +57,11 @@ def main(
         vectors, ends = torch.zeros(1, G.z_dim), one_hot(G.labels(2, classes), G.classes).split(1)
     else:
         vectors, classes = direction_between_classes(G, classes, data, file), ()
-    if inputs:
-        z, c = latents.latents_of_files(G, inputs, classes[:1], fit, seed)
-    else:  # of image number `image` of gan sample
-        z, c = noise(range(image, image + 1), G.z_dim, seed), one_hot(G.labels(1, classes[:1], image), G.classes)
+    z, c = (
+        latents.latents_of_files(G, inputs, classes[:1], fit, seed)
+        if inputs
+        else sample_latent(G, image, classes, seed)
+    )
     first, last = ends or (c, c)
     t = torch.linspace(0, 1, steps)[:, None]
     amounts = (2 * t - 1) * amount
@@ -72,6 +73,11 @@ def main(
     x = G.generate(*(torch.cat(part) for part in zip(*rows)))
     WRITERS[form](path, x, None, steps, G)
     print(path)
+
+
+def sample_latent(G: Generator, image: int, classes: Sequence[int | str], seed: int) -> tuple[Tensor, Tensor]:
+    """Return the latent (1, z_dim) and the class (1, classes) of an image of `gan sample` by its number."""
+    return noise(range(image, image + 1), G.z_dim, seed), one_hot(G.labels(1, classes[:1], image), G.classes)
 
 
 def direction_between_classes(G: Generator, classes: Sequence[int | str], data: str, file: Path) -> Tensor:

@@ -4,7 +4,7 @@ import math
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import flatten
-from gancli.runtime.text import one_line
+from gancli.runtime.text import one_line, plural
 
 LONGEST = 1000  # characters
 
@@ -21,7 +21,7 @@ def main(ckpt: str) -> None:
         "file": f"{path}  ({path.stat().st_size / 2**20:.1f} MB, format {content['format']})",
         "model": f"{config['model']['name']} on {config['data']['name']}",
         "trained": f"G alone: {content['trained']}" if "trained" in content else extent,
-        "images": f"{output['size']}x{output['size']}, {output['channels']} channels, values in [-1, 1]",
+        "images": f"{output['size']}x{output['size']}, {plural(output['channels'], 'channel')}, values in [-1, 1]",
         "classes": f"{len(names)}: {first}" if config["model"]["classes"] else "none: unconditional",
         "written by": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
     }
