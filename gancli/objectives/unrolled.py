@@ -20,7 +20,6 @@ class Unrolled(GAN):
     The steps are virtual, and G's gradient goes through them (equations 7 to 10): a G that collapses to one mode finds
     a D that has followed it there. D and its buffers do not change, and D's own update is the GAN's. unroll=0 is the
     GAN.
-
     """
 
     unroll: int = 5  # virtual steps
