@@ -75,7 +75,7 @@ class FeatureStatistics:
 
 
 class FeatureCollector:
-    """Collects the statistics of n images batch by batch; `seed` chooses the subset and the splits."""
+    """Statistics of n images, collected batch by batch; `seed` chooses the subset and the splits."""
 
     def __init__(self, extractor: FeatureExtractor, n: int, seed: int = 0):
         if n < MIN_IMAGES:

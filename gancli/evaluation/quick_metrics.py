@@ -50,7 +50,7 @@ class SampleMetrics:
 
 
 class AutoencoderMetrics(SampleMetrics):
-    """The same, and the PSNR of reconstructions in dB."""
+    """Metrics of samples, and the PSNR of reconstructions in dB."""
 
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
         x, c = as_batch(G, real)
@@ -60,7 +60,7 @@ class AutoencoderMetrics(SampleMetrics):
 
 
 class VAEMetrics(AutoencoderMetrics):
-    """The same, and the evidence lower bound in nats per image, with one latent for each image."""
+    """Metrics of an autoencoder, and the evidence lower bound in nats per image, with one latent for each image."""
 
     headline, lower_is_better = "elbo", False
 

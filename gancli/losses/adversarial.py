@@ -50,7 +50,7 @@ class NonSaturating(Loss):
 
 
 class Minimax(NonSaturating):
-    """The same for D, but G minimises log(1 - D(G(z))): equation 1, taken literally.
+    """Loss of equation 1, taken literally: D as in NonSaturating, but G minimises log(1 - D(G(z))).
 
     While D is winning, the gradient D(G(z)) is almost zero, and G learns slowly or not at all. The loss is here to show
     this.

@@ -19,7 +19,7 @@ class Discriminated(NamedTuple):
 
 
 class Penalty:
-    """Called as penalty(discriminate, real, fake, c), it returns a scalar of weight 1.
+    """Base class: a call penalty(discriminate, real, fake, c) returns a scalar of weight 1.
 
     Attributes:
         weight: A number, or a function from the used fraction of the budget, 0 to 1, to a number.
@@ -90,7 +90,7 @@ class GradientPenalty(Penalty):
 
 
 class DRAGAN(Penalty):
-    """The same at points around real images, x + N(0, s^2), against sharp edges of D at the data.
+    """Gradient penalty at points around real images, x + N(0, s^2), against sharp edges of D at the data.
 
     Kodali et al. 2017, section 2.3, https://arxiv.org/abs/1705.07215. s is `spread` times the standard deviation of the
     batch's pixels.
@@ -119,13 +119,13 @@ class R1(Penalty):
 
 
 class R2(R1):
-    """The same at generated images: equation 10."""
+    """Half the mean squared gradient of D at generated images: equation 10."""
 
     gradients = ("fake",)
 
 
 class R1R2(R1):
-    """Both, with which the relativistic loss converges locally: Huang et al. 2024, section 2.2, https://arxiv.org/abs/2501.05441."""
+    """Sum of R1 and R2, with which the relativistic loss converges locally: Huang et al. 2024, section 2.2, https://arxiv.org/abs/2501.05441."""
 
     gradients = ("real", "fake")
 

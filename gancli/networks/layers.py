@@ -102,7 +102,7 @@ class NoMinibatch(nn.Module):
 
 
 class MinibatchDiscrimination(NoMinibatch):
-    """Appends `kernels` features: the closeness of a sample to the others of its batch, high after a mode collapse.
+    """Layer that appends `kernels` features: how close a sample is to the others of its batch, high after a collapse.
 
     Features f (N, F) or (N, F, H, W), flattened to `features`, are projected to M = f T, (N, kernels, dims). New
     feature b of sample i is the sum over the other samples j of exp(-|M_ib - M_jb|_1). Salimans et al. 2016, section
@@ -124,7 +124,7 @@ class MinibatchDiscrimination(NoMinibatch):
 
 
 class MinibatchStd(NoMinibatch):
-    """Appends one feature: the standard deviation over the batch, averaged over features and positions.
+    """Layer that appends the standard deviation over the batch, averaged over features and positions.
 
     Features (N, F) or (N, F, H, W). Karras et al. 2018, section 3, https://arxiv.org/abs/1710.10196.
     """

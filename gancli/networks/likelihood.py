@@ -14,7 +14,7 @@ NARROWEST = math.log(LEVEL / 10)  # lower bound of learned log scales; gradients
 
 
 class Likelihood(nn.Module):
-    """Called as likelihood(raw, x), it returns log p(x | z) of every image in nats, (N,), summed over its pixels.
+    """Base class: a call likelihood(raw, x) returns log p(x | z) of every image in nats, (N,), summed over its pixels.
 
     The base class has none: it is for objectives that compare images otherwise.
     """

@@ -18,7 +18,7 @@ MAX_FRACTION = 0.02
 
 
 class CheckpointManager:
-    """Saves a run when a checkpoint is due, and logs how long that takes.
+    """Checkpoints of a run: saved when one is due, with a line in the log on how long that takes.
 
     Args:
         every, minutes: steps and minutes of training between saves, whichever is reached first; 0 minutes count steps

@@ -37,7 +37,7 @@ def why_not(graph_safe: bool, optimizers: Iterable[Any], beta2: Any) -> str:
 
 
 class CudaGraphs:
-    """Runs the steps of each phase, the first ones eagerly and the rest by replaying a graph.
+    """CUDA graphs of a run's phases: the first steps of a phase run eagerly, the others replay its graph.
 
     Attributes:
         failure: why steps run eagerly from now on, or empty.

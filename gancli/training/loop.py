@@ -22,7 +22,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class Trainer:
-    """Trains the networks of an objective until the budget is used.
+    """Training loop: updates the networks of an objective until the budget is used.
 
     A step is a pure function of the state and the step's number: batches have numbers, and all other random numbers
     (noise, dropout) come from torch's default generators, seeded with (seed, step). So no generator's state is saved,
