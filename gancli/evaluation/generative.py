@@ -16,11 +16,11 @@ from gancli.evaluation.scores import (
     SCORES,
     Scores,
     compute_scores,
-    lower_is_better,
     parse_metrics,
 )
 from gancli.images import to_uint8
 from gancli.inference.generator import Generator
+from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import bundled_extractor, inception_extractor
 from gancli.runtime.text import table
 
@@ -143,7 +143,9 @@ def _text(scores: Scores, protocol: dict[str, Any], sources: list[str]) -> str:
     for name, value in scores.values.items():
         spread = f"± {scores.deviations[name]:.4f}" if name in scores.deviations else ""
         real = f"{scores.real[name]:.4f}" if name in scores.real else ""
-        rows.append([name, f"{value:.4f}", spread, real, f"{'lower' if lower_is_better(name) else 'higher'} is better"])
+        rows.append(
+            [name, f"{value:.4f}", spread, real, f"{'higher' if higher_is_better(name) else 'lower'} is better"]
+        )
     lines = [table(rows), ""]
     for name, classes in scores.by_class.items():
         lines += [table([[f"{name} by class", ""], *([label, f"{x:.4f}"] for label, x in classes.items())]), ""]

@@ -19,7 +19,6 @@ SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
 
 METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
-LOWER_IS_BETTER = ("fd", "kd", "class_fd")
 LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}
 NETWORKS = (*BUNDLED, "inception")
 ESTIMATORS = (
@@ -35,10 +34,6 @@ def score_name(metric: str, network: str) -> str:
 
 
 SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS for metric in METRICS}
-
-
-def lower_is_better(name: str) -> bool:
-    return SCORES[name][1] in LOWER_IS_BETTER
 
 
 def parse_metrics(names: Sequence[str], channels: int) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ BINS = 32  # of `spectrum`
 NO_POWER = 1e-15  # far below one grey level in one pixel, far above rounding errors of a flat image
 
 
-def luma(x: Tensor) -> Tensor:
+def studio_luma(x: Tensor) -> Tensor:
     """Return Y (N, H, W) in float64: 16 + 65.481 R + 128.553 G + 24.966 B with R, G, B in [0, 1], 16 to 235.
 
     ITU-R BT.601 in studio range, as Matlab's rgb2ycbcr. A grey image is its own Y, 0 to 255, as in papers' scripts: it
@@ -90,7 +90,7 @@ def fidelity(generated: Tensor, real: Tensor, scale: int) -> dict[str, float]:
         psnr, ssim; sharpness: mean gradient magnitude over that of `real`; high_frequency: power in the upper half of
         frequencies over that of `real`, in dB. 0 dB means as much detail as the real image, not the right detail.
     """
-    a, b = (shave(luma(x), scale) for x in (generated, real))
+    a, b = (shave(studio_luma(x), scale) for x in (generated, real))
     upper = [spectrum(y)[:, BINS // 2 :].sum(1) for y in (a, b)]
     upper = [torch.where(power > NO_POWER, power, 0) for power in upper]
     values = {

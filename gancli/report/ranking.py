@@ -10,17 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gancli.config import flatten
+from gancli.metrics.direction import higher_is_better
 from gancli.report.formatting import yaml_value
 from gancli.report.run_folder import SOURCES, Run, Score
 from gancli.runtime.checks import check_choice
 from gancli.runtime.text import one_line
 
-# Metrics that begin so are better the higher they are, and so is the inception score `is`. All others: the lower.
-HIGHER = (
-    *("precision", "recall", "density", "coverage", "accuracy", "class_accuracy", "class_coverage", "diversity"),
-    *("psnr", "hole_psnr", "naive_psnr", "naive_hole_psnr", "reconstruction_psnr", "ssim"),
-    *("elbo", "importance_weighted", "score", "images_per_second"),
-)
 NO_SCORE = Score({}, {}, None, "quick")
 CONFIG_COLUMNS = 6  # at most, when nothing was typed and runs are distinguished by their configs
 Settings = dict[str, str]  # in which runs differ: override and value
@@ -160,11 +155,6 @@ def average_seeds(rows: Sequence[RunRow], settings: Sequence[Settings], ascendin
     averaged = [SettingRow(None, dict(key), list(group.values()), len(seeds[key])) for key, group in groups.items()]
     averaged.sort(key=lambda row: _sort_key(row.mean(rows[0].sort_by), ascending))
     return [replace(row, rank=i) if row.rows else row for i, row in enumerate(averaged, 1)]
-
-
-def higher_is_better(metric: str) -> bool:
-    """Return whether a metric is better the higher it is. A bound in bits is the cost of an image."""
-    return (metric.startswith(HIGHER) or metric == "is") and not metric.endswith("_bits")
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """A run folder as a value: config, metric rows, events, samples, scores and how the run ended.
 
-Reading never fails: a run that failed early has hardly any file, and a run that was killed has half a last line.
+Reading never fails: a run that failed early has few files, and a run that was killed has half a last line.
 """
 
 import contextlib

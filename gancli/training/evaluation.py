@@ -13,6 +13,7 @@ from gancli.evaluation import scores
 from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
+from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.training.preview import sources_of
 
@@ -84,7 +85,7 @@ class Evaluation:
                 f"{replacement} takes its place"
             )
             self.metric = replacement
-        self.lower_is_better = scores.lower_is_better(self.metric)
+        self.lower_is_better = not higher_is_better(self.metric)
         self.names = [scores.score_name(m, net) for net, ms in self.comparison.metrics_of.items() for m in ms]
         self.names += [] if self.metric in self.names else [self.metric]
         named = {key: value for key, value in real.protocol.items() if key != "n"}

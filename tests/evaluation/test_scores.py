@@ -9,6 +9,7 @@ from torch import Tensor
 from gancli.evaluation import features, scores
 from gancli.evaluation.features import FeatureCollector, FeatureStatistics, cached_statistics, collect, content_hash
 from gancli.evaluation.scores import METRICS, compute_scores, parse_metrics, score_name
+from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import FeatureExtractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.inception_score import InceptionScore
@@ -61,7 +62,8 @@ def test_scores_are_named_after_their_network():
     assert names == ["fid", "kid", "is", "recall_inception"]
     assert score_name("fd", "mnist") == "fd_mnist" and score_name("score", "cifar") == "score_cifar"
     assert len(scores.SCORES) == 3 * len(METRICS), "all names differ"
-    assert scores.lower_is_better("fid") and not scores.lower_is_better("is")
+    lower = {name for name in scores.SCORES if not higher_is_better(name)}
+    assert lower == {name for name, (_, metric) in scores.SCORES.items() if metric in ("fd", "kd", "class_fd")}
 
 
 def test_metrics_are_parsed_by_network():

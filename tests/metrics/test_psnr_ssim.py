@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from gancli.images import enlarge, to_float
-from gancli.metrics.psnr_ssim import BINS, fidelity, luma, psnr, shave, spectrum, ssim
+from gancli.metrics.psnr_ssim import BINS, fidelity, psnr, shave, spectrum, ssim, studio_luma
 
 
 def image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -24,9 +24,9 @@ def image(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_luma_of_colour_has_studio_range_and_grey_is_unchanged():
     """BT.601's corner values: black 16, white 235, and red, green and blue in between."""
     colours = torch.tensor([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint8)
-    y = luma(to_float(colours[:, :, None, None]))
+    y = studio_luma(to_float(colours[:, :, None, None]))
     assert torch.allclose(y.flatten(), torch.tensor([16, 235, 81.481, 144.553, 40.966], dtype=torch.float64))
-    assert luma(to_float(torch.tensor([[[[200]]]], dtype=torch.uint8))).item() == 200
+    assert studio_luma(to_float(torch.tensor([[[[200]]]], dtype=torch.uint8))).item() == 200
 
 
 def test_a_known_error_has_its_psnr():
@@ -46,7 +46,7 @@ def test_images_are_rounded_to_8_bits_and_a_border_of_scale_pixels_does_not_coun
 
 
 def test_ssim_equals_the_reference_library():
-    a, b = luma(to_float(image(3, 40, 31))), luma(to_float(image(3, 40, 31, seed=1)))
+    a, b = studio_luma(to_float(image(3, 40, 31))), studio_luma(to_float(image(3, 40, 31, seed=1)))
     for other in (b, a + 9, 0.5 * a + 0.5 * b):
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
         _, full = structural_similarity(a[0].numpy(), other[0].numpy(), full=True, **options)

@@ -7,8 +7,9 @@ from PIL import Image
 from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, write_job, write_run
 
 from gancli.commands import report
+from gancli.metrics.direction import higher_is_better
 from gancli.report.leaderboard import NOTE, terminal_text, write_leaderboard
-from gancli.report.ranking import Table, higher_is_better, rank_runs
+from gancli.report.ranking import Table, rank_runs
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
 

@@ -57,11 +57,11 @@ if (grids.length) {
   addEventListener("hashchange", seekAddress);
   addEventListener("keydown", event => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, textarea, select")) return;
-    const move = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-    if (!move) return;
+    const offset = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!offset) return;
     event.preventDefault();
     pause();
-    showAndRemember(current + move);
+    showAndRemember(current + offset);
   });
   show(current);
   seekAddress();
