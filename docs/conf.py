@@ -15,9 +15,9 @@ from sphinx.application import Sphinx
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import reference_pages
+import reference_pages  # noqa: E402
 
-import gancli
+import gancli  # noqa: E402
 
 project = "gan"
 release = gancli.__version__

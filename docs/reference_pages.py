@@ -5,6 +5,7 @@ import re
 from gancli.cli.help import commands as command_names
 from gancli.commands.list import GROUPS
 from gancli.config import Key, choices, header, keys
+from gancli.metrics.terms import GROUPS as GROUPS_OF_TERMS
 
 LINK = re.compile(r"(?<!<)(https?://\S+?)(?=[,;)]*(?:\s|$))")
 
@@ -93,8 +94,16 @@ def experiments() -> str:
 
 
 def metrics() -> str:
-    """Return a table of the terms of the log and of the metrics."""
-    return ""
+    """Return a table for each group of terms of the log, of scores and of findings."""
+    lines: list[str] = []
+    for group, terms in GROUPS_OF_TERMS.items():
+        lines += [f"## {group[0].upper()}{group[1:]}", "", "| term | meaning | direction | a healthy run |"]
+        lines += ["|---|---|---|---|"]
+        for term in terms:
+            names = ", ".join(f"`{name}`" for name in term.names)
+            lines += [f"| {names} | {' | '.join(map(escape, (term.meaning, term.direction, term.normal)))} |"]
+        lines += [""]
+    return "\n".join(lines)
 
 
 def autodoc(*directives: str) -> str:

@@ -26,6 +26,8 @@ NOT_RUN = {
     "python tests/": "trains a classifier on all of MNIST; tests/test_classifier.py has its parts",
     "python benchmarks/": "measures for minutes; only the file is looked for",
     "gan train -m sweep=submitit": "needs a Slurm cluster; its words are read",
+    "gan train -m sweep=joblib": "starts workers, as tests/training/test_signals.py does; its words are read",
+    "gan train -m experiment=mnist-zoo": "starts workers, as tests/training/test_signals.py does; its words are read",
 }
 # Pages whose newest run at the beginning is of another model than cgan.
 FIRST_RUN = {
@@ -134,8 +136,6 @@ def small_run(typed: list[str], own_configs: bool) -> dict[str, str]:
         cut["data.size"] = "16"
     if values.get("model/content", "").startswith("vgg"):
         cut["model/content"] = "mse"  # the weights of VGG are downloaded
-    if values.get("experiment") == "mnist-zoo":
-        cut |= {"model": "mlp", "seed": "0"}
     if values.get("sweep") == "optuna":
         cut = {key: value for key, value in cut.items() if key != "model.width"} | {"hydra.sweeper.n_trials": "2"}
     return cut
@@ -230,7 +230,11 @@ def write_or_execute(block: Block) -> None:
         exec(compile(block.text, "a page", "exec"), {"__name__": "page"})
 
 
+# Pages with commands that are on their way.
+PENDING = ("README.md", "docs/tutorial/first-gan.md", "docs/tutorial/own-pictures.md", "configs/train.yaml")
 marks = {page: [] if page in QUICK else [pytest.mark.slow] for page in pages()}
+for page in PENDING:
+    marks[page].append(pytest.mark.xfail(reason="waits for gan explain, resume= and data=mnist10k"))
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks[page]) for page in pages()])
