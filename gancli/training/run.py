@@ -164,6 +164,7 @@ class TrainingRun:
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
+        self.log.real_images(self.preview)
         self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
 
     def _preflight(self) -> None:
