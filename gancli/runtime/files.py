@@ -40,6 +40,12 @@ def write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def relative(path: Path) -> str:
+    """Return a path as it is typed in the working folder: relative when it lies below."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def flush_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, so that a power cut takes no rename back."""
     if os.name == "nt":  # which opens no folders
