@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gancli.config import override
 from gancli.metrics.terms import HIGHER, LOWER, find
 from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, read_run
+from gancli.report.run_folder import Run, is_number, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
@@ -101,12 +100,6 @@ def active_warnings(run: Run) -> list[dict[str, Any]]:
     return list(active.values())
 
 
-def resume_command(run: Run) -> str:
-    """Return the command that continues a run: the typed overrides with its folder."""
-    overrides = [str(o) for o in run.started.get("overrides") or [] if not str(o).startswith("run.dir=")]
-    return shlex.join(["gan", "train", *overrides, override("run.dir", relative(run.folder))])
-
-
 def _facts(run: Run) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page, each with its label and a remark."""
     minutes = run.ending.get("minutes")
@@ -160,11 +153,11 @@ def _commands(run: Run) -> list[tuple[str, str]]:
     folder = shlex.quote(relative(run.folder))
     commands = []
     if run.status == "finished":
-        commands.append(("train on, twice as long", f"{resume_command(run)} {_longer(run)}"))
+        commands.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
     elif run.status == "running":  # a killed process leaves the same folder
-        commands.append(("resume, if it was killed", resume_command(run)))
+        commands.append(("resume, if it was killed", resume_command(run.folder)))
     else:
-        commands.append(("resume" if run.has_checkpoint else "train again", resume_command(run)))
+        commands.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
