@@ -22,7 +22,7 @@ def overview() -> str:
     lines += [f"  gan {c:<12} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
     examples = """
     Begin here:
-      gan train                                   digits with a DCGAN: no download, about a minute
+      gan train                                   handwritten digits: no download, about a minute
       gan train model=dcgan data=mnist trainer.minutes=5
       gan sample ckpt=latest out=samples.png      images from the newest run
       gan train -m model=dcgan,mlp seed=0,1,2     a sweep with its leaderboard
