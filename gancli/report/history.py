@@ -1,7 +1,6 @@
 """The grids of a run over time as one animation: a small GIF, or an MP4."""
 
 import io
-import math
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from gancli.report.run_page import spread
 from gancli.runtime.files import write_atomically
 
 FORMATS = (".gif", ".mp4")
-FRAMES, FEWEST = 40, 16  # at most, and before frames of a GIF are made smaller instead
+FRAMES, FEWEST = 40, 12  # at most, and before frames of a GIF are made smaller instead
 LARGEST_GIF = 1_300_000  # bytes, about
 WIDTH = 640  # pixels at most
 SHADES, COLOURS = 32, 96  # in a GIF of grey and of coloured images: fewer make it smaller
@@ -85,13 +84,17 @@ def _milliseconds(frames: Sequence[Image.Image]) -> int:
 
 
 def _write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write a GIF that loops, with as many frames as LARGEST_GIF allows."""
-    size = len(_gif(spread(frames, 4))) / min(4, len(frames))  # of a frame
-    if size * FEWEST > LARGEST_GIF and len(frames) >= FEWEST:
-        factor = math.sqrt(LARGEST_GIF / (size * FEWEST))
-        frames = [f.resize((round(f.width * factor), round(f.height * factor)), Image.Resampling.BOX) for f in frames]
-        size *= factor**2
+    """Write a GIF that loops, of fewer frames and then of half the size where LARGEST_GIF asks for it."""
+    size = _bytes_of_a_frame(frames)
+    if size * min(FEWEST, len(frames)) > LARGEST_GIF:
+        frames = [frame.reduce(2) for frame in frames]
+        size = _bytes_of_a_frame(frames)
     path.write_bytes(_gif(spread(frames, max(2, int(LARGEST_GIF / size)))))
+
+
+def _bytes_of_a_frame(frames: Sequence[Image.Image]) -> float:
+    tried = spread(frames, 4)
+    return len(_gif(tried)) / len(tried)
 
 
 def _gif(frames: Sequence[Image.Image]) -> bytes:
@@ -105,18 +108,25 @@ def _gif(frames: Sequence[Image.Image]) -> bytes:
 def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
     """Return frames with one palette, without dithering: its dots would move from frame to frame."""
     if frames[0].mode == "L":
-        levels = [round(i * 255 / (SHADES - 1)) for i in range(SHADES)]
-        nearest = [round(value * (SHADES - 1) / 255) for value in range(256)]
-        indexed = [Image.fromarray(np.array(nearest, np.uint8)[np.asarray(f)], "P") for f in frames]
-        for frame in indexed:
-            frame.putpalette([level for level in levels for _ in range(3)])
-        return indexed
-    chosen = spread(frames, 6)
-    montage = Image.new("RGB", (chosen[0].width, chosen[0].height * len(chosen)))
-    for i, frame in enumerate(chosen):
-        montage.paste(frame, (0, i * frame.height))
-    palette = montage.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        table = (np.arange(256) * (SHADES - 1) / 255).round().astype(np.uint8)
+        palette = [round(i * 255 / (SHADES - 1)) for i in range(SHADES) for _ in range(3)]
+        indexed = [Image.fromarray(table[np.asarray(frame)], "P") for frame in frames]
+    else:
+        palette, table = _colours(spread(frames, 6))
+        indexed = [Image.fromarray(table[tuple(np.moveaxis(np.asarray(f) >> 3, 2, 0))], "P") for f in frames]
+    for frame in indexed:
+        frame.putpalette(palette)
+    return indexed
+
+
+def _colours(frames: Sequence[Image.Image]) -> tuple[list[int], np.ndarray]:
+    """Return a palette for frames, and the index of its nearest colour for each red, green and blue of five bits."""
+    small = [np.asarray(frame.reduce(max(1, frame.width // 200))).reshape(-1, 3) for frame in frames]
+    chosen = Image.fromarray(np.concatenate(small)[None])
+    chosen = chosen.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    cube = np.moveaxis(np.indices((32, 32, 32), np.uint8), 0, 3) * 8 + 4
+    table = Image.fromarray(cube.reshape(256, 128, 3)).quantize(palette=chosen, dither=Image.Dither.NONE)
+    return list(chosen.getpalette() or []), np.asarray(table).reshape(32, 32, 32)
 
 
 def _write_mp4(path: Path, frames: Sequence[Image.Image]) -> None:
