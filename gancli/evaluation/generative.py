@@ -20,8 +20,8 @@ from gancli.evaluation.scores import (
 )
 from gancli.images import to_uint8
 from gancli.inference.generator import Generator
-from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import bundled_extractor, inception_extractor
+from gancli.metrics.terms import higher_is_better
 from gancli.runtime.text import table
 
 

@@ -29,7 +29,7 @@ PAIRS = 64  # images for PSNR
 class SampleMetrics:
     """Distance of samples from real images, and their diversity; larger images are first averaged to LARGEST_SIZE."""
 
-    headline, lower_is_better = "sliced_wasserstein", True
+    headline = "sliced_wasserstein"
 
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
         generator = Generator(G, real.size, real.channels, real.class_names)
@@ -62,7 +62,7 @@ class AutoencoderMetrics(SampleMetrics):
 class VAEMetrics(AutoencoderMetrics):
     """Metrics of an autoencoder, and the evidence lower bound in nats per image, with one latent for each image."""
 
-    headline, lower_is_better = "elbo", False
+    headline = "elbo"
 
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
         x, c = as_batch(G, real)
@@ -75,7 +75,7 @@ class VAEMetrics(AutoencoderMetrics):
 class ImageToImageMetrics:
     """PSNR in dB as the task defines it, and `naive_psnr` of the result without a network, on the same images."""
 
-    headline, lower_is_better = "psnr", False
+    headline = "psnr"
 
     def __init__(self, task: Task):
         self.task = task

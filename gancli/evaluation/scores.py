@@ -14,25 +14,18 @@ from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.kid import kid
 from gancli.metrics.precision_recall import density_coverage, precision_recall
+from gancli.metrics.terms import score_name
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
 
 METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
-LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}
 NETWORKS = (*BUNDLED, "inception")
 ESTIMATORS = (
     f"kd, precision, recall, density, coverage and classes from at most {MAX_FEATURES:,} random images; "
     f"kd: {SUBSETS} subsets of {SUBSET_SIZE:,}; score: {SPLITS} splits; "
     f"precision and recall k={PRECISION_K}, density and coverage k={DENSITY_K}"
 )
-
-
-def score_name(metric: str, network: str) -> str:
-    """Return the name of a metric by a network's features: ("fd", "mnist") is fd_mnist, ("fd", "inception") fid."""
-    return LITERATURE_NAMES.get(metric, f"{metric}_inception") if network == "inception" else f"{metric}_{network}"
-
-
 SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS for metric in METRICS}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gancli.config import flatten
-from gancli.metrics.direction import higher_is_better
+from gancli.metrics.terms import higher_is_better
 from gancli.report.formatting import yaml_value
 from gancli.report.run_folder import SOURCES, Run, Score
 from gancli.runtime.checks import check_choice

@@ -13,8 +13,8 @@ from gancli.evaluation import scores
 from gancli.evaluation.generative import Comparison, GeneratedImages
 from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
-from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import default_extractor
+from gancli.metrics.terms import higher_is_better
 from gancli.training.preview import sources_of
 
 SEED = 0  # of generated and real images, the same for every run
@@ -46,7 +46,7 @@ class Evaluation:
         """Compute the features of the real images.
 
         Args:
-            quick_metrics: object with `metrics(G, real, seed)`, `headline` and `lower_is_better`.
+            quick_metrics: object with `metrics(G, real, seed)` and `headline`.
             G: averaged generator.
             reference: real images for quick metrics.
             config: resolved `data` section of the run's config.
@@ -55,7 +55,7 @@ class Evaluation:
         self.quick_metrics, self.data, self.reference, self.n = quick_metrics, data, reference, n
         self.comparison: Comparison | None = None
         self.protocol: dict[str, Any] = {}
-        self.metric, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
+        self.metric = quick_metrics.headline
         self.names: list[str] = []
         self.warning = ""
         if G.z_dim and not reference.is_points:
@@ -67,6 +67,7 @@ class Evaluation:
                 f"trainer.evaluate_metrics are scores of images sampled from noise, but this model does not sample "
                 f"from noise; leave it out to evaluate by {self.metric}"
             )
+        self.lower_is_better = not higher_is_better(self.metric)
 
     def _prepare_comparison(
         self, G: nn.Module, real: EvaluationSet, metrics: Sequence[str], device: torch.device
@@ -85,7 +86,6 @@ class Evaluation:
                 f"{replacement} takes its place"
             )
             self.metric = replacement
-        self.lower_is_better = not higher_is_better(self.metric)
         self.names = [scores.score_name(m, net) for net, ms in self.comparison.metrics_of.items() for m in ms]
         self.names += [] if self.metric in self.names else [self.metric]
         named = {key: value for key, value in real.protocol.items() if key != "n"}

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.config import build
+from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.logger import append_row
 from gancli.report.run_folder import read_run
@@ -80,7 +81,8 @@ class TrainingRun:
     def _prepare_evaluation(self, quick_metrics: Any) -> None:
         """Set up quick metrics and, for evaluations, their real images and the best so far."""
         self.quick_metrics, self.score = quick_metrics, math.nan
-        self.metric, self.lower_is_better = quick_metrics.headline, quick_metrics.lower_is_better
+        self.metric = quick_metrics.headline
+        self.lower_is_better = not higher_is_better(self.metric)
         self.evaluation: Evaluation | None = None
         self.best: Best | None = None
         self.evaluation_summary, self._evaluation_seconds = "", 0.0
@@ -129,7 +131,7 @@ class TrainingRun:
             # Save even where this step was saved: minutes of training have passed since.
             self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
             self.checkpoints.wait()
-            self.log.finish(self.preview.rows, self._ending())
+            self.log.finish(self._ending())
         return self.score if self.lower_is_better else -self.score
 
     @property

@@ -9,12 +9,12 @@ from torch import Tensor
 from gancli.evaluation import features, scores
 from gancli.evaluation.features import FeatureCollector, FeatureStatistics, cached_statistics, collect, content_hash
 from gancli.evaluation.scores import METRICS, compute_scores, parse_metrics, score_name
-from gancli.metrics.direction import higher_is_better
 from gancli.metrics.feature_extractors import FeatureExtractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.inception_score import InceptionScore
 from gancli.metrics.kid import kid
 from gancli.metrics.precision_recall import density_coverage, precision_recall
+from gancli.metrics.terms import higher_is_better
 from gancli.runtime import cache
 
 CLASSES = ["one", "two", "three"]

@@ -1,0 +1,59 @@
+"""Every term that a run logs and every metric that is measured has a line in the table."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers import MODELS, rows_of, start
+
+from gancli.config import choices
+from gancli.evaluation.scores import SCORES
+from gancli.metrics import terms
+from gancli.training.monitor import Monitor
+
+EVALUATED = "psnr hole_psnr ssim sharpness high_frequency squared_error elbo importance_weighted kl elbo_bits "
+EVALUATED += "importance_weighted_bits cycle_error_sources cycle_error_targets"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_key_that_a_model_logs_is_explained(model, tmp_path):
+    run = start(tmp_path, model)
+    run.train()
+    logged = {key for row in rows_of(tmp_path) if "event" not in row for key in row}
+    logged |= {key for progress in (0.0, 0.99) for key in terms_at(run, progress)}
+    assert [key for key in logged if not terms.find(key)] == []
+
+
+def terms_at(run, progress):
+    """Yield the names of the terms of a step in this phase."""
+    carried = None
+    for update in run.trainer.objective.updates(0, progress):
+        values, carried = update.loss(*run.trainer.next_batch(), carried)
+        yield from values
+
+
+@pytest.mark.parametrize("overrides", [f"model/loss={loss}" for loss in choices("model/loss")])
+def test_every_loss_and_evaluation_is_explained(overrides, tmp_path):
+    penalty = ["model.norm=none", "model/penalty=r1", "trainer.evaluate_every=3", "trainer.evaluate_n=20"]
+    run = start(tmp_path, "dcgan", overrides, *penalty)
+    run.train()
+    assert [key for row in rows_of(tmp_path) if "event" not in row for key in row if not terms.find(key)] == []
+
+
+def test_every_augmentation_score_metric_and_finding_is_explained():
+    findings = [symptom.finding for symptom in Monitor().symptoms]
+    keys = ["augment_p", "naive_hole_psnr", *SCORES, *EVALUATED.split(), *findings]
+    assert [key for key in keys if not terms.find(key)] == []
+
+
+def test_names_are_unique_and_lines_are_short():
+    every = [term for group in terms.GROUPS.values() for term in group]
+    listed = [name for term in every for name in term.names]
+    assert len(listed) == len({*listed}) and terms.names() == listed
+    for term in every:
+        assert term.meaning and term.direction and "\n" not in term.meaning and len(term.meaning) <= 110, term
+
+
+def test_the_table_needs_no_torch():
+    code = "import sys, gancli.metrics.terms; assert not {'torch', 'numpy', 'hydra'} & {*sys.modules}"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
