@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gancli.config import override
 from gancli.report.charts import metric_keys, run_charts
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, read_run
+from gancli.report.run_folder import Run, is_number, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
-from gancli.runtime.files import write_text
+from gancli.runtime.files import relative, write_text
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 GRID_WIDTH = 640  # pixels
@@ -69,12 +68,6 @@ def active_warnings(run: Run) -> list[dict[str, Any]]:
     return list(active.values())
 
 
-def resume_command(run: Run) -> str:
-    """Return the command that continues a run: the typed overrides with its folder."""
-    overrides = [str(o) for o in run.started.get("overrides") or [] if not str(o).startswith("run.dir=")]
-    return shlex.join(["gan", "train", *overrides, override("run.dir", _relative(run.folder))])
-
-
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return the numbers at the top of the page, each with its label."""
     minutes = run.ending.get("minutes")
@@ -105,7 +98,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         *((name, str(started.get(name) or "")) for name in ("budget", "device", "machine")),
         ("versions", pairs(started.get("versions"))),
         *((event["event"], str(event["time"]).replace("T", " ")) for event in run.events if event.get("time")),
-        ("folder", _relative(run.folder)),
+        ("folder", relative(run.folder)),
     ]
     return [row for row in rows if row[1]]
 
@@ -114,7 +107,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
     commands = []
     if run.has_checkpoint:
-        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={_relative(run.folder)}")
+        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
             commands.append(("sample from it", f"gan sample {ckpt}"))
         if use in USES:
@@ -122,10 +115,10 @@ def _commands(run: Run) -> list[tuple[str, str]]:
             commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
         commands.append(("evaluate it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
     if run.status == "running":  # a killed process leaves the same folder
-        commands.append(("if it was killed, resume", resume_command(run)))
+        commands.append(("if it was killed, resume", resume_command(run.folder)))
     elif run.status != "finished":
-        commands.append(("resume" if commands else "train again", resume_command(run)))
-    parent = shlex.quote(_relative(run.folder.resolve().parent))
+        commands.append(("resume" if commands else "train again", resume_command(run.folder)))
+    parent = shlex.quote(relative(run.folder.resolve().parent))
     return [*commands, ("compare with its neighbours", f"gan report {parent}")]
 
 
@@ -149,9 +142,3 @@ def spread(items: Sequence[Any], n: int) -> list[Any]:
     if len(items) <= n:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, n).round().astype(int)]
-
-
-def _relative(folder: Path) -> str:
-    """Return a folder as it is typed in the working folder: relative when it lies below."""
-    path = folder.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

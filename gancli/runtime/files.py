@@ -40,6 +40,15 @@ def write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def relative(path: Path) -> str:
+    """Return a path as it is typed in the working folder: relative when it lies below, never an option or a key."""
+    path = path.resolve()
+    if not path.is_relative_to(Path.cwd()):
+        return str(path)
+    text = str(path.relative_to(Path.cwd()))
+    return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
+
+
 def flush_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, so that a power cut takes no rename back."""
     if os.name == "nt":  # which opens no folders
