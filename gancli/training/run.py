@@ -131,7 +131,7 @@ class TrainingRun:
             # Save even where this step was saved: minutes of training have passed since.
             self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
             self.checkpoints.wait()
-            self.log.finish(self.preview.rows, self._ending())
+            self.log.finish(self._ending())
         return self.score if self.lower_is_better else -self.score
 
     @property

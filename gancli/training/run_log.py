@@ -101,9 +101,9 @@ class RunLog:
         """Write a grid of samples."""
         self.logger.grid(self.trainer.step, image)
 
-    def finish(self, rows: int, message: dict[str, str]) -> None:
+    def finish(self, message: dict[str, str]) -> None:
         """Write the history of samples and the last event."""
-        self.logger.history(rows)
+        self.logger.history()
         self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
         self.logger.page(now=True)
 
