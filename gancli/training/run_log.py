@@ -22,8 +22,8 @@ from gancli.training.monitor import Monitor
 class RunLog:
     """Log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
 
-    def __init__(self, folder: Path, trainer: Trainer, quiet: bool, tensorboard: bool):
-        self.trainer, self.folder = trainer, folder
+    def __init__(self, folder: Path, trainer: Trainer, config: dict[str, Any], quiet: bool, tensorboard: bool):
+        self.trainer, self.folder, self.config = trainer, folder, config
         self.logger = RunLogger(folder, trainer.step, trainer.progress, quiet, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self._graphs_warned = False
@@ -31,7 +31,7 @@ class RunLog:
 
     def rewind(self) -> None:
         """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
-        self.monitor = Monitor()
+        self.monitor = Monitor(self.config)
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
 
