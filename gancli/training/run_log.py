@@ -24,8 +24,8 @@ from gancli.training.preview import Preview
 class RunLog:
     """Log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
 
-    def __init__(self, folder: Path, trainer: Trainer, quiet: bool, tensorboard: bool):
-        self.trainer, self.folder = trainer, folder
+    def __init__(self, folder: Path, trainer: Trainer, config: dict[str, Any], quiet: bool, tensorboard: bool):
+        self.trainer, self.folder, self.config = trainer, folder, config
         self.logger = RunLogger(folder, trainer.step, trainer.progress, quiet, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self._graphs_warned = False
@@ -33,7 +33,7 @@ class RunLog:
 
     def rewind(self) -> None:
         """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
-        self.monitor = Monitor()
+        self.monitor = Monitor(self.config)
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
 
@@ -110,9 +110,9 @@ class RunLog:
         """Write a grid of samples."""
         self.logger.grid(self.trainer.step, image)
 
-    def finish(self, rows: int, message: dict[str, str]) -> None:
+    def finish(self, message: dict[str, str]) -> None:
         """Write the history of samples and the last event."""
-        self.logger.history(rows)
+        self.logger.history()
         self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
         self.logger.page(now=True)
 
