@@ -160,12 +160,13 @@ class TrainingRun:
         trainer = self.trainer
         if ranks.is_first():
             save_config(self.config, self.folder)
-            self.log = RunLog(self.folder, trainer, self.quiet, self.options.tensorboard)
+            self.log = RunLog(self.folder, trainer, self.config, self.quiet, self.options.tensorboard)
             self.checkpoints.clean(self.resumed.path if self.resumed else None)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
+        self.log.real_images(self.preview)
         self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
 
     def _preflight(self) -> None:
