@@ -123,7 +123,9 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
     """Return tables of at most `width` characters; columns and names that do not fit are cut, see `Column.drop`."""
     parts = []
     if lines := _comparison(tables):
-        parts += [DIFFERS, text.table(_fit_comparison(lines, width), left=range(len(lines[0])))] if lines[1:] else [SAME]
+        parts += (
+            [DIFFERS, text.table(_fit_comparison(lines, width), left=range(len(lines[0])))] if lines[1:] else [SAME]
+        )
     for table in tables:
         heading = (table.heading, table.details, _summary(table))
         parts.append("\n".join(part for line in heading for part in textwrap.wrap(line, width)))
@@ -135,9 +137,16 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
         parts.append("\n".join(["Failed", *(f"  {line}" for line in failed)]))
     parts.append("\n".join(textwrap.wrap(NOTE, width)))
     if found := next_commands(tables):
-        wide = max(len(label) for label, _ in found)
-        parts.append("\n".join([NEXT, *(f"  {label.ljust(wide)}  {command}" for label, command in found)]))
+        parts.append("\n".join([NEXT, *_command_lines(found, width)]))
     return "\n\n".join(parts)
+
+
+def _command_lines(found: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return labels with their commands: next to each other where all fit. A command is never cut."""
+    wide, longest = (max(map(len, column)) for column in zip(*found))
+    if wide + longest + 4 <= width:
+        return [f"  {label.ljust(wide)}  {command}" for label, command in found]
+    return [line for label, command in found for line in (f"  {label}", f"    {command}")]
 
 
 def html_text(tables: Sequence[Table], out: Path) -> str:
@@ -210,11 +219,11 @@ def _fit(columns: list[Column], width: int) -> list[Column]:
     while excess() > 0 and (drop := max(column.drop for column in columns)):
         last = max(i for i, column in enumerate(columns) if column.drop == drop)
         columns = columns[:last] + columns[last + 1 :]
-    for i, column in enumerate(columns):
-        longest = max(map(len, column.texts), default=0)
-        if column.key not in ("rank", "status") and excess() > 0 and longest > SHORTEST_NAME:
-            texts = [_cut_middle(cell, max(SHORTEST_NAME, longest - excess())) for cell in column.texts]
-            columns[i] = column._replace(texts=texts)
+    for i, wide in enumerate(columns):
+        longest = max(map(len, wide.texts), default=0)
+        if wide.key not in ("rank", "status") and excess() > 0 and longest > SHORTEST_NAME:
+            texts = [_cut_middle(cell, max(SHORTEST_NAME, longest - excess())) for cell in wide.texts]
+            columns[i] = wide._replace(texts=texts)
     return columns
 
 
@@ -255,14 +264,21 @@ def _charts(table: Table) -> list[dict[str, Any]]:
     """Return charts of the metrics over time that the trainings logged, the ranking one first."""
     # Curves are in the order of the table, so the best ones have the first colours.
     groups = [(label, [row.run for row in rows]) for label, rows in _curve_rows(table)[:CURVES]]
-    evaluated = any(row.score.source == "evaluate" for row in table.rows)
     charts = []
-    for key in [] if evaluated else table.metrics[:CHARTS]:
+    for key in _logged_metrics(table)[:CHARTS]:
         series = [(label, [run.series(key) for run in runs if key in run.keys]) for label, runs in groups]
         series = [(label, runs) for label, runs in series if any(np.isfinite(values).any() for _, values in runs)]
         if any(len(steps) > 1 for _, runs in series for steps, _ in runs):
             charts.append(band_chart(key, series))
     return charts
+
+
+def _logged_metrics(table: Table) -> list[str]:
+    """Return the metrics of a table that the trainings logged, or where gan evaluate measured them the quick ones."""
+    if not any(row.score.source == "evaluate" for row in table.rows):
+        return table.metrics
+    quick = {score.key: score for row in table.rows for score in row.run.scores if score.source == "quick"}
+    return list(next(iter(quick.values())).metrics) if len(quick) == 1 else []  # several protocols: no common chart
 
 
 def next_commands(tables: Sequence[Table]) -> list[tuple[str, str]]:
