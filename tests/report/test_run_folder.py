@@ -75,7 +75,8 @@ def test_rows_after_a_resume_replace_the_rows_before_it(tmp_path: Path) -> None:
     again = [resumed, metric_row(150, fid=1), metric_row(200, fid=2)]
     run = read(tmp_path / "run", tail="".join(json.dumps(line) + "\n" for line in again))
     assert [row["step"] for row in run.rows] == [50, 100, 150, 200]
-    assert run.latest("fid") == 2 and run.overrides == {"trainer.steps": "9"}
+    assert run.latest("fid") == 2
+    assert run.overrides == {"model": "dcgan", "data": "mnist", "trainer.steps": "9"}, "all that was ever typed"
 
 
 def test_the_last_score_of_a_protocol_counts_and_invalid_lines_do_not(tmp_path: Path) -> None:
