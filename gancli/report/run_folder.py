@@ -6,6 +6,7 @@ Reading never fails: a run that failed early has few files, and a run that was k
 import contextlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from gancli.config import override
+from gancli.runtime.files import relative
 from gancli.runtime.text import one_line
 
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
@@ -196,6 +199,14 @@ class Run:
         """Return the last finite values, not the best ones: the score of the weights at the end."""
         steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
         return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that continues a run or a sweep, quoted for a shell; its folder holds all other settings."""
+    path = relative(folder)
+    # Quotes around the whole would count as Hydra's.
+    word = override("run.dir", path) if path.startswith(("'", '"')) else f"run.dir={path}"
+    return shlex.join(["gan", "train", word])
 
 
 def is_number(value: Any) -> bool:

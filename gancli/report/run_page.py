@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gancli.config import override
 from gancli.report.charts import metric_keys, run_charts
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, read_run
+from gancli.report.run_folder import Run, is_number, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
@@ -69,12 +68,6 @@ def active_warnings(run: Run) -> list[dict[str, Any]]:
     return list(active.values())
 
 
-def resume_command(run: Run) -> str:
-    """Return the command that continues a run: the typed overrides with its folder."""
-    overrides = [str(o) for o in run.started.get("overrides") or [] if not str(o).startswith("run.dir=")]
-    return shlex.join(["gan", "train", *overrides, override("run.dir", relative(run.folder))])
-
-
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return the numbers at the top of the page, each with its label."""
     minutes = run.ending.get("minutes")
@@ -122,9 +115,9 @@ def _commands(run: Run) -> list[tuple[str, str]]:
             commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
         commands.append(("evaluate it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
     if run.status == "running":  # a killed process leaves the same folder
-        commands.append(("if it was killed, resume", resume_command(run)))
+        commands.append(("if it was killed, resume", resume_command(run.folder)))
     elif run.status != "finished":
-        commands.append(("resume" if commands else "train again", resume_command(run)))
+        commands.append(("resume" if commands else "train again", resume_command(run.folder)))
     parent = shlex.quote(relative(run.folder.resolve().parent))
     return [*commands, ("compare with its neighbours", f"gan report {parent}")]
 

@@ -41,9 +41,12 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def relative(path: Path) -> str:
-    """Return a path as it is typed in the working folder: relative when it lies below."""
+    """Return a path as it is typed in the working folder: relative when it lies below, never an option or a key."""
     path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    if not path.is_relative_to(Path.cwd()):
+        return str(path)
+    text = str(path.relative_to(Path.cwd()))
+    return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
 
 
 def flush_folder(folder: Path) -> None:
