@@ -15,6 +15,8 @@ FEATURES = {
 LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}  # of scores by Inception
 PENALTY = "model/penalty=r1 model.norm=none"  # batch norm mixes the images of a batch, a penalty is defined for each
 
+LOWER_RATE = "model.lr="  # a quarter of the rate that the run had
+
 
 @dataclass(frozen=True)
 class Term:
@@ -52,9 +54,7 @@ def score(metric: str, meaning: str, direction: str, normal: str = "", advice: s
 
 
 D_OUTPUT = "0.5: D cannot tell real from fake"
-D_ADVICE = (
-    f"near 1 for real and near 0 for fake over 500 steps: D is winning; type {PENALTY}, or model/augment=diffaugment"
-)
+D_ADVICE = f"near 1 for real and 0 for fake for long: D is winning; type {PENALTY}, or model/augment=diffaugment"
 LOSSES = (
     Term(
         ("D/adversarial", "D/target", "D/source"),
@@ -353,43 +353,43 @@ FINDINGS = (
         "D makes almost no mistakes, so its outputs no longer tell G what to change",
         WARNING,
         "D(real) below 0.99 and D(fake) above 0.01, in the mean of 500 steps",
-        remedies=("model/penalty=r1", "model/augment=diffaugment"),
+        remedies=(PENALTY, "model/augment=diffaugment", LOWER_RATE),
     ),
     Term(
         ("mode_collapse",),
         "G generates nearly the same image from every z",
         WARNING,
         "diversity of 0.7 or more; the warning comes below 0.3",
-        remedies=("model.packing=2", "model.minibatch=discrimination"),
+        remedies=("model.packing=2", "model.minibatch=discrimination", PENALTY, LOWER_RATE),
     ),
     Term(
         ("classes_missing",),
         "samples vary, but whole classes of the data are never generated",
         WARNING,
         "class_coverage of 1; the warning comes below 0.85",
-        remedies=("model.packing=2", "model=unrolled"),
+        remedies=("model.packing=2", "model=unrolled", "model=unrolled_mlp", "model.minibatch=discrimination"),
     ),
     Term(
         ("gradients_exploding",),
         "a gradient far larger than usual: one such step can undo the training",
         WARNING,
         "gradient norms within 100 times their median",
-        remedies=("trainer.clip=1",),
+        remedies=("trainer.clip=1", LOWER_RATE),
     ),
     Term(
-        ("losses_diverging", "nan", "NaN"),
+        ("losses_diverging", "nan"),
         "a loss grows without bound, or is not a number (NaN)",
         f"{WARNING}; a NaN ends the run, the last checkpoint is good",
         "adversarial losses between -10 and 10, of a critic within 1,000",
-        "a lower model.lr= helps too; trainer.on_nan=rollback goes back to the last checkpoint by itself",
-        remedies=("model.lr=5e-5", "model/penalty=gp", "trainer.clip=1"),
+        "trainer.on_nan=rollback goes back to the last checkpoint by itself, at half the learning rate",
+        remedies=(LOWER_RATE, "model/penalty=gp model.norm=none", "trainer.clip=1"),
     ),
     Term(
         ("memorising", "memorizing", "overfitting"),
         "D knows the few real images by heart, or G repeats them; no warning finds it",
         "see it in scores: they get worse, or better on split=train than on split=test",
         "thousands of images; fd_mnist of train and test are equal",
-        "gan train trainer.evaluate_every=500 keeps the best checkpoint",
+        "trainer.evaluate_every=500 keeps the best checkpoint",
         remedies=("model/augment=diffaugment", "model/augment=ada"),
     ),
 )

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
+from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.runtime.files import relative
@@ -20,13 +21,16 @@ from gancli.runtime.text import plural
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
+from gancli.training.preview import Preview
 
 
 class RunLog:
     """Log of a run in its folder and on the terminal, with the health monitor's warnings."""
 
-    def __init__(self, folder: Path, trainer: Trainer, terminal: Terminal, tensorboard: bool):
-        self.trainer, self.folder, self.terminal = trainer, folder, terminal
+    def __init__(
+        self, folder: Path, trainer: Trainer, config: dict[str, Any], terminal: Terminal, tensorboard: bool = False
+    ):
+        self.trainer, self.folder, self.config, self.terminal = trainer, folder, config, terminal
         self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self.doing = terminal.doing
@@ -35,7 +39,7 @@ class RunLog:
 
     def rewind(self) -> None:
         """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
-        self.monitor = Monitor()
+        self.monitor = Monitor(self.config)
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
         self.logger.start_clock(self.trainer.images)
@@ -78,6 +82,13 @@ class RunLog:
         if evaluation.protocol:
             step = self.trainer.step
             self.logger.fact("protocol", step=step, metrics=evaluation.names, protocol=evaluation.protocol)
+
+    def real_images(self, preview: Preview) -> None:
+        """Write samples/real.png, and log what the columns of the grids are, for the page."""
+        if real := preview.real_grid():
+            write_image(real, self.folder / "samples" / "real.png")
+        layout = {"columns": preview.columns, "parts": preview.parts, "class_names": preview.class_names}
+        self.logger.fact("grids", step=self.trainer.step, **layout)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
         """Log warnings, and the files that were skipped with the reasons."""
@@ -124,9 +135,9 @@ class RunLog:
         """Write a grid of samples."""
         self.logger.grid(self.trainer.step, image)
 
-    def finish(self, rows: int, message: dict[str, str]) -> None:
+    def finish(self, message: dict[str, str]) -> None:
         """Write the history of samples and the last event."""
-        self.logger.history(rows)
+        self.logger.history()
         self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
         self.logger.page(now=True)
 

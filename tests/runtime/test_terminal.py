@@ -163,8 +163,8 @@ def test_the_page_is_there_before_the_first_step(gan, monkeypatch):
     first = lambda run, **words: (pages.append(Path("run/index.html").read_text()), sample(run, **words))  # noqa: E731
     monkeypatch.setattr(TrainingRun, "sample", first)
     code, _, error = gan("train", *TINY, "model=mlp", "run.dir=run")
-    assert code == 0 and "training is starting" in pages[0] and "open run/index.html" in error
-    assert "training is starting" not in Path("run/index.html").read_text()
+    assert code == 0 and "appears here in a moment" in pages[0] and "open run/index.html" in error
+    assert "appears here in a moment" not in Path("run/index.html").read_text()
 
 
 def test_the_jobs_of_a_sweep_have_a_bar_each_and_a_line_at_their_end(gan, on_screen):
