@@ -37,6 +37,8 @@ def say(text: str) -> None:
 
     A standard error that is closed, or that nobody reads any more, ends no training: the text is dropped.
     """
+    if sys.stderr is None:
+        return
     try:
         if on_terminal():
             text = wrap(text, os.get_terminal_size(sys.stderr.fileno()).columns or 80)

@@ -76,7 +76,7 @@ def half_done() -> Progress:
 @pytest.mark.parametrize(
     ("columns", "shown", "dropped"),
     [
-        (30, ["job 3 of 6", " 50%|", "left"], ["seed=1", "step", "images/s"]),
+        (30, ["job 3 of 6", " 50%|"], ["seed=1", "step", "images/s"]),
         (50, ["job 3 of 6", "seed=1", " 50%|", "left"], ["images/s"]),
         (80, ["job 3 of 6", "seed=1", " 50%|", "left", "step 50 of 100", "images/s"], VALUES),
         (160, ["job 3 of 6", "seed=1", " 50%|", "left", "step 50 of 100", "images/s", *VALUES], []),
