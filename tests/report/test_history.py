@@ -8,8 +8,8 @@ from run_fixtures import FINISHED, metric_row, write_run
 from gancli.commands import report
 from gancli.report.history import LARGEST_GIF, write_history
 from gancli.report.logger import RunLogger
-from gancli.runtime.terminal import Terminal
 from gancli.report.run_folder import read_run
+from gancli.runtime.terminal import Terminal
 
 
 def write_grids(folder: Path, n: int, side: int, mode: str) -> Path:
