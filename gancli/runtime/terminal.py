@@ -173,6 +173,8 @@ class Terminal:
     def show(self, values: list[str], images_per_second: float) -> None:
         """Show values, the most important first: in the bar, or as a line where there is none."""
         self._values = values
+        if self._pace:
+            self._pace.images_per_second = images_per_second
         if self._bar:
             self._bar.refresh()
         elif self._lines:
