@@ -7,6 +7,7 @@ from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.logger import RunLogger
 from gancli.report.run_folder import Run, Score, find_runs, read_run
+from gancli.runtime.terminal import Terminal
 
 
 def read(folder: Path, **values: object) -> Run:
@@ -51,7 +52,7 @@ def test_files_that_are_missing_torn_or_invalid(tmp_path: Path) -> None:
 
 def test_rewind_removes_what_was_logged_after_a_step(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", ending={"event": "warning", "step": 150}, tail='{"step": 9')
-    logger = RunLogger(folder, step=150, quiet=True)
+    logger = RunLogger(folder, Terminal(quiet=True), step=150)
     assert [row["step"] for row in read_run(folder).rows] == [50, 100, 150]
     row = logger.metrics(175, {"fid": 3.5})
     assert row == {"step": 175, "fid": 3.5} == read_run(folder).rows[-1]
