@@ -38,10 +38,6 @@ class Term:
     advice: str = ""
     remedies: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
 
 def score_name(metric: str, network: str) -> str:
     """Return the name of a metric by a network's features: ("fd", "mnist") is fd_mnist, ("fd", "inception") fid."""
@@ -85,8 +81,8 @@ LOSSES = (
         "it stays high: images do not show their class; type a larger model.class_weight=",
     ),
     Term(
-        ("G/features",),
-        "squared distance of D's mean features of fake and of real images",
+        ("G/features", "G/similarity"),
+        "distance by D's features: of mean fakes and reals, or of reconstructions and their images (VAE/GAN)",
         LOWER,
         "falls at first, then wanders, because D's features change",
     ),
@@ -117,12 +113,6 @@ LOSSES = (
         LOWER,
         "falls below 0.1",
         "it stays high: samples look worse than reconstructions; type a larger model.prior=",
-    ),
-    Term(
-        ("G/similarity",),
-        "distance of a reconstruction from its image by D's features",
-        LOWER,
-        "falls at first, then wanders, because D's features change",
     ),
     Term(
         ("G/cycle",),
@@ -325,19 +315,8 @@ SCORES = (
         f"{LOWER}; 0: the same distribution",
         "larger than the distance of all images, because classes have fewer of them",
     ),
-    Term(
-        ("squared_error",),
-        "mean squared error of reconstructions, in [-1, 1]",
-        LOWER,
-        "0.01 to 0.1",
-        "high: type a larger model.z_dim=",
-    ),
-    Term(
-        ("ssim",),
-        "structural similarity of enlarged and real images",
-        f"{HIGHER}; 1: equal",
-        "photographs at x4: 0.7 to 0.8",
-    ),
+    Term(("squared_error",), "mean squared error of reconstructions, in [-1, 1]", LOWER, "0.01 to 0.1"),
+    Term(("ssim",), "structural similarity of enlarged and real images", f"{HIGHER}; 1: equal", "0.7 to 0.8 at x4"),
     Term(
         ("sharpness", "high_frequency"),
         "how much detail there is: mean gradient relative to real images; power of high frequencies, in dB",

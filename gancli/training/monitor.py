@@ -22,6 +22,7 @@ LOW_DIVERSITY = 0.3  # healthy DCGANs pass it within 375 steps, an MLP within 75
 LOW_COVERAGE = 0.85  # fraction of the classes; two of ten are missing below it
 EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs stayed below 4
 MIN_NORMS = 10  # fewer gradient norms have no median
+USUAL_RATE = 2e-4  # of most recipes; a quarter of a rate far above it is still too high
 LARGE_LOSS = 1e4  # of an adversarial term, far beyond what any loss here needs
 
 
@@ -92,7 +93,8 @@ def completed(remedy: str, config: dict[str, Any] | None) -> str:
     """Return a remedy as it is typed for the model of a config."""
     model: dict[str, Any] = config["model"] if config else {"lr": 2e-4, "norm": "batch", "G": {}}
     if remedy == LOWER_RATE:
-        return f"{LOWER_RATE}{float(model['lr']) / 4:.0e}".replace("e-0", "e-")
+        lower = min(float(model["lr"]) / 4, USUAL_RATE)
+        return f"{LOWER_RATE}{lower:.0e}".replace("e-0", "e-")
     # G's norm, where one key is for both, is not in the way of D's penalty.
     norm = "model.D.norm=none" if "norm" in model["G"] else "model.norm=none"
     return remedy.replace(" model.norm=none", f" {norm}" if model.get("norm") == "batch" else "")

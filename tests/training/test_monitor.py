@@ -186,7 +186,7 @@ def test_advice_leaves_out_what_a_model_refuses_or_has():
     assert advice("mode_collapse", settings("acgan")).startswith("; type model.minibatch=discrimination, or")
     assert "packing" not in advice("mode_collapse", settings("dcgan", "model.packing=2"))
     assert "packing" not in advice("mode_collapse", settings("dcgan", "data.batch_size=7"))
-    assert advice("mode_collapse", settings("vae")) == "; type model.lr=3e-4"
+    assert advice("mode_collapse", settings("vae")) == "; type model.lr=2e-4"
     assert advice("d_winning", settings("mlp")) == "; type model/penalty=r1, or model/augment=diffaugment"
     assert "model.D.norm=none" in advice("d_winning", settings("pix2pix"))
     assert "penalty" not in advice("d_winning", settings("dcgan", "model/penalty=r1", "model.norm=none"))
