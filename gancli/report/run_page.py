@@ -18,7 +18,7 @@ from gancli.runtime.files import relative, write_text
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
-GRID_WIDTH, WIDE = 680, 1400  # pixels; for a grid of several images a cell
+GRID_WIDTH, WIDE = 680, 1600  # pixels; for a grid of several images a cell
 EVENTS = 50  # a warning that repeats at every step must not bury the page
 RELOAD = 15  # seconds after which the page of a running run reloads itself
 # Label and further arguments of commands that a run is for, by the `use` of its started event.
