@@ -155,7 +155,9 @@ def _command_lines(found: Sequence[tuple[str, str]], width: int) -> list[str]:
 
 def html_text(tables: Sequence[Table], out: Path) -> str:
     """Return the page. Its links are relative to the folder `out`."""
-    rows, charts = each_run(tables), [_charts(table) for table in tables]
+    rows = each_run(tables)
+    # The quick metrics next to the numbers of gan evaluate are the same for each of its protocols.
+    charts = [[] if i and _is_evaluated(table) else _charts(table) for i, table in enumerate(tables)]
     cards = _cards(rows, out)
     return render(
         "leaderboard.html",
@@ -279,10 +281,14 @@ def _charts(table: Table) -> list[dict[str, Any]]:
 
 def _logged_metrics(table: Table) -> list[str]:
     """Return the metrics of a table that the trainings logged, or where gan evaluate measured them the quick ones."""
-    if not any(row.score.source == "evaluate" for row in table.rows):
+    if not _is_evaluated(table):
         return table.metrics
     quick = {score.key: score for row in table.rows for score in row.run.scores if score.source == "quick"}
     return list(next(iter(quick.values())).metrics) if len(quick) == 1 else []  # several protocols: no common chart
+
+
+def _is_evaluated(table: Table) -> bool:
+    return any(row.score.source == "evaluate" for row in table.rows)
 
 
 def next_commands(tables: Sequence[Table]) -> list[tuple[str, str]]:
