@@ -1,18 +1,17 @@
 """gan train: one run, from a composed config to what is printed at its end."""
 
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from gancli.report.run_folder import resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
-from gancli.runtime.signals import Stopped
-from gancli.training.run import TrainingRun
+from gancli.training.run import NonFinite, TrainingRun
 from gancli.training.run_log import record_failure
 
 
@@ -35,9 +34,9 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
         failure = _with_advice(error, run)
         if ranks.is_first():
             _clean_up(failure, folder, overrides, started=bool(job or run))
-            if isinstance(failure, Stopped) and run and not job:
-                words = [*(word for word in overrides if not word.startswith("run.dir=")), f"run.dir={folder}"]
-                print(f"gan: to resume, type {shlex.join(['gan', 'train', *words])}", file=sys.stderr)
+            if run and run.began and not job and not isinstance(failure, NonFinite):
+                with contextlib.suppress(OSError):  # the terminal was closed
+                    print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
                 print(f"{name}  {outcome}: {failure}", file=sys.stderr, flush=True)
