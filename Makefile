@@ -1,5 +1,5 @@
 # Each target first makes a virtual environment with the dependencies, once.
-.PHONY: train test test-all test-gpu lint
+.PHONY: train test test-all test-gpu lint docs
 PYTHON ?= python3
 PYTEST ?=
 
@@ -21,6 +21,9 @@ lint: .venv/dev      ## style, format, types, and imports that run downward only
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+
+docs: .venv/dev      ## the documentation, site/index.html; a broken link or anchor fails
+	.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs site
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: type make PYTHON=python3.12")'

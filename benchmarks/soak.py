@@ -23,7 +23,7 @@ import torch
 from gancli.cli import main as cli
 from gancli.runtime.hardware import describe
 
-MODEL = ["model=mlp", "model.width=32", "data=digits", "data.batch_size=32", "device=cpu", "trainer.sample_rows=2"]
+MODEL = ["model=mlp", "model.width=32", "data=mnist10k", "data.batch_size=32", "device=cpu", "trainer.sample_rows=2"]
 PAUSE = 0.5  # seconds between two measurements
 ONE, OTHER = torch.zeros(32, 256), torch.zeros(256, 256)
 # Tolerances: of an allocator, and of what other processes cost beyond a unit of work.

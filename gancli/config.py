@@ -63,7 +63,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
 
 
 def defaults(name: str) -> dict[str, str]:
-    """Return the `defaults` of configs/`name`.yaml in other groups: {"model": "dcgan", "data": "digits"}."""
+    """Return the `defaults` of configs/`name`.yaml in other groups: {"model": "dcgan", "data": "mnist10k"}."""
     text, parent = (CONFIGS / f"{name}.yaml").read_text(), Path(name).parent
     chosen: dict[str, str] = {}
     for base in _bases(name, text):

@@ -11,7 +11,7 @@ from helpers import GRAPHS, N, assert_same, start
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancli.data import dataset
-from gancli.data.builtin import digits
+from gancli.data.builtin import mnist10k
 from gancli.data.loader import BatchLoader
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
@@ -76,7 +76,7 @@ def test_a_run_resumes_on_another_device(tmp_path):
 
 
 def test_a_gpu_without_space_for_the_data_gets_the_same_batches(monkeypatch):
-    data, device = digits(8), torch.device("cuda")
+    data, device = mnist10k(8), torch.device("cuda")
     resident = BatchLoader(data, 4, 10, True, 5, device, prefetch=3)
     monkeypatch.setattr(dataset, "free_memory", lambda device: 0.0)
     streamed = BatchLoader(replace(data, mapped=True), 4, 10, True, 5, device, prefetch=3)

@@ -7,7 +7,7 @@ from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, key
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 ORDER = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
-ORDER += ["report", "bench", "list", "info", "data", "export"]
+ORDER += ["explain", "report", "bench", "list", "info", "data", "export"]
 
 
 def commands() -> list[str]:
@@ -22,7 +22,7 @@ def overview() -> str:
     lines += [f"  gan {c:<12} {header(c).splitlines()[0].partition(': gan ')[0]}" for c in commands()]
     examples = """
     Begin here:
-      gan train                                   digits with a DCGAN: no download, about a minute
+      gan train                                   handwritten digits: no download, about a minute
       gan train model=dcgan data=mnist trainer.minutes=5
       gan sample ckpt=latest out=samples.png      images from the newest run
       gan train -m model=dcgan,mlp seed=0,1,2     a sweep with its leaderboard

@@ -1,26 +1,43 @@
-"""gan report: write the pages of runs and rank several runs."""
+"""gan report: write the pages of runs, compare or rank several runs, and animate their samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from gancli.report.history import FORMATS, write_history
 from gancli.report.leaderboard import write_leaderboard
-from gancli.report.run_folder import find_runs
+from gancli.report.run_folder import find_runs, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.checks import check_choice
 
 ASCENDING = {"auto": None, "true": True, "false": False}
 
 
-def main(runs: Sequence[str], sort: str = "auto", ascending: str = "auto", out: str = "") -> None:
-    """Write the page of every run; for several runs, write and print the leaderboard."""
+def main(
+    runs: Sequence[str],
+    sort: str = "auto",
+    ascending: str = "auto",
+    out: str = "",
+    gif: bool = False,
+    mp4: bool = False,
+) -> None:
+    """Write the page of every run and the animations that were asked for; for several runs, print the leaderboard."""
     check_choice("ascending", ascending, ASCENDING)
     paths = [Path(run).expanduser() for run in runs] or [Path("outputs")]
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
+    target = Path(out).expanduser() if out else paths[0]
+    if target.suffix.lower() in FORMATS and not target.is_dir():
+        if len(folders) > 1:
+            raise ValueError(f"out={out} is the animation of one run, but {len(folders)} were given; type gif=true")
+        print(write_history(read_run(folders[0]), target))
+        return
     pages = [write_page(folder) for folder in folders]
     if len(folders) == 1 and folders[0] == paths[0] and not out:
         print(pages[0])
-        return
-    target = Path(out).expanduser() if out else paths[0]
-    target.mkdir(parents=True, exist_ok=True)
-    print(write_leaderboard(folders, target, sort, ASCENDING[ascending]))
-    print(target / "leaderboard.html")
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        print(write_leaderboard(folders, target, sort, ASCENDING[ascending]))
+        print(target / "leaderboard.html")
+    wanted = [suffix for suffix, is_wanted in zip(FORMATS, (gif, mp4)) if is_wanted]
+    for folder in folders:
+        for suffix in wanted:
+            print(write_history(read_run(folder), folder / "samples" / f"history{suffix}"))

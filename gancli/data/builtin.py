@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,15 @@ from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
 from gancli.runtime.checks import check_choice, check_number
 
+BUNDLED = Path(__file__).parent / "bundled"
 DIGITS = [str(i) for i in range(10)]
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def digits(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
-    """Load the 1,797 handwritten UCI digits of scikit-learn, 8x8 grey: "train" the first 1,500, "test" the rest.
-
-    The 17 levels 0 to 16 of the original become 0 to 255. Writers may be in both splits: UCI's file does not name them.
-    """
-    check_choice("data.split", split, SPLITS)
-    spec = find_spec("sklearn")
-    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
-    if file and file.is_file():  # importing scikit-learn takes ten times as long as reading its file
-        table = np.loadtxt(file, delimiter=",")
-    else:
-        from sklearn.datasets import load_digits
-
-        table = np.column_stack(load_digits(return_X_y=True))
-    images = torch.from_numpy((table[:, :64] * (255 / 16)).round().astype(np.uint8)).reshape(-1, 1, 8, 8)
-    labels = torch.from_numpy(table[:, 64].astype(np.int64))
-    part = slice(0, 1500) if split == "train" else slice(1500, None)
-    return ImageDataset(images[part], labels[part], DIGITS).resized(size, channels)
+def mnist10k(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
+    """Load the first 10,000 of MNIST's training digits, bundled: "train" is 9,000 of them, "test" the last 1,000."""
+    return read_npz(BUNDLED / "mnist10k.npz", split, DIGITS).resized(size, channels)
 
 
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
@@ -116,7 +101,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     except Exception as error:  # a damaged file can fail in any way inside torchvision
         raise DataUnavailable(
             f"data={name}: {files} is damaged ({last_line(error)})",
-            f"delete it to download it again, put {name}.npz next to it, or choose data=digits, which needs no network",
+            f"delete it to download it again, put {name}.npz next to it, or choose data=mnist10k, which is bundled",
         ) from error
     cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
     return ImageDataset(images, labels, class_names)
@@ -144,7 +129,7 @@ def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> N
         raise DataUnavailable(
             f"data={name} is neither at {root / name}.npz nor at {folder}, its download failed ({last_line(error)})",
             f"put {name}.npz (keys {KEYS}) or torchvision's {folder.name} into {root}, give data.root= of a folder "
-            "that has either, or choose data=digits, which needs no download",
+            "that has either, or choose data=mnist10k, which needs no download",
         ) from error
     finally:
         if is_new and root.is_dir() and not any(root.iterdir()):

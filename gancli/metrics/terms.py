@@ -15,6 +15,8 @@ FEATURES = {
 LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}  # of scores by Inception
 PENALTY = "model/penalty=r1 model.norm=none"  # batch norm mixes the images of a batch, a penalty is defined for each
 
+LOWER_RATE = "model.lr="  # a quarter of the rate that the run had
+
 
 @dataclass(frozen=True)
 class Term:
@@ -36,10 +38,6 @@ class Term:
     advice: str = ""
     remedies: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
 
 def score_name(metric: str, network: str) -> str:
     """Return the name of a metric by a network's features: ("fd", "mnist") is fd_mnist, ("fd", "inception") fid."""
@@ -52,9 +50,7 @@ def score(metric: str, meaning: str, direction: str, normal: str = "", advice: s
 
 
 D_OUTPUT = "0.5: D cannot tell real from fake"
-D_ADVICE = (
-    f"near 1 for real and near 0 for fake over 500 steps: D is winning; type {PENALTY}, or model/augment=diffaugment"
-)
+D_ADVICE = f"near 1 for real and 0 for fake for long: D is winning; type {PENALTY}, or model/augment=diffaugment"
 LOSSES = (
     Term(
         ("D/adversarial", "D/target", "D/source"),
@@ -85,8 +81,8 @@ LOSSES = (
         "it stays high: images do not show their class; type a larger model.class_weight=",
     ),
     Term(
-        ("G/features",),
-        "squared distance of D's mean features of fake and of real images",
+        ("G/features", "G/similarity"),
+        "distance by D's features: of mean fakes and reals, or of reconstructions and their images (VAE/GAN)",
         LOWER,
         "falls at first, then wanders, because D's features change",
     ),
@@ -117,12 +113,6 @@ LOSSES = (
         LOWER,
         "falls below 0.1",
         "it stays high: samples look worse than reconstructions; type a larger model.prior=",
-    ),
-    Term(
-        ("G/similarity",),
-        "distance of a reconstruction from its image by D's features",
-        LOWER,
-        "falls at first, then wanders, because D's features change",
     ),
     Term(
         ("G/cycle",),
@@ -325,19 +315,8 @@ SCORES = (
         f"{LOWER}; 0: the same distribution",
         "larger than the distance of all images, because classes have fewer of them",
     ),
-    Term(
-        ("squared_error",),
-        "mean squared error of reconstructions, in [-1, 1]",
-        LOWER,
-        "0.01 to 0.1",
-        "high: type a larger model.z_dim=",
-    ),
-    Term(
-        ("ssim",),
-        "structural similarity of enlarged and real images",
-        f"{HIGHER}; 1: equal",
-        "photographs at x4: 0.7 to 0.8",
-    ),
+    Term(("squared_error",), "mean squared error of reconstructions, in [-1, 1]", LOWER, "0.01 to 0.1"),
+    Term(("ssim",), "structural similarity of enlarged and real images", f"{HIGHER}; 1: equal", "0.7 to 0.8 at x4"),
     Term(
         ("sharpness", "high_frequency"),
         "how much detail there is: mean gradient relative to real images; power of high frequencies, in dB",
@@ -353,43 +332,43 @@ FINDINGS = (
         "D makes almost no mistakes, so its outputs no longer tell G what to change",
         WARNING,
         "D(real) below 0.99 and D(fake) above 0.01, in the mean of 500 steps",
-        remedies=("model/penalty=r1", "model/augment=diffaugment"),
+        remedies=(PENALTY, "model/augment=diffaugment", LOWER_RATE),
     ),
     Term(
         ("mode_collapse",),
         "G generates nearly the same image from every z",
         WARNING,
         "diversity of 0.7 or more; the warning comes below 0.3",
-        remedies=("model.packing=2", "model.minibatch=discrimination"),
+        remedies=("model.packing=2", "model.minibatch=discrimination", PENALTY, LOWER_RATE),
     ),
     Term(
         ("classes_missing",),
         "samples vary, but whole classes of the data are never generated",
         WARNING,
         "class_coverage of 1; the warning comes below 0.85",
-        remedies=("model.packing=2", "model=unrolled"),
+        remedies=("model.packing=2", "model=unrolled", "model=unrolled_mlp", "model.minibatch=discrimination"),
     ),
     Term(
         ("gradients_exploding",),
         "a gradient far larger than usual: one such step can undo the training",
         WARNING,
         "gradient norms within 100 times their median",
-        remedies=("trainer.clip=1",),
+        remedies=("trainer.clip=1", LOWER_RATE),
     ),
     Term(
-        ("losses_diverging", "nan", "NaN"),
+        ("losses_diverging", "nan"),
         "a loss grows without bound, or is not a number (NaN)",
         f"{WARNING}; a NaN ends the run, the last checkpoint is good",
         "adversarial losses between -10 and 10, of a critic within 1,000",
-        "a lower model.lr= helps too; trainer.on_nan=rollback goes back to the last checkpoint by itself",
-        remedies=("model.lr=5e-5", "model/penalty=gp", "trainer.clip=1"),
+        "trainer.on_nan=rollback goes back to the last checkpoint by itself, at half the learning rate",
+        remedies=(LOWER_RATE, "model/penalty=gp model.norm=none", "trainer.clip=1"),
     ),
     Term(
         ("memorising", "memorizing", "overfitting"),
         "D knows the few real images by heart, or G repeats them; no warning finds it",
         "see it in scores: they get worse, or better on split=train than on split=test",
         "thousands of images; fd_mnist of train and test are equal",
-        "gan train trainer.evaluate_every=500 keeps the best checkpoint",
+        "trainer.evaluate_every=500 keeps the best checkpoint",
         remedies=("model/augment=diffaugment", "model/augment=ada"),
     ),
 )

@@ -24,6 +24,10 @@ class Encoding(Objective):
             return G(z, c)
         return torch.cat([x, G(G.encode(x, c), c), G(z, c)], 3)  # type: ignore[operator]
 
+    @property
+    def preview_parts(self) -> tuple[str, ...]:
+        return ("real", "reconstructed", "generated")
+
 
 @dataclass(eq=False, kw_only=True)
 class Variational(Encoding):

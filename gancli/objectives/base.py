@@ -78,6 +78,11 @@ class Objective:
         """Return images of G, live or averaged, for the sample grid; z: noise (N, z_dim), c: condition of x."""
         return G(z, c)
 
+    @property
+    def preview_parts(self) -> tuple[str, ...]:
+        """Names of the images that `preview` puts side by side."""
+        return ("generated",)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state that lasts from step to step, apart from the networks'."""
         return {}

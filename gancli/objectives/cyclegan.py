@@ -92,6 +92,10 @@ class CycleGAN(GAN):
         there = G(z, c)
         return torch.cat([c, there, G.back(z, there), x, G.back(z, x)], 3)  # type: ignore[operator]
 
+    @property
+    def preview_parts(self) -> tuple[str, ...]:
+        return ("first set", "translated", "and back", "second set", "translated")
+
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "pools": {name: pool.images for name, pool in self.pools.items()}}
 

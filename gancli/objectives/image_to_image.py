@@ -52,6 +52,10 @@ class ImageToImage(Objective):
         """Return the result without a network | generated | real side by side: (N, C, H, 3 W)."""
         return torch.cat([self.task.baseline(c), G(z, c), x], 3)
 
+    @property
+    def preview_parts(self) -> tuple[str, ...]:
+        return (self.task.baseline_name, "generated", "real")
+
 
 @dataclass(eq=False, kw_only=True)
 class ImageToImageGAN(ImageToImage, GAN):

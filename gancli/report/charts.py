@@ -3,36 +3,61 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gancli.metrics.terms import find
 from gancli.report.formatting import number
-from gancli.report.run_folder import BOOKKEEPING, Run
+from gancli.report.run_folder import BOOKKEEPING, NOT_METRICS, Run
 
 POINTS = 240  # per curve at most; a longer one is shown as median and range of as many buckets
 GRADIENT_NORM = "gradient_norm"  # begins these keys
 Line = tuple[str, np.ndarray, np.ndarray]  # name, steps, values
 
 
+class ValueAxis(NamedTuple):
+    """Axis of the values of a term. It shows a range of at least `least` and of `relative` times the values."""
+
+    title: str  # empty: the key
+    least: float = 0.0
+    relative: float = 0.0
+
+
+PROBABILITY = ValueAxis("probability")  # from 0 to 1
+# By a pattern of the key, the first that matches. Without a smallest range 0.052 to 0.053 would look like a collapse.
+VALUE_AXES = {
+    r"D\w*\(.+\)|augment_p": PROBABILITY,
+    r"(\w+_)?psnr(_\w+)?": ValueAxis("dB", least=2),
+    r"elbo|importance_weighted": ValueAxis("nats per image", relative=0.2),
+    r"(ssim|precision|recall|density|coverage|class_coverage|accuracy|diversity)(_\w+)?": ValueAxis("", least=0.25),
+    r".*/.*": ValueAxis("loss", least=1e-3, relative=0.5),
+    rf"{GRADIENT_NORM}.*": ValueAxis("norm of the gradient", relative=0.5),
+    r"images_per_second": ValueAxis("images per second", relative=1),
+    r"lr": ValueAxis("learning rate", relative=1),
+    r".*": ValueAxis("", relative=0.25),
+}
+
+
 def run_charts(run: Run) -> list[dict[str, Any]]:
     """Return the charts of a run: losses, D outputs, one per metric, gradient norms, throughput, learning rate."""
     keys = run.keys
-    outputs = [key for key in keys if is_discriminator_output(key)]
-    groups = [("losses", [key for key in keys if "/" in key]), (", ".join(outputs), outputs)]
-    groups += [(key, [key]) for key in metric_keys(run)]
-    groups.append(("gradient norms", [key for key in keys if key.startswith(GRADIENT_NORM)]))
-    groups.append(("images a second", [key for key in keys if key == "images_per_second"]))
+    groups = [("Losses", [key for key in keys if "/" in key])]
+    groups.append(("Outputs of D", [key for key in keys if is_discriminator_output(key)]))
+    groups += [(key, [key]) for key in [*metric_keys(run), *NOT_METRICS] if key in keys]
+    groups.append(("Gradient norms", [key for key in keys if key.startswith(GRADIENT_NORM)]))
+    groups.append(("Images per second", [key for key in keys if key == "images_per_second"]))
     rate = run.series("lr")[1]
     if np.unique(rate[np.isfinite(rate)]).size > 1:
-        groups.append(("learning rate", ["lr"]))
-    return [chart(name, [(key, *run.series(key)) for key in group]) for name, group in groups if group]
+        groups.append(("Learning rate", ["lr"]))
+    charts = [chart(name, [(key, *run.series(key)) for key in group], group[0]) for name, group in groups if group]
+    return [chart for chart in charts if chart["series"]]
 
 
 def metric_keys(run: Run) -> list[str]:
     """Return the keys of quality metrics: all but losses, D outputs, gradient norms and bookkeeping."""
     other = [key for key in run.keys if "/" in key or key.startswith(GRADIENT_NORM) or is_discriminator_output(key)]
-    return [key for key in run.keys if key not in (*other, *BOOKKEEPING)]
+    return [key for key in run.keys if key not in (*other, *BOOKKEEPING, *NOT_METRICS)]
 
 
 def is_discriminator_output(key: str) -> bool:
@@ -40,27 +65,82 @@ def is_discriminator_output(key: str) -> bool:
     return re.fullmatch(r"D\w*\(.+\)", key) is not None
 
 
-def chart(name: str, lines: Sequence[Line]) -> dict[str, Any]:
-    """Return curves with one scale, which is [0, 1] (`unit`) for D outputs that are probabilities."""
+def time_axes(run: Run) -> dict[str, dict[str, list[float]]]:
+    """Return "minutes" and "images" at up to POINTS steps of a run, for charts over time, unless no row has them.
+
+    Returns:
+        x, y: steps, and minutes or images at these.
+    """
+    axes = {}
+    for name, key, factor in (("minutes", "minutes", 1), ("images", "kimg", 1000)):
+        steps, values = run.series(key)
+        known = np.isfinite(values)
+        if known.sum() > 1:
+            chosen = np.linspace(0, known.sum() - 1, min(known.sum(), POINTS)).round().astype(int)
+            steps, values = steps[known][chosen], np.maximum.accumulate(values[known][chosen])
+            axes[name] = {"x": steps.tolist(), "y": [_digits(factor * value) for value in values]}
+    return axes
+
+
+def chart(name: str, lines: Sequence[Line], key: str = "") -> dict[str, Any]:
+    """Return curves with one scale.
+
+    Args:
+        key: the term that the curves show; by default the name of the chart.
+
+    Returns:
+        name, key: title, and the term of all curves or of the first.
+        meaning: what the values mean; empty where each curve has a meaning of its own.
+        value_axis, least: title of the axis of values, and the smallest range that it shows.
+        unit: the range is [0, 1], for probabilities.
+        series: a dict of `curve` for each line, and its own `meaning`.
+        notes: sentences on values that are not drawn.
+    """
+    key = key or name
     series = [curve(*line) for line in lines]
-    probabilities = all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
-    unit = probabilities and all(is_discriminator_output(s["name"]) for s in series)
-    return {"name": name, "unit": unit, "series": series, "notes": [note for s in series for note in _notes(s)]}
+    axis = next(axis for pattern, axis in VALUE_AXES.items() if re.fullmatch(pattern, key))
+    unit = axis is PROBABILITY and all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
+    if axis is PROBABILITY and not unit:
+        axis = ValueAxis("output of D", relative=0.5)
+    largest = max((abs(bound) for s in series for bound in s["window"] or (0,)), default=0)
+    same_term = key == name or len(series) == 1
+    for s in series:
+        s["meaning"] = "" if same_term else describe(s["name"])
+    return {
+        "name": name,
+        "key": key,
+        "meaning": describe(key) if same_term else "",
+        "value_axis": axis.title or key,
+        "least": _digits(max(axis.least, axis.relative * largest)),
+        "unit": unit,
+        "series": series,
+        "notes": [note for s in series for note in _notes(s)],
+    }
+
+
+def describe(key: str) -> str:
+    """Return the meaning and the direction of a term; empty for an unknown one."""
+    term = find(key)
+    return f"{term.meaning} · {term.direction}" if term else ""
 
 
 def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-    """Return a curve of at most POINTS points.
+    """Return a curve of at most POINTS points, without the untrained networks of steps 0 and 1.
 
     Returns:
         x, y: mean step and median value of each bucket of rows; None is a gap.
-        low, high: range of each bucket, None when every bucket has one row.
+        low, high: range of each bucket; None when every bucket has one row.
+        first, final: first and last step of each bucket; None when every bucket has one row.
         window, extent: range of values to draw, and of all values; `spikes` if they differ.
         last: last finite value.
         rows, bad: number of rows, and of those that are not finite.
     """
+    if (trained := steps > 1).any():
+        steps, values = steps[trained], values[trained]
     n = len(values)
     edges = np.linspace(0, n, min(n, POINTS) + 1).astype(int)
     buckets = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    thinned = n > POINTS
 
     def reduce(function: Callable[[np.ndarray], Any]) -> list[float | None]:
         finite = (values[b][np.isfinite(values[b])] for b in buckets)
@@ -73,8 +153,10 @@ def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
         "name": name,
         "x": [round(float(steps[b].mean()), 1) for b in buckets],
         "y": reduce(np.median),
-        "low": reduce(np.min) if n > POINTS else None,
-        "high": reduce(np.max) if n > POINTS else None,
+        "low": reduce(np.min) if thinned else None,
+        "high": reduce(np.max) if thinned else None,
+        "first": [float(steps[b][0]) for b in buckets] if thinned else None,
+        "final": [float(steps[b][-1]) for b in buckets] if thinned else None,
         "window": window,
         "extent": extent,
         "spikes": window != extent,

@@ -11,15 +11,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from gancli import images
-from gancli.report.run_page import spread, write_page
+from gancli.report.history import write_history
+from gancli.report.run_folder import read_run
+from gancli.report.run_page import write_page
 from gancli.runtime.files import write_text
+from gancli.runtime.text import one_line
 
 Row = dict[str, Any]  # a line of metrics.jsonl
 
 # The page embeds every grid: writing it at each log line would take longer than the steps of a small model.
 PAGE_SECONDS = 15.0
 PAGE_INTERVAL = 100.0  # times the duration of the last writing: a page takes at most a hundredth of a long run
-HISTORY_ROWS = 10
 
 
 class RunLogger:
@@ -128,14 +130,12 @@ class RunLogger:
             self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
-    def history(self, rows: int) -> None:
-        """Write samples/history.png: the top row of up to ten grids of `rows` rows, oldest first, of the same noise."""
-        tops = []
-        for path in spread(sorted((self.folder / "samples").glob("step-*.png")), HISTORY_ROWS):
-            with Image.open(path) as image:
-                tops.append(image.crop((0, 0, image.width, image.height // rows)))
-        if tops:
-            images.write(images.stack(tops, gap=2), self.folder / "samples" / "history.png")
+    def history(self) -> None:
+        """Write samples/history.gif. The run has ended well, so a failure is only a warning."""
+        try:
+            write_history(read_run(self.folder))
+        except Exception as error:
+            self.event("warning", message=f"samples/history.gif was not written: {one_line(error)}")
 
     def page(self, now: bool = False) -> None:
         """Write index.html, unless it was written a short while ago; with `now` in any case."""

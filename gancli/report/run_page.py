@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gancli.report.charts import metric_keys, run_charts
+from gancli.metrics.terms import HIGHER, LOWER, find
+from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
 from gancli.report.run_folder import Run, is_number, read_run, resume_command
@@ -16,33 +17,59 @@ from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
-GRID_WIDTH = 640  # pixels
+GRID_WIDTH, WIDE = 680, 1400  # pixels; for a grid of several images a cell
 EVENTS = 50  # a warning that repeats at every step must not bury the page
 RELOAD = 15  # seconds after which the page of a running run reloads itself
 # Label and further arguments of commands that a run is for, by the `use` of its started event.
 USES = {
-    "reconstruct": ("reconstruct images", ""),
-    "translate": ("translate images", ""),
-    "inpaint": ("fill holes in images", " mask=centre"),
-    "upscale": ("enlarge images", ""),
+    "reconstruct": ("reconstruct your own images", ""),
+    "translate": ("translate your own images", ""),
+    "inpaint": ("fill holes in your own images", " mask=centre"),
+    "upscale": ("enlarge your own images", ""),
 }
+HIDDEN_EVENTS = ("started", "finished", "protocol", "grids")  # unless they have a message
+
+
+class Grids(NamedTuple):
+    """How the grids of samples are laid out."""
+
+    parts: list[str]  # images side by side in a cell
+    class_names: list[str]  # a name per column where columns are classes
+
+    @property
+    def wide(self) -> bool:
+        return len(self.parts) > 1
+
+    @property
+    def caption(self) -> str:
+        if self.wide:
+            return f"in every group of {len(self.parts)}, from the left: {' · '.join(self.parts)}"
+        return f"{'each column a class, ' if self.class_names else ''}from the same noise at every step"
+
+    @property
+    def real_caption(self) -> str:
+        return f"training images, {'of the same classes' if self.class_names else 'to compare with'}"
 
 
 def write_page(folder: Path) -> Path:
     """Write index.html into a run folder."""
     run = read_run(folder)
-    running, charts = run.status == "running", run_charts(run)
-    hidden = ("started", "finished", "protocol")
-    events = [event for event in run.events if event["event"] not in hidden or event.get("message")]
+    running, charts, grids = run.status == "running", run_charts(run), _grids(run)
+    events = [event for event in run.events if event["event"] not in HIDDEN_EVENTS or event.get("message")]
     model, data = run.choice("model"), run.choice("data")
+    width = WIDE if grids.wide else GRID_WIDTH
     html = render(
         "run.html",
         title=f"{model} on {data}" if model and data else model or run.name,
         run=run,
         warnings=active_warnings(run),
         facts=_facts(run),
-        frames=_frames(run),
+        grids=grids,
+        frames=_frames(run, width),
+        real=thumbnail(folder / "samples" / "real.png", width),
+        history=(folder / "samples" / "history.gif").is_file(),
         charts=charts,
+        waiting=running and bool(run.started),
         ranges=any(series["low"] for chart in charts for series in chart["series"]),
         scores=[score for score in run.scores if score.source != "quick"],  # quick metrics are curves
         provenance=_provenance(run),
@@ -51,7 +78,12 @@ def write_page(folder: Path) -> Path:
         earlier_events=max(0, len(events) - EVENTS),
         config=_config_nodes(run.config, "", set(run.overrides)),
         refresh=RELOAD if running else 0,
-        data={"charts": charts, "running": running, "written": int(datetime.now().timestamp())},
+        data={
+            "charts": charts,
+            "axes": time_axes(run),
+            "running": running,
+            "written": int(datetime.now().timestamp()),
+        },
     )
     return write_text(folder / "index.html", html)
 
@@ -68,24 +100,37 @@ def active_warnings(run: Run) -> list[dict[str, Any]]:
     return list(active.values())
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return the numbers at the top of the page, each with its label."""
+def _facts(run: Run) -> list[tuple[str, str, str]]:
+    """Return the numbers at the top of the page, each with its label and a remark."""
     minutes = run.ending.get("minutes")
     minutes = minutes if is_number(minutes) else run.latest("minutes")
+    budget = f"of {run.started['budget']}" if run.status == "running" and run.started.get("budget") else ""
     facts = [
-        (run.last_step, count, "steps"),
-        (run.latest("kimg"), number, "thousand images trained on"),
-        (minutes, duration, "of training"),
-        (run.latest("images_per_second"), count, "images a second"),
+        (run.last_step, count, "steps", budget),
+        (run.latest("kimg"), number, "thousand images trained on", ""),
+        (minutes, duration, "of training", ""),
+        (run.latest("images_per_second"), count, "images per second", ""),
     ]
     values = {key: value for key in metric_keys(run) if (value := run.latest(key)) is not None}
-    facts += [(value, number, key) for key, value in list(values.items())[:4]]
-    texts = [(show(value), label) for value, show, label in facts if value is not None]
-    return [(text, label) for text, label in texts if text]
+    facts += [(value, number, key, _direction(key)) for key, value in list(values.items())[:4]]
+    texts = [(show(value), label, remark) for value, show, label, remark in facts if value is not None]
+    return [fact for fact in texts if fact[0]]
 
 
-def _frames(run: Run) -> list[dict[str, Any]]:
-    thumbnails = ((step, path, thumbnail(path, GRID_WIDTH)) for step, path in spread(run.samples, GRIDS))
+def _direction(key: str) -> str:
+    """Return "lower is better" or "higher is better" for a term that has such a direction."""
+    term = find(key)
+    return next((words for words in (LOWER, HIGHER) if term and term.direction.startswith(words)), "")
+
+
+def _grids(run: Run) -> Grids:
+    layout: dict[str, Any] = next((event for event in reversed(run.events) if event["event"] == "grids"), {})
+    parts, names = (layout.get(key) for key in ("parts", "class_names"))
+    return Grids(*([str(item) for item in items] if isinstance(items, list) else [] for items in (parts, names)))
+
+
+def _frames(run: Run, width: int) -> list[dict[str, Any]]:
+    thumbnails = ((step, path, thumbnail(path, width)) for step, path in spread(run.samples, GRIDS))
     return [{"step": step, "file": path.name, "image": image} for step, path, image in thumbnails if image]
 
 
@@ -105,21 +150,39 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 def _commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
+    folder = shlex.quote(relative(run.folder))
     commands = []
+    if run.status == "finished":
+        commands.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
+    elif run.status == "running":  # a killed process leaves the same folder
+        commands.append(("resume, if it was killed", resume_command(run.folder)))
+    else:
+        commands.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
-            commands.append(("sample from it", f"gan sample {ckpt}"))
+            commands.append(("sample", f"gan sample {ckpt}"))
         if use in USES:
             label, more = USES[use]
             commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
-        commands.append(("evaluate it", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
-    if run.status == "running":  # a killed process leaves the same folder
-        commands.append(("if it was killed, resume", resume_command(run.folder)))
-    elif run.status != "finished":
-        commands.append(("resume" if commands else "train again", resume_command(run.folder)))
+        commands.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+        commands.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
+    if run.samples:
+        commands.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
     parent = shlex.quote(relative(run.folder.resolve().parent))
-    return [*commands, ("compare with its neighbours", f"gan report {parent}")]
+    return [*commands, ("compare with the runs next to it", f"gan report {parent}")]
+
+
+def _longer(run: Run) -> str:
+    """Return overrides that double the budget of a finished run."""
+    trainer = run.config.get("trainer")
+    trainer = trainer if isinstance(trainer, dict) else {}
+    budget = {key: trainer[key] for key in ("steps", "kimg", "minutes") if is_number(trainer.get(key))}
+    budget = budget or {"steps": run.last_step or 1000}
+    words = [f"trainer.{key}={2 * value:.12g}" for key, value in budget.items()]
+    if trainer.get("evaluate_patience"):
+        words.append("trainer.evaluate_patience=0")
+    return " ".join(words)
 
 
 def _config_nodes(node: dict[Any, Any], path: str, typed: set[str]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ class Thumbnail(NamedTuple):
 
 
 def thumbnail(path: Path, width: int) -> Thumbnail | None:
-    """Return an image at most `width` pixels wide; None when it cannot be read."""
+    """Return an image at most `width` pixels wide, a small one enlarged by a whole factor; None if it is unreadable."""
     try:
         return _encode(path, width, path.stat().st_mtime_ns)
     except OSError:
@@ -34,6 +34,9 @@ def _encode(path: Path, width: int, changed: int) -> Thumbnail:
     if size[0] > width:
         size = (width, max(1, round(size[1] * width / size[0])))
         image = image.resize(size, Image.Resampling.LANCZOS)
+    elif (factor := width // size[0]) > 1:
+        size = (factor * size[0], factor * size[1])
+        image = image.resize(size, Image.Resampling.NEAREST)
     elif format_name == "PNG" and len(stored) <= LARGEST_PNG:
         return Thumbnail(_data_uri(stored, "png"), *size)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Runs that repeat to the bit; docs/determinism.md says where that holds."""
+"""Runs that repeat to the bit; docs/explanation/determinism.md says where that holds."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
 """Health of a training: problems of GANs that show in the logged metrics, and the override that is known to help.
 
-The monitor reads the rows of metrics.jsonl and nothing else, so a resumed run that reads its rows again knows what the
+The monitor reads the rows of metrics.jsonl and the config, so a resumed run that reads its rows again knows what the
 interrupted one knew. Thresholds are silent on healthy runs rather than early on sick ones: a false warning teaches
 people to ignore all of them.
 """
@@ -9,6 +9,8 @@ import math
 from bisect import insort
 from dataclasses import dataclass
 from typing import Any
+
+from gancli.metrics.terms import LOWER_RATE, find
 
 Row = dict[str, Any]
 
@@ -20,6 +22,7 @@ LOW_DIVERSITY = 0.3  # healthy DCGANs pass it within 375 steps, an MLP within 75
 LOW_COVERAGE = 0.85  # fraction of the classes; two of ten are missing below it
 EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs stayed below 4
 MIN_NORMS = 10  # fewer gradient norms have no median
+USUAL_RATE = 2e-4  # of most recipes; a quarter of a rate far above it is still too high
 LARGE_LOSS = 1e4  # of an adversarial term, far beyond what any loss here needs
 
 
@@ -37,11 +40,16 @@ class Monitor:
     """Finds problems in rows of metrics: each gives one event when it begins and one when it ends.
 
     To resume, add the rows that are left to a new monitor and drop its events, which are logged already.
+
+    Args:
+        config: of the run, resolved. Without it every remedy is advised, with it those that the model takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
         collapse = ModeCollapse()
         self.symptoms = [DWinning(), collapse, ClassesMissing(collapse), GradientsExploding(), LossesDiverging()]
+        for symptom in self.symptoms:
+            symptom.advice = advice(symptom.finding, config)
 
     def add(self, row: Row) -> list[Event]:
         """Return the findings that a row of metrics.jsonl begins or ends; rows with an event are ignored."""
@@ -54,6 +62,42 @@ class Monitor:
             if check is not None and symptom.update(step, check[0]):
                 events.append(Event(step, "warning" if symptom.active else "recovered", symptom.finding, check[1]))
         return events
+
+
+def advice(finding: str, config: dict[str, Any] | None) -> str:
+    """Return "; type A, or B": the first two remedies that the run's model takes and does not use yet."""
+    term = find(finding)
+    remedies = [remedy for remedy in (term.remedies if term else ()) if config is None or is_accepted(remedy, config)]
+    typed = [completed(remedy, config) for remedy in remedies[:2]]
+    return f"; type {', or '.join(typed)}" if typed else ""
+
+
+def is_accepted(remedy: str, config: dict[str, Any]) -> bool:
+    """Return whether the model of a config takes a remedy and does not use it yet."""
+    model, (key, _, value) = config["model"], remedy.split()[0].partition("=")
+    if key == "model":  # variants on the same networks
+        return {"dcgan": "unrolled", "mlp": "unrolled_mlp"}.get(model["name"]) == value
+    if key == "model.packing":  # a D that predicts the class of an image, as AC-GAN's, cannot take two
+        return model.get("packing") == 1 and not model["D"].get("auxiliary") and config["data"]["batch_size"] % 2 == 0
+    if key == "model.minibatch":
+        return model.get("minibatch") == "none"
+    if key == "trainer.clip":
+        return not config["trainer"]["clip"]
+    if key in ("model/penalty", "model/augment"):
+        target = model.get(key.partition("/")[2], {}).get("_target_", "")
+        return target.endswith((".NoPenalty", ".NoAugment"))
+    return key == "model.lr"
+
+
+def completed(remedy: str, config: dict[str, Any] | None) -> str:
+    """Return a remedy as it is typed for the model of a config."""
+    model: dict[str, Any] = config["model"] if config else {"lr": 2e-4, "norm": "batch", "G": {}}
+    if remedy == LOWER_RATE:
+        lower = min(float(model["lr"]) / 4, USUAL_RATE)
+        return f"{LOWER_RATE}{lower:.0e}".replace("e-0", "e-")
+    # G's norm, where one key is for both, is not in the way of D's penalty.
+    norm = "model.D.norm=none" if "norm" in model["G"] else "model.norm=none"
+    return remedy.replace(" model.norm=none", f" {norm}" if model.get("norm") == "batch" else "")
 
 
 # Whether a row shows a symptom, and a message about it or its end. (None, "") is inconclusive and restarts the count;
@@ -72,6 +116,7 @@ class Symptom:
     keys: tuple[str, ...] = ()  # of the metrics that `assess` takes
     onset = offset = WINDOW
     min_rows = 2  # rows until it is active: a single one may be chance
+    advice = ""  # ends the message of a warning
 
     def __init__(self) -> None:
         self.active = False
@@ -119,10 +164,7 @@ class DWinning(Symptom):
         real, fake = values
         numbers = f"D(fake) is {_format(fake)} and D(real) {_format(real)}"
         if fake < SATURATED and real > 1 - SATURATED:
-            return True, (
-                f"D is winning: almost no mistakes in the last {WINDOW} steps, now {numbers}; "
-                f"type model/penalty=r1, or model/augment=diffaugment"
-            )
+            return True, (f"D is winning: almost no mistakes in the last {WINDOW} steps, now {numbers}{self.advice}")
         return False, f"D is no longer winning: {numbers}"
 
 
@@ -143,7 +185,9 @@ class LowMetric(Symptom):
         percent = f"{100 * value:.0f} %"
         if value >= self.limit:
             return False, self.recovered.format(percent)
-        return (None, "") if not self.active and (early or rising) else (True, self.warning.format(percent))
+        return (
+            (None, "") if not self.active and (early or rising) else (True, self.warning.format(percent) + self.advice)
+        )
 
 
 class ModeCollapse(LowMetric):
@@ -154,10 +198,7 @@ class ModeCollapse(LowMetric):
     """
 
     finding, keys, limit = "mode_collapse", ("diversity",), LOW_DIVERSITY
-    warning = (
-        "mode collapse: the diversity of samples is {} of the data's; "
-        "type model.packing=2, or model.minibatch=discrimination"
-    )
+    warning = "mode collapse: the diversity of samples is {} of the data's"
     recovered = "samples differ again: their diversity is {} of the data's"
 
 
@@ -169,7 +210,7 @@ class ClassesMissing(LowMetric):
     """
 
     finding, keys, limit = "classes_missing", ("class_coverage",), LOW_COVERAGE
-    warning = "classes are missing: samples show {} of the data's classes; type model.packing=2, or model=unrolled"
+    warning = "classes are missing: samples show {} of the data's classes"
     recovered = "classes are no longer missing: samples show {} of the data's classes"
     onset = offset = SLOW_WINDOW
 
@@ -216,7 +257,7 @@ class GradientsExploding(Symptom):
             return None
         ratio, numbers = max(reversed(ratios), key=lambda pair: pair[0])
         if ratio > EXPLODED:
-            return True, f"gradients explode: {numbers}; type trainer.clip=1"
+            return True, f"gradients explode: {numbers}{self.advice}"
         return False, f"gradients are as before: {numbers}"
 
 
@@ -230,25 +271,17 @@ class LossesDiverging(Symptom):
     finding = "losses_diverging"
     onset, min_rows = 0, 1
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.highest_rate = 0.0
-
     def check(self, step: int, row: Row) -> Check:
         numbers = {key: _number(row, key) for key in row if key.endswith("/adversarial")}
         losses = {key: value for key, value in numbers.items() if value is not None}
         if not losses:
             return None
-        rate = _number(row, "lr") or 0.0
-        if math.isfinite(rate):
-            self.highest_rate = max(self.highest_rate, rate)  # a schedule lowers it
         # nan compares with nothing, so it goes first.
         key = max(losses, key=lambda k: abs(losses[k]) if math.isfinite(losses[k]) else math.inf)
         value = losses[key]
         if abs(value) <= LARGE_LOSS:
             return False, f"losses are back: {key} is {_format(value)}"
-        lower = f"{self.highest_rate / 4:.0e}".replace("e-0", "e-") if self.highest_rate else "5e-5"
-        return True, f"losses diverge: {key} is {_format(value)}; type model.lr={lower}, or model/penalty=gp"
+        return True, f"losses diverge: {key} is {_format(value)}{self.advice}"
 
 
 def _number(row: Row, key: str) -> float | None:

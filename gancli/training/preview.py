@@ -1,4 +1,4 @@
-"""The grid of samples: the same noise, classes and real images at every step."""
+"""The grid of samples, of the same noise, classes and real images at every step; and a grid of real images like it."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from gancli.inference.generator import noise
 from gancli.runtime.seeding import derive_seed
 
 POINTS = 1024  # in a scatter plot
+CLASS_COLUMNS = 16  # a column is a class up to so many classes
 
 
 class Preview:
@@ -19,20 +20,25 @@ class Preview:
 
     Attributes:
         rows, columns: of the grid. Each column is a class where there are 2 to 16.
+        parts: names of the images side by side in each cell.
+        class_names: a name per column; empty unless the columns are classes with names.
         inputs: noise, condition and real images for `Objective.preview`.
     """
 
     def __init__(self, objective: Any, data: Any, classes: int, rows: int, seed: int, device: torch.device):
         is_points = (data.size, data.channels) == (1, 2)
+        by_class = 1 < classes <= CLASS_COLUMNS
         self.objective = objective
-        self.columns = classes if 1 < classes <= 16 else 8
+        self.columns = classes if by_class else 8
         self.rows = 1 if is_points else rows
+        self.parts = ("generated",) if is_points else objective.preview_parts
+        self.class_names = list(data.class_names) if by_class and not is_points else []
         n = POINTS if is_points else self.rows * self.columns
         z = noise(range(n), objective.G.z_dim, seed).to(device)
-        c = one_hot(torch.arange(n, device=device) % max(classes, 1), classes)
-        # Spread over the data: neighbours may be crops of one file.
-        indices = torch.arange(n) * len(data) // n
-        x = images.to_float(data.take(indices)).to(device)
+        labels = torch.arange(n) % max(classes, 1)
+        indices = indices_of(data, labels, classes)
+        self.real = images.to_float(data.take(indices)).cpu()
+        x, c = self.real.to(device), one_hot(labels.to(device), classes)
         if len(data.sources):
             c = images.to_float(sources_of(data, indices)).to(device)
         torch.manual_seed(derive_seed(seed, "preview"))
@@ -42,6 +48,25 @@ class Preview:
     def grid(self, G: nn.Module) -> Image.Image:
         """Return a grid of images of G, the average in eval mode."""
         return images.grid(self.objective.preview(G, *self.inputs), self.columns)
+
+    def real_grid(self) -> Image.Image | None:
+        """Return real images laid out as the grid is, or None where the grid shows real images itself."""
+        return None if "real" in self.parts else images.grid(self.real, self.columns)
+
+
+def indices_of(data: Any, labels: Tensor, classes: int) -> Tensor:
+    """Return the index of an image of each of these classes, int64 (N,), spread over the data.
+
+    Neighbours may be crops of one file. Without classes, and for a class without images, any image will do.
+    """
+    n = len(labels)
+    indices = torch.arange(n) * len(data) // n
+    for k in range(classes if classes > 1 else 0):
+        members = (data.labels == k).nonzero().flatten()
+        places = (labels == k).nonzero().flatten()
+        if len(members) and len(places):
+            indices[places] = members[torch.arange(len(places)) * len(members) // len(places)]
+    return indices
 
 
 def sources_of(data: Any, indices: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class TrainingRun:
             # Save even where this step was saved: minutes of training have passed since.
             self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
             self.checkpoints.wait()
-            self.log.finish(self.preview.rows, self._ending())
+            self.log.finish(self._ending())
         return self.score if self.lower_is_better else -self.score
 
     @property
@@ -172,12 +172,13 @@ class TrainingRun:
         trainer = self.trainer
         if ranks.is_first():
             save_config(self.config, self.folder)
-            self.log = RunLog(self.folder, trainer, self.quiet, self.options.tensorboard)
+            self.log = RunLog(self.folder, trainer, self.config, self.quiet, self.options.tensorboard)
             self.checkpoints.clean(self.resumed.path if self.resumed else None)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
+        self.log.real_images(self.preview)
         self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
 
     def _preflight(self) -> None:

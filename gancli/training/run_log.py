@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
+from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
@@ -18,13 +19,14 @@ from gancli.runtime.hardware import describe
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
+from gancli.training.preview import Preview
 
 
 class RunLog:
     """Log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
 
-    def __init__(self, folder: Path, trainer: Trainer, quiet: bool, tensorboard: bool):
-        self.trainer, self.folder = trainer, folder
+    def __init__(self, folder: Path, trainer: Trainer, config: dict[str, Any], quiet: bool, tensorboard: bool):
+        self.trainer, self.folder, self.config = trainer, folder, config
         self.logger = RunLogger(folder, trainer.step, trainer.progress, quiet, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self._graphs_warned = False
@@ -32,7 +34,7 @@ class RunLog:
 
     def rewind(self) -> None:
         """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
-        self.monitor = Monitor()
+        self.monitor = Monitor(self.config)
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
 
@@ -75,6 +77,13 @@ class RunLog:
             step = self.trainer.step
             self.logger.fact("protocol", step=step, metrics=evaluation.names, protocol=evaluation.protocol)
 
+    def real_images(self, preview: Preview) -> None:
+        """Write samples/real.png, and log what the columns of the grids are, for the page."""
+        if real := preview.real_grid():
+            write_image(real, self.folder / "samples" / "real.png")
+        layout = {"columns": preview.columns, "parts": preview.parts, "class_names": preview.class_names}
+        self.logger.fact("grids", step=self.trainer.step, **layout)
+
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
         """Log warnings, and the files that were skipped with the reasons."""
         for warning in warnings:
@@ -103,9 +112,9 @@ class RunLog:
         """Write a grid of samples."""
         self.logger.grid(self.trainer.step, image)
 
-    def finish(self, rows: int, message: dict[str, str]) -> None:
+    def finish(self, message: dict[str, str]) -> None:
         """Write the history of samples and the last event."""
-        self.logger.history(rows)
+        self.logger.history()
         self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
         self.logger.page(now=True)
 

@@ -30,6 +30,8 @@ class Degradation(Task):
     fraction: of the images that are blurred, noisy and compressed, 0 to 1; the others are only downsampled.
     """
 
+    baseline_name = "bicubic"
+
     scale: int
     blur: float = 0.0
     noise: float = 0.0

@@ -5,6 +5,7 @@ Randomness comes from torch's default generators, independent for each image. No
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,10 @@ class Task:
 
     channels: of c, for the networks, which are built before any c is computed; 0 where it is not known.
     masked: the last channel of c is a mask, 1 where x is missing and 0 elsewhere.
+    baseline_name: what `baseline` shows, for captions.
     """
+
+    baseline_name: ClassVar[str] = "input"
 
     channels: int = 0
     masked: bool = False
@@ -116,6 +120,8 @@ class Colorize(OtherChannels):
 @dataclass
 class Inpaint(Task):
     """c is x with a hole of zeros, followed by a mask, 1 in the hole: (N, C + 1, H, W). mask: a name of MASKS."""
+
+    baseline_name = "input, its hole filled with the mean colour"
 
     mask: str = "mixed"
     masked: bool = field(default=True, kw_only=True)

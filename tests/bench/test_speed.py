@@ -12,7 +12,7 @@ from gancli.bench import charts, speed, speed_report, timing
 from gancli.bench.baseline_loop import BaselineLoop
 from gancli.bench.timing import LoopFailed, MatrixProducts, TrainingLoop, prepare, time_steps
 
-SMALL = ["data=digits", "batch=8", "width=4", "steps=1", "repeats=1", "device=cpu", "out=o"]
+SMALL = ["data=mnist10k", "batch=8", "width=4", "steps=1", "repeats=1", "device=cpu", "out=o"]
 
 
 class InProcess(timing.LoopProcess):
@@ -160,7 +160,7 @@ def test_loops_run_in_processes_of_their_own(gan, tmp_path):
     rows = json.loads((tmp_path / "o" / "speed.json").read_text())["rows"]
     assert [len(row["seconds"]) for row in rows] == [2, 2]
     with pytest.raises(LoopFailed, match="is more than the 1500 images"):
-        timing.LoopProcess(partial(TrainingLoop, ["data=digits", "data.batch_size=9999", "device=cpu"]), 1, 1.0)
+        timing.LoopProcess(partial(TrainingLoop, ["data=mnist10k", "data.batch_size=9999", "device=cpu"]), 1, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_loops_run_in_processes_of_their_own(gan, tmp_path):
         (["steps=-1"], 2, "steps=-1 is out of range"),
         (["recipes=[gan]"], 2, "recipes is a key of gan bench modes, not of gan bench speed; leave it out"),
         (["model=dcgan"], 2, "did you mean models?"),
-        ([*SMALL, "batch=2000"], 1, "batch=2000 is larger than data=digits, 1500 images; type batch=1500 or less"),
+        ([*SMALL, "batch=9999"], 1, "batch=9999 is larger than data=mnist10k, 9000 images; type batch=9000 or less"),
     ],
 )
 def test_refused_commands(gan, tmp_path, words, code, message):

@@ -29,7 +29,7 @@ def test_hydra_and_a_shell_read_back_exactly_the_quoted_text():
 PATHS = [("folder", "data.path"), ("pairs", "data.sources"), ("photos", "data.cache"), ("mnist", "data.root")]
 
 
-@pytest.mark.parametrize(("data", "key"), [*PATHS, ("digits", "run.dir"), ("digits", "trainer.start")])
+@pytest.mark.parametrize(("data", "key"), [*PATHS, ("mnist10k", "run.dir"), ("mnist10k", "trainer.start")])
 @pytest.mark.parametrize("path", [ODD_FOLDER, "a,b", "'a' and 'b'", "choice(a,b)", "C:\\new\\", "1", "null"])
 def test_a_path_is_never_grammar(data, key, path):
     command = read_train([f"data={data}", f"{key}={path}"])

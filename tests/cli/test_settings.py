@@ -54,8 +54,8 @@ def test_a_setting_that_cannot_be_trained_gets_one_sentence_and_leaves_nothing(g
         (["data=folder", "data.path=nowhere"], "nowhere"),
         (["data=folder", "data.path=empty"], "empty"),
         (["data=folder", "data.path=corrupt"], "corrupt"),
-        (["data=mnist", "data.root=empty"], "data=digits"),
-        (["data=digits", "data.size=7", "data.batch_size=8"], "type model=mlp"),
+        (["data=mnist", "data.root=empty"], "data=mnist10k"),
+        (["data=mnist10k", "data.size=7", "data.batch_size=8"], "type model=mlp"),
     ],
 )
 def test_data_that_cannot_be_trained_on_get_one_sentence(gan, tmp_path, monkeypatch, words, sentence):

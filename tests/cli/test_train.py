@@ -37,7 +37,7 @@ def test_a_run_folder_is_complete_and_a_finished_run_is_left_alone(gan, tmp_path
     files = {"config.yaml", "log.txt", "metrics.jsonl", "samples", "checkpoints", "index.html"}
     assert {p.name for p in run.iterdir()} == files
     assert {p.stem for p in (run / "checkpoints").iterdir()} == {"last", "previous", "step-0000004"}
-    samples = {"history.png", "step-0000000.png", "step-0000003.png", "step-0000006.png"}
+    samples = {"history.gif", "step-0000000.png", "step-0000003.png", "step-0000006.png"}
     assert {p.name for p in (run / "samples").iterdir()} == samples
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     logged = [row for row in rows if "D/adversarial" in row]

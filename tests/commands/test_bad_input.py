@@ -96,7 +96,7 @@ ROWS = {
         ("cgan", "classes=[1,2,3]", 1, "but 3 were given; type classes=[3,8]"),
         ("cgan", "classes=[0,1] plane=true", 1, "leave one out"),
         ("aegan", "classes=[circel,cross]", 1, "did you mean circle?"),
-        ("aegan", "classes=[0,1] data=digist", 1, "did you mean digits?"),
+        ("aegan", "classes=[0,1] data=mnst10k", 1, "did you mean mnist10k?"),
         ("aegan", "classes=[0,1] data=empty", 1, "no images"),
         ("dcgan", "steps=1", 1, "steps=1 is out of range, it must be 2 or more; type steps=9"),
         ("dcgan", "directions=0", 1, "directions=0 is out of range"),

@@ -14,7 +14,7 @@ METRICS = "metrics=[kd_mnist,recall_mnist]"
 
 @pytest.fixture
 def run(gan) -> Path:
-    digits = ["data=digits", *[word for word in TINY if not word.startswith(("data=", "data.n="))]]
+    digits = ["data=mnist10k", *[word for word in TINY if not word.startswith(("data=", "data.n="))]]
     assert gan("train", "model=dcgan", *digits, "run.dir=dcgan")[0] == 0
     return Path("dcgan")
 
@@ -55,11 +55,11 @@ def test_nothing_is_stored_for_a_lone_file(gan, run):
     [
         ((), "nothing to evaluate was given; type ckpt=FILE"),
         (("images=set",), "no ckpt= to enlarge them was given, nor either of these; type one of them"),
-        (("images=set", "reference=set", "data=digits"), "and both were given; type one of them"),
+        (("images=set", "reference=set", "data=mnist10k"), "and both were given; type one of them"),
         (("ckpt=faithful", "images=set", "out=x.gif"), "out=x.gif is not a format that can be written"),
         (("ckpt=faithful", "images=set", "json=x.txt"), "json=x.txt is not a format that can be written"),
         (("ckpt=faithful", "reference=set"), "reference=, size= and channels= are for images= without a model"),
-        (("ckpt=faithful", "data=digits"), "images to enlarge are of any size, and data=digits has one"),
+        (("ckpt=faithful", "data=mnist10k"), "images to enlarge are of any size, and data=mnist10k has one"),
         (("ckpt=faithful", "images=set", "scale=5"), "scale=5 is not one of 2, 3"),
     ],
 )

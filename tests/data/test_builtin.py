@@ -18,18 +18,19 @@ from gancli.data.dataset import ImageDataset
 MODE = torch.tensor([100, 10, 1])  # of Stacked MNIST
 
 
-def test_digits_are_scikit_learns_with_or_without_its_file(monkeypatch):
-    from sklearn.datasets import load_digits
+def test_the_bundled_digits_are_two_splits_with_every_class():
+    train, test = sets.mnist10k(), sets.mnist10k(split="test")
+    assert (len(train), len(test), train.size, train.channels, train.classes) == (9000, 1000, 28, 1, 10)
+    assert train.labels.bincount().min() > 700 and test.labels.bincount().min() > 70
+    assert tuple(sets.mnist10k(size=16, channels=3).images.shape) == (9000, 3, 16, 16)
 
-    data, labels = load_digits(return_X_y=True)
-    train, test = sets.digits(), sets.digits(split="test")
-    assert (len(train), len(test), train.size, train.channels, train.classes) == (1500, 297, 8, 1, 10)
-    both = torch.cat([train.images, test.images]).reshape(1797, 64)
-    assert (both.numpy() == np.rint(data * 255 / 16)).all() and both.max() == 255
-    assert torch.cat([train.labels, test.labels]).tolist() == labels.tolist()
-    assert tuple(sets.digits(size=16, channels=3).images.shape) == (1500, 3, 16, 16)
-    monkeypatch.setattr(sets, "find_spec", lambda name: None)
-    assert torch.equal(sets.digits().images, train.images) and torch.equal(sets.digits().labels, train.labels)
+
+@pytest.mark.data
+def test_the_bundled_digits_are_the_first_of_mnists_training_digits():
+    whole = sets.mnist(os.environ["GAN_DATA"])
+    both = [sets.mnist10k(split=split) for split in ("train", "test")]
+    assert torch.equal(torch.cat([part.images for part in both]), whole.images[:10_000])
+    assert torch.equal(torch.cat([part.labels for part in both]), whole.labels[:10_000])
 
 
 def test_built_in_sets_are_read_from_npz(tmp_path):
@@ -57,7 +58,7 @@ def test_damaged_files_are_left_alone(tmp_path, damage):
     fake_mnist(tmp_path / "MNIST")
     damage(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"MNIST is damaged .*data=digits") as error:
+    with pytest.raises(ValueError, match=r"MNIST is damaged .*data=mnist10k") as error:
         sets.mnist(str(tmp_path))
     assert "\n" not in str(error.value) and sorted(tmp_path.rglob("*")) == before
 
@@ -72,7 +73,7 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch, na
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
     for root in (tmp_path / "full", tmp_path / "new"):
-        message = rf"{root}/{name}\.npz nor at {root}/{own}, .* no network here.*; .*data\.root=.*data=digits"
+        message = rf"{root}/{name}\.npz nor at {root}/{own}, .* no network here.*; .*data\.root=.*data=mnist10k"
         with pytest.raises(ValueError, match=message) as error:
             getattr(sets, name)(str(root))
         assert "\n" not in str(error.value)
@@ -109,7 +110,7 @@ def test_a_download_is_renamed_into_place_unless_another_job_was_faster(tmp_path
 
 def test_bad_roots_are_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="data=digits"):
+    with pytest.raises(ValueError, match="data=mnist10k"):
         sets.mnist(str(tmp_path / "file"))
     with pytest.raises(ValueError, match=r"data\.root= is empty"):
         sets.mnist("")

@@ -10,7 +10,7 @@ from helpers import TINY
 from gancli.cli import main as cli
 
 WITHOUT_DATA = [word for word in TINY if not word.startswith(("data=", "data.n="))]
-DATA = {"digits": ["data=digits", *WITHOUT_DATA], "synthetic": TINY, "": WITHOUT_DATA}
+DATA = {"mnist10k": ["data=mnist10k", *WITHOUT_DATA], "synthetic": TINY, "": WITHOUT_DATA}
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def trained(tmp_path_factory) -> Callable[..., str]:
     """Return a function that trains a tiny model, each once, and returns its run folder."""
     runs: dict[tuple[str, ...], Path] = {}
 
-    def train(*words: str, on: str = "digits") -> str:
+    def train(*words: str, on: str = "mnist10k") -> str:
         if (on, *words) not in runs:
             runs[on, *words] = run = tmp_path_factory.mktemp("run") / "run"
             assert cli.main(["train", *DATA[on], *words, f"run.dir={run}"]) == 0

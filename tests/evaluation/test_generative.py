@@ -9,7 +9,7 @@ from PIL import Image
 
 import gancli
 from gancli import images as pixels
-from gancli.data.builtin import digits
+from gancli.data.builtin import mnist10k
 from gancli.evaluation.generative import Comparison
 from gancli.metrics.feature_extractors import bundled_extractor
 from gancli.metrics.fid import Moments, frechet
@@ -31,15 +31,15 @@ def test_scores_of_a_generator_with_their_protocol(evaluate, trained):
     ]
     extractor, fake, real = bundled_extractor("mnist"), Moments(), Moments()
     fake.add(extractor(gancli.load(run).sample(200, seed=0))[0])
-    test = digits(16, 1, "test").images
+    test = mnist10k(16, 1, "test").images
     real.add(extractor(test)[0])
-    assert results["scores"]["fd_mnist"] == pytest.approx(frechet(fake, real), rel=0.1), "200 of these 297"
+    assert results["scores"]["fd_mnist"] == pytest.approx(frechet(fake, real), rel=0.1), "200 of these 1,000"
     protocol = results["protocol"]
-    assert protocol["real"] == protocol["generated"] == 200 and protocol["of"] == len(test) == 297
-    assert protocol["data"] == "digits" and protocol["split"] == "test" and protocol["averaged"] is True
+    assert protocol["real"] == protocol["generated"] == 200 and protocol["of"] == len(test) == 1000
+    assert protocol["data"] == "mnist10k" and protocol["split"] == "test" and protocol["averaged"] is True
     assert protocol["features"].startswith(f"mnist {extractor.hash}, 64 features; 8 bits, 16 to 28 pixels by")
     assert protocol["versions"]["torch"] and protocol["seed"] == 0 and "classes" not in protocol["weights"]
-    assert len(protocol["real images"]) == 12 and "200 of 297 images of digits, split test" in out
+    assert len(protocol["real images"]) == 12 and "200 of 1,000 images of mnist10k, split test" in out
     assert "lower is better" in out and protocol["features"] in out
     with Image.open("side.png") as side:
         assert side.width > 150
@@ -48,7 +48,7 @@ def test_scores_of_a_generator_with_their_protocol(evaluate, trained):
 def test_a_conditional_model_has_scores_by_class(evaluate, trained):
     results, out, err = evaluate(f"ckpt={trained('model=cgan')}", "n=100")
     assert 0 <= results["scores"]["accuracy_mnist"] <= 1
-    assert results["real"]["accuracy_mnist"] > 0.3, "8x8 digits by other writers"
+    assert results["real"]["accuracy_mnist"] > 0.3, "real digits, of 16x16 pixels"
     assert results["protocol"]["weights"].endswith("classes in turn") and "accuracy_mnist by class" in out
     assert list(results["by class"]["accuracy_mnist"]) == [str(k) for k in range(10)]
     assert "class_fd_mnist was not computed: the classes 0, 1, 2" in err and "type a larger n=" in err
@@ -77,7 +77,7 @@ def test_an_npz_file_of_samples_scores_as_the_model(gan, evaluate, trained):
     run, metrics = trained("model=dcgan"), "metrics=[fd_mnist,coverage_mnist]"
     assert gan("sample", f"ckpt={run}", "n=100", "out=fake.npz")[0] == 0
     model, _, _ = evaluate(f"ckpt={run}", "n=100", "split=train", metrics)
-    file, _, _ = evaluate("images=fake.npz", "data=digits", "split=train", "size=16", "n=100", metrics)
+    file, _, _ = evaluate("images=fake.npz", "data=mnist10k", "split=train", "size=16", "n=100", metrics)
     assert file["scores"] == pytest.approx(model["scores"], rel=1e-6)
     assert file["protocol"]["real images"] == model["protocol"]["real images"]
 
@@ -121,9 +121,9 @@ def test_images_that_differ_need_a_size_and_channels(gan):
         (("images=fake", "n=10"), "20 images or more on either side, but there are 10"),
         (("images=fake", "metrics=[fdi_mnist]"), "no score 'fdi_mnist'; did you mean fd_mnist"),
         (("images=fake", "metrics=[accuracy_mnist]"), "accuracy_mnist was not computed: the images have no classes"),
-        (("images=fake", "data=digitz"), "data=digitz does not exist; did you mean digits"),
+        (("images=fake", "data=mnist10"), "data=mnist10 does not exist; did you mean mnist10k"),
     ):
-        reference = () if "data=digitz" in words else ("reference=fake",)
+        reference = () if "data=mnist10" in words else ("reference=fake",)
         code, _, err = gan("evaluate", *reference, *words)
         assert code == 1 and message in err, (words, err)
     assert gan("evaluate", "images=mixed", "reference=fake", "size=12", "n=30", "metrics=[kd_mnist]")[0] == 0

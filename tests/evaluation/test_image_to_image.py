@@ -10,7 +10,7 @@ from PIL import Image
 
 import gancli
 from gancli.checkpoint import format as checkpoint
-from gancli.data.builtin import digits
+from gancli.data.builtin import mnist10k
 from gancli.data.pairs import two_classes
 from gancli.data.synthetic import synthetic
 from gancli.evaluation.image_to_image import task_of, translate
@@ -50,7 +50,7 @@ def test_pix2pix_is_compared_with_a_baseline_without_network(evaluate, trained):
 def test_inpainting_has_the_psnr_of_its_holes(evaluate, trained):
     run = trained("model=inpainting", "model.task.mask=centre")
     results, out, _ = evaluate(run)
-    assert "297 of 297 images of digits, split test, 16x16 grey" in out and "hole alone" in out
+    assert "1,000 of 1,000 images of mnist10k, split test, 16x16 grey" in out and "hole alone" in out
     # A quarter of the pixels has all of the error, and the rest is given back: 10 log10 4 dB.
     for column in ("naive", "ours"):
         metrics = results["mean"][column]
@@ -74,13 +74,13 @@ def test_pairs_from_training_or_from_a_folder(evaluate, refused, trained, tmp_pa
     results, out, _ = evaluate(run, "data=brighter")
     assert results["mean"]["naive"]["psnr"] == pytest.approx(20 * np.log10(255 / 50), abs=0.01)
     assert "5 of 5 images of pairs brighter, split none, 16x16 colour" in out
-    refused("was trained on pairs, but data=digits is one set; type data=DIR", run, "data=digits")
+    refused("was trained on pairs, but data=mnist10k is one set; type data=DIR", run, "data=mnist10k")
 
 
 def test_cyclegan_has_cycle_errors_in_both_directions(evaluate, refused, trained):
     run = trained("model=cyclegan", "model.between=[3,8]")
     results, out, _ = evaluate(run, "out=side.png")
-    data = two_classes(digits(size=16, channels=1, split="test"), 3, 8)
+    data = two_classes(mnist10k(size=16, channels=1, split="test"), 3, 8)
     network: Any = gancli.load(run).network
     for name, images, ways in (
         ("sources", data.sources, (network.there, network.back)),
@@ -91,7 +91,7 @@ def test_cyclegan_has_cycle_errors_in_both_directions(evaluate, refused, trained
             again = ways[1](x[:, :0, 0, 0], ways[0](x[:, :0, 0, 0], x))
         assert results["cycle_error"][name] == pytest.approx((again - x).abs().mean().item(), rel=1e-4)
         assert f"{results['cycle_error'][name]:.4f}" in out
-    assert "mean" not in results and "digits, class 3 to class 8" in out and "split test" in out
+    assert "mean" not in results and "mnist10k, class 3 to class 8" in out and "split test" in out
     assert results["protocol"]["sources"] == len(data.sources) and results["protocol"]["n"] == len(data)
     with Image.open("side.png") as side:
         assert side.width == 3 * 100 - 4, "source, ours, and back"
@@ -108,7 +108,7 @@ def test_cyclegan_is_compared_with_targets_on_pairs(evaluate, refused, trained, 
     results, out, _ = evaluate(run, "data=pairs/", "out=side.png")
     assert set(results) == {"protocol", "mean", "cycle_error"} and "GivenSources(" in out
     assert results["mean"]["naive"]["psnr"] == pytest.approx(20 * np.log10(255 / 90), abs=0.01)
-    refused("translates between two sets of images, but data=digits is one set", run, "data=digits")
+    refused("translates between two sets of images, but data=mnist10k is one set", run, "data=mnist10k")
 
 
 def test_exact_images_are_not_in_the_means(evaluate, trained):

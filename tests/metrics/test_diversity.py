@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import normal
 
-from gancli.data.builtin import digits, mnist
+from gancli.data.builtin import mnist, mnist10k
 from gancli.images import to_float
 from gancli.metrics.diversity import class_coverage, diversity
 
@@ -85,7 +85,7 @@ def test_coverage_is_nan_where_nearest_neighbours_are_no_classifier():
 
 
 def test_classes_removed_from_the_digits_are_missed():
-    test, train = digits(split="test"), digits()
+    test, train = mnist10k(split="test"), mnist10k()
     fake, real, labels = to_float(test.images), to_float(train.images[:1000]), train.labels[:1000]
     coverage, entropy = class_coverage(fake, real, labels, 10)
     assert coverage == 1 and entropy > 0.99

@@ -1,10 +1,11 @@
 """Every term that a run logs and every metric that is measured has a line in the table."""
 
+import runpy
 import subprocess
 import sys
 
 import pytest
-from helpers import MODELS, rows_of, start
+from helpers import MODELS, ROOT, rows_of, start
 
 from gancli.config import choices
 from gancli.evaluation.scores import SCORES
@@ -52,6 +53,12 @@ def test_names_are_unique_and_lines_are_short():
     assert len(listed) == len({*listed}) and terms.names() == listed
     for term in every:
         assert term.meaning and term.direction and "\n" not in term.meaning and len(term.meaning) <= 110, term
+
+
+def test_the_guide_has_the_table():
+    script = runpy.run_path(str(ROOT / "docs" / "terms_table.py"))
+    text = (ROOT / "docs" / "reading-a-run.md").read_text()
+    assert script["with_table"](text) == text, "type python docs/terms_table.py"
 
 
 def test_the_table_needs_no_torch():

@@ -93,6 +93,7 @@ def test_keys_clicks_the_slider_and_play_choose_a_grid(tmp_path: Path, open_page
     page.keyboard.press("ArrowLeft")
     assert shown() == "100" and page.locator("#step").inner_text() == "step 100"
     assert page.url.endswith("#step=100")
+    page.locator(".plot").first.scroll_into_view_if_needed()
     box = page.locator(".plot").first.bounding_box()
     page.mouse.click(box["x"] + box["width"] - 20, box["y"] + 80)  # the end of the curves
     assert shown() == "200"

@@ -178,12 +178,12 @@ def test_quick_metrics_are_shown_when_a_finished_run_has_nothing_else(tmp_path: 
 
 def test_quick_metrics_compare_for_the_same_data_and_task_only(tmp_path: Path) -> None:
     runs = []
-    for i, (data, task) in enumerate([("mnist", "Inpaint"), *[("digits", "Inpaint")] * 2, ("digits", "Colorize")]):
+    for i, (data, task) in enumerate([("mnist", "Inpaint"), *[("mnist10k", "Inpaint")] * 2, ("mnist10k", "Colorize")]):
         model = {"name": f"m{i}", "task": {"_target_": f"gancli.transforms.tasks.{task}"}}
         config = {"model": model, "data": {"name": data}}
         runs.append(write_run(tmp_path / str(i), rows=[metric_row(9, psnr=20.0)], config=config))
     groups = [(table.heading, jobs(table)) for table in tables(runs)]
-    assert groups == [("digits", ["1", "2"]), ("mnist", ["0"]), ("digits", ["3"])]
+    assert groups == [("mnist10k", ["1", "2"]), ("mnist", ["0"]), ("mnist10k", ["3"])]
 
 
 def test_losses_and_speeds_are_ranked_only_when_typed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def read(folder: Path, **values: object) -> Run:
 
 def test_a_finished_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", ending=FINISHED)
-    (folder / "samples" / "history.png").touch()
+    (folder / "samples" / "history.gif").touch()
     run = read_run(folder)
     assert (run.name, run.status, run.message, run.last_step) == ("run", "finished", "", 200)
     assert [step for step, _ in run.samples] == [0, 100, 200]

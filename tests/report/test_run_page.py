@@ -38,7 +38,7 @@ def test_a_page_is_one_file_and_reloads_itself_while_the_run_trains(tmp_path: Pa
     assert f"gan sample ckpt={tmp_path / 'run'}" in html
     assert 'http-equiv="refresh"' not in html and "default-src 'none'" in html
     assert not re.findall(r'(?:src|href)="(?!data:|samples/)', html)
-    assert [c["name"] for c in charts_of(html)] == ["losses", "D(real), D(fake)", "images a second"]
+    assert [c["name"] for c in charts_of(html)] == ["Losses", "Outputs of D", "Images per second"]
 
 
 def test_scores_are_shown_with_their_protocol(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_large_grids_are_reduced_and_unreadable_ones_left_out(tmp_path: Path) ->
     Image.fromarray(noise).save(folder / "samples" / "step-0000100.png")
     (folder / "samples" / "step-0000200.png").write_bytes(b"not an image")
     html = write_page(folder).read_text()
-    assert 'width="640" height="853"' in html
+    assert 'width="680" height="907"' in html
     assert re.findall(r'data-step="(\d+)"', html) == ["0", "100"]
     assert len(html) < 1_500_000
 
@@ -104,13 +104,14 @@ def test_an_empty_folder_and_a_run_that_failed_early(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     html = write_page(tmp_path / "empty").read_text()
     assert "No grid of samples" in html and "No numbers" in html
+    assert '<dl class="facts">' not in html and 'class="plot"' not in html
     html = html_of(tmp_path / "failed", rows=[], steps=(), ending={"event": "failed", "message": "no such data set"})
     assert "no such data set" in html and charts_of(html) == []
 
 
 def test_gaps_and_single_points(tmp_path: Path) -> None:
     values = [1.0, None, float("nan"), float("inf"), 2.0]
-    rows = [metric_row(50 * i, **{"G/adversarial": v, "fid": float("nan")}) for i, v in enumerate(values)]
+    rows = [metric_row(50 + 50 * i, **{"G/adversarial": v, "fid": float("nan")}) for i, v in enumerate(values)]
     html = html_of(tmp_path / "run", rows=rows)
     losses, _, fid, _ = charts_of(html)
     assert losses["series"][1]["y"] == [1.0, None, None, None, 2.0]
@@ -140,7 +141,7 @@ def test_metrics_are_facts_and_gradient_norms_are_not(tmp_path: Path) -> None:
     norms = {"gradient_norm(D)": 3.0, "gradient_norm(G)": 0.5}
     html = html_of(tmp_path / "run", rows=[metric_row(1000, **norms), {"step": 1000, "fid": 12.5}])
     charts = {c["name"]: [s["name"] for s in c["series"]] for c in charts_of(html)}
-    assert charts["gradient norms"] == list(norms) and charts["fid"] == ["fid"]
+    assert charts["Gradient norms"] == list(norms) and charts["fid"] == ["fid"]
     # The last row need not hold everything.
     assert facts_of(html) == ["1,000", "128", "1 min", "1,500", "12.5"]
 

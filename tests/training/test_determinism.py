@@ -1,4 +1,4 @@
-"""deterministic=true: the same bits with any number of threads. docs/determinism.md says what holds."""
+"""deterministic=true: the same bits with any number of threads. docs/explanation/determinism.md says what holds."""
 
 import re
 

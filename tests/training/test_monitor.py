@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from helpers import ROOT
+from helpers import MODELS, ROOT, config, start
+from omegaconf import OmegaConf
 
-from gancli.training.monitor import Event, Monitor
+from gancli.metrics.terms import find
+from gancli.training.monitor import Event, Monitor, advice, completed, is_accepted
 
 Row = dict[str, Any]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.jsonl"))
@@ -52,7 +54,11 @@ WIDE = {"gradient_norm(G)": 5.0 * 101}
 FINDINGS: dict[str, tuple[list[Row], str, list[int], list[str]]] = {
     "d": (
         *(logs(50, 1000) + logs(1050, 3000, **WINNING) + logs(3050, 5000), "d_winning", [1500, 3500]),
-        ["D is winning: almost no mistakes in the last 500 steps", "D(fake) is 0.0031", "type model/penalty=r1"],
+        [
+            "D is winning: almost no mistakes in the last 500 steps",
+            "D(fake) is 0.0031",
+            "type model/penalty=r1 model.norm=none, or",
+        ],
     ),
     "d, rows far apart": (logs(1000, 9000, 1000, **WINNING), "d_winning", [2000], []),
     "d, every step": (logs(1, 600, 1, **WINNING), "d_winning", [500], []),
@@ -154,3 +160,35 @@ def test_a_resumed_monitor_gives_the_events_of_an_uninterrupted_one():
         monitor = Monitor()
         before = replay([json.loads(json.dumps(row)) for row in rows[:cut]], monitor)  # as read from the file
         assert before + replay(rows[cut:], monitor) == whole
+
+
+# --- advice
+
+
+def settings(model: str, *overrides: str) -> dict[str, Any]:
+    composed = config(f"model={model}", "data.classes=4", "data.channels=3", *overrides)
+    return OmegaConf.to_container(composed, resolve=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_advice_trains_the_model_that_it_is_for(model, tmp_path):
+    chosen = settings(model)
+    findings = [find(symptom.finding) for symptom in Monitor().symptoms]
+    remedies = [remedy for term in findings for remedy in term.remedies if is_accepted(remedy, chosen)]
+    assert remedies, "a lower learning rate suits every model"
+    for i, remedy in enumerate(dict.fromkeys(remedies)):
+        run = start(tmp_path / str(i), model, *completed(remedy, chosen).split())
+        run.trainer.train_step(0.99)
+
+
+def test_advice_leaves_out_what_a_model_refuses_or_has():
+    assert advice("mode_collapse", settings("acgan")).startswith("; type model.minibatch=discrimination, or")
+    assert "packing" not in advice("mode_collapse", settings("dcgan", "model.packing=2"))
+    assert "packing" not in advice("mode_collapse", settings("dcgan", "data.batch_size=7"))
+    assert advice("mode_collapse", settings("vae")) == "; type model.lr=2e-4"
+    assert advice("d_winning", settings("mlp")) == "; type model/penalty=r1, or model/augment=diffaugment"
+    assert "model.D.norm=none" in advice("d_winning", settings("pix2pix"))
+    assert "penalty" not in advice("d_winning", settings("dcgan", "model/penalty=r1", "model.norm=none"))
+    assert "unrolled_mlp" in advice("classes_missing", settings("mlp"))
+    assert "trainer.clip" not in advice("gradients_exploding", settings("dcgan", "trainer.clip=1"))

@@ -2,59 +2,21 @@
 // A click on a chart sends the event "seek" with a step; the event "mark" with a step draws a dashed line there.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const MARGIN = {left: 46, right: 14, top: 8, bottom: 22};  // around the curves, pixels
+const MARGIN = {left: 46, right: 14, top: 26, bottom: 38};  // around the curves, pixels
 const COLOURS = 8, DOTS = 24;  // a curve of at most so many points shows them
+const DEFAULT_VIEW = {x: "step", y: "linear", smooth: "off"};
+const STEP_TITLES = {step: "step", minutes: "minutes of training", images: "images trained on"};
+const view = {...DEFAULT_VIEW};  // as chosen above the charts
 let hovered = null, marked = null;  // steps
 
-// Numbers look as formatting.number() writes them in Python.
-function formatNumber(value) {
-  if (value == null) return "–";
-  const size = Math.abs(value);
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(2);
-  if (size >= 1000 || Number.isInteger(value)) return Math.round(value).toLocaleString("en-US");
-  return String(Number(value.toPrecision(4)));
+// The address keeps what was chosen: a running run reloads its page.
+function remember(key, value) {
+  const chosen = new URLSearchParams(location.hash.slice(1));
+  if (value == null) chosen.delete(key); else chosen.set(key, value);
+  try { history.replaceState(null, "", "#" + chosen); } catch { /* not allowed for some local files */ }
 }
 
-function clamp(value, low, high) { return Math.max(low, Math.min(high, value)); }
-
-// Round numbers between low and high, and the distance between two of them.
-function ticks(low, high, count) {
-  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map(m => m * power).find(s => s >= rough * 0.999);
-  const values = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) values.push(i * step);
-  return [values, step];
-}
-
-// `largest` is the largest value of the axis, so that all its labels have one unit.
-function formatTick(value, step, largest) {
-  if (value === 0) return "0";
-  if (largest >= 1e9 || step < 1e-4) return value.toExponential(1);
-  if (largest >= 1e6) return Number((value / 1e6).toFixed(3)) + "M";
-  if (largest >= 1e4) return Number((value / 1e3).toFixed(3)) + "k";
-  const digits = Math.max(0, 1 + Math.ceil(-Math.log10(step) - 1e-9));
-  return value.toLocaleString("en-US", {maximumFractionDigits: digits});
-}
-
-// Index of the value of a sorted array that is nearest to x.
-function nearest(sorted, x) {
-  let a = 0, b = sorted.length - 1;
-  while (b - a > 1) {
-    const middle = (a + b) >> 1;
-    if (sorted[middle] < x) a = middle; else b = middle;
-  }
-  return Math.abs(sorted[a] - x) <= Math.abs(sorted[b] - x) ? a : b;
-}
-
-// Lists of indices of the stretches of a curve between gaps.
-function stretches(values) {
-  const lists = [];
-  values.forEach((value, i) => {
-    if (value == null) return;
-    if (i && values[i - 1] != null) lists.at(-1).push(i); else lists.push([i]);
-  });
-  return lists;
-}
+function remembered(key) { return new URLSearchParams(location.hash.slice(1)).get(key); }
 
 function addSvg(parent, name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -63,17 +25,21 @@ function addSvg(parent, name, attributes, text) {
   return parent.appendChild(element);
 }
 
+function pressed(key) { return key.getAttribute("aria-pressed") !== "false"; }
+
+// Position of a step on the chosen axis: the step itself, minutes or images.
+function onAxis(step) {
+  const axis = data.axes?.[view.x];
+  return axis ? interpolate(axis.x, axis.y, step) : step;
+}
+
 // All charts have the same axis of steps, so that a step under the pointer is read in every chart.
-function stepAxis() {
-  let low = Infinity, high = -Infinity;
-  for (const chart of data.charts) for (const series of chart.series) for (const x of series.x) {
-    low = Math.min(low, x);
-    high = Math.max(high, x);
-  }
-  if (low >= high) return [low - 1, high + 1];
+function stepRange() {
+  const ends = data.charts.flatMap(chart => chart.series).filter(s => s.x.length).flatMap(s => [s.x[0], s.x.at(-1)]);
+  const low = Math.min(...ends.map(onAxis)), high = Math.max(...ends.map(onAxis));
+  if (!(low < high)) return [0, Math.max(high, 1)];
   return [low <= 0.25 * high ? 0 : low, high];
 }
-const [firstStep, lastStep] = stepAxis();
 
 class Chart {
   constructor(chart, figure, index) {
@@ -83,42 +49,71 @@ class Chart {
     this.stepText = figure.querySelector(".at");
     this.keys = [...figure.querySelectorAll(".key")];
     this.width = 0;
+    this.plot.tabIndex = 0;
+    this.plot.setAttribute("role", "group");
+    this.plot.setAttribute("aria-label", `${chart.name}: the arrow keys read its values`);
     this.plot.addEventListener("pointermove", event => hover(this.stepAt(event)));
     this.plot.addEventListener("pointerleave", () => hover(null));
-    this.plot.addEventListener("click", event =>
-      document.dispatchEvent(new CustomEvent("seek", {detail: this.stepAt(event)})));
-    for (const key of this.keys) key.addEventListener("click", () => {
+    this.plot.addEventListener("blur", () => hover(null));
+    this.plot.addEventListener("click", event => this.seek(this.stepAt(event)));
+    this.plot.addEventListener("keydown", event => this.readByKey(event));
+    for (const key of this.keys) if (key.hasAttribute("aria-pressed")) key.addEventListener("click", () => {
       key.setAttribute("aria-pressed", !pressed(key));
       this.draw();
     });
     new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.draw(); }).observe(this.plot);
   }
 
-  stepAt(event) {
-    const x = event.clientX - this.plot.getBoundingClientRect().left - MARGIN.left;
-    return firstStep + clamp(x / (this.width - MARGIN.left - MARGIN.right), 0, 1) * (lastStep - firstStep);
+  get shown() { return this.chart.series.filter((s, i) => pressed(this.keys[i]) && s.window); }
+
+  seek(step) { if (step != null) document.dispatchEvent(new CustomEvent("seek", {detail: step})); }
+
+  // The step of this chart's points that is nearest to a step, or null without points.
+  ownStep(step) {
+    const steps = this.shown.map(s => s.x[nearest(s.x, step)]);
+    return steps.length ? steps.reduce((a, b) => Math.abs(b - step) < Math.abs(a - step) ? b : a) : null;
   }
 
-  valueRange(shown) {
-    if (this.chart.unit || !shown.length) return [0, 1];
-    const low = Math.min(...shown.map(s => s.window[0])), high = Math.max(...shown.map(s => s.window[1]));
-    const pad = high > low ? 0.06 * (high - low) : Math.abs(high) * 0.1 || 1;
-    return [low >= 0 && low < 0.25 * high ? 0 : low - pad, high + pad];  // an axis that nearly reaches 0 begins there
+  stepAt(event) {
+    const x = event.clientX - this.plot.getBoundingClientRect().left;
+    let best = null, distance = Infinity;
+    for (const series of this.shown) for (const step of series.x) {
+      const d = Math.abs(this.x(step) - x);
+      if (d < distance) [best, distance] = [step, d];
+    }
+    return best;
+  }
+
+  readByKey(event) {
+    const steps = [...new Set(this.shown.flatMap(s => s.x))].sort((a, b) => a - b);
+    if (!steps.length || event.altKey || event.ctrlKey || event.metaKey) return;
+    const last = steps.length - 1, at = hovered == null ? last + 1 : nearest(steps, hovered);
+    const next = {ArrowLeft: at - 1, ArrowRight: hovered == null ? 0 : at + 1, Home: 0, End: last}[event.key];
+    if (next != null) hover(steps[clamp(next, 0, last)]);
+    else if (event.key === "Enter") this.seek(hovered);
+    else if (event.key === "Escape") hover(null);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();  // elsewhere the arrow keys choose a grid
   }
 
   draw() {
     this.width = this.plot.clientWidth;
     this.height = this.plot.clientHeight;
     if (!this.width) return;
-    const shown = this.chart.series.filter((s, i) => pressed(this.keys[i]) && s.window);
-    const [low, high] = this.valueRange(shown);
+    const shown = this.shown, windows = shown.map(s => s.window);
+    this.log = view.y === "log" && shown.length > 0 && windows.every(w => w[0] > 0);
+    const [low, high] = this.log ? logRange(windows) : linearRange(windows, this.chart.least ?? 0, this.chart.unit);
     const left = MARGIN.left, right = this.width - MARGIN.right, top = MARGIN.top, bottom = this.height - MARGIN.bottom;
-    this.x = step => left + (step - firstStep) / (lastStep - firstStep) * (right - left);
-    this.y = value => bottom - (value - low) / (high - low) * (bottom - top);
+    const [first, last] = stepRange(), scale = this.log ? value => Math.log(Math.max(value, 1e-300)) : value => value;
+    this.at = position => left + (position - first) / (last - first) * (right - left);
+    this.x = step => this.at(onAxis(step));
+    this.y = value => bottom - (scale(value) - scale(low)) / (scale(high) - scale(low)) * (bottom - top);
     this.plot.replaceChildren();
-    const size = {width: this.width, height: this.height};
-    const svg = addSvg(this.plot, "svg", {...size, role: "img", "aria-label": this.chart.name});
-    this.drawAxes(svg, low, high, left, right);
+    const size = {width: this.width, height: this.height, viewBox: `0 0 ${this.width} ${this.height}`};
+    const svg = addSvg(this.plot, "svg", {...size, "aria-hidden": true});
+    this.drawValueAxis(svg, low, high, left, right, shown);
+    this.drawStepAxis(svg, first, last, right);
     const id = "clip" + this.index, clip = addSvg(addSvg(svg, "defs"), "clipPath", {id});
     addSvg(clip, "rect", {x: left - 3, y: top - 3, width: right - left + 6, height: bottom - top + 6});
     const inside = addSvg(svg, "g", {"clip-path": `url(#${id})`});
@@ -131,68 +126,108 @@ class Chart {
     this.drawOverlay();
   }
 
-  drawAxes(svg, low, high, left, right) {
-    const [values, valueStep] = ticks(low, high, 4);
+  drawValueAxis(svg, low, high, left, right, shown) {
+    const [values, step] = this.log ? [logTicks(low, high), 0] : ticks(low, high, 4);
     for (const value of values) {
-      const y = this.y(value);
+      const y = this.y(value), text = this.log ? formatNumber(value) : formatTick(value, step, Math.max(-low, high));
       addSvg(svg, "line", {class: value === 0 ? "base" : "rule", x1: left, x2: right, y1: y, y2: y});
-      addSvg(svg, "text", {x: left - 7, y: y + 4, "text-anchor": "end"},
-        formatTick(value, valueStep, Math.max(-low, high)));
+      addSvg(svg, "text", {x: left - 7, y: y + 4, "text-anchor": "end"}, text);
     }
-    const [steps, stepStep] = ticks(firstStep, lastStep, clamp(this.width / 90, 2, 6));
-    for (const step of steps.filter(Number.isInteger)) {
-      const fits = this.x(step) <= right - 12, x = fits ? this.x(step) : this.width;
-      addSvg(svg, "text", {x, y: this.height - 5, "text-anchor": fits ? "middle" : "end"},
-        formatTick(step, stepStep, lastStep));
+    const refused = view.y === "log" && !this.log && shown.length ? " (has values of 0 or below: linear)" : "";
+    addSvg(svg, "text", {class: "title", x: 0, y: 11}, (this.chart.value_axis ?? "") + (this.log ? ", log" : refused));
+  }
+
+  drawStepAxis(svg, first, last, right) {
+    const [positions, distance] = ticks(first, last, clamp(this.width / 90, 2, 6)), y = this.height - 21;
+    for (const position of view.x === "minutes" ? positions : positions.filter(Number.isInteger)) {
+      const fits = this.at(position) <= right - 12, x = fits ? this.at(position) : this.width;
+      addSvg(svg, "text", {x, y, "text-anchor": fits ? "middle" : "end"}, formatTick(position, distance, last));
     }
+    const title = {class: "title", x: (MARGIN.left + right) / 2, y: this.height - 4, "text-anchor": "middle"};
+    addSvg(svg, "text", title, STEP_TITLES[view.x]);
   }
 
   drawCurve(parent, series) {
     const group = addSvg(parent, "g", {class: "c" + this.chart.series.indexOf(series) % COLOURS});
     const y = value => clamp(this.y(value), -1e4, 1e4).toFixed(1);  // browsers lose precision with larger numbers
     const path = (values, indices) => indices.map(i => this.x(series.x[i]).toFixed(1) + "," + y(values[i])).join("L");
+    const smoothed = view.smooth !== "off", values = smooth(series.y, view.smooth);
     for (const indices of stretches(series.y)) {
       if (series.low) {
         const d = `M${path(series.high, indices)}L${path(series.low, [...indices].reverse())}Z`;
         addSvg(group, "path", {class: "band", d});
       }
-      if (indices.length > 1) addSvg(group, "path", {class: "line", d: "M" + path(series.y, indices)});
-      const dots = indices.length === 1 || series.x.length <= DOTS ? indices : [];
+      if (indices.length > 1) {
+        if (smoothed) addSvg(group, "path", {class: "raw", d: "M" + path(series.y, indices)});
+        addSvg(group, "path", {class: "line", d: "M" + path(values, indices)});
+      }
+      const dots = indices.length === 1 || (series.x.length <= DOTS && !smoothed) ? indices : [];
       for (const i of dots) addSvg(group, "circle", {class: "dot", cx: this.x(series.x[i]), cy: y(series.y[i]), r: 2.5});
     }
   }
 
-  // Draws lines at the hovered and the marked step. The legend shows the values there, or the last ones.
+  // Draws lines at the hovered and the marked step. The legend shows the values of the step that `at` names.
   drawOverlay() {
     if (!this.overlay) return;
     this.overlay.replaceChildren();
-    const top = MARGIN.top, bottom = this.height - MARGIN.bottom;
+    const top = MARGIN.top, bottom = this.height - MARGIN.bottom, [first, last] = stepRange();
     const rule = (step, name) =>
       addSvg(this.overlay, "line", {class: name, x1: this.x(step), x2: this.x(step), y1: top, y2: bottom});
-    if (marked != null && marked >= firstStep && marked <= lastStep) rule(marked, "mark");
-    if (hovered != null) rule(hovered, "cursor");
-    this.stepText.textContent = hovered == null ? "" : "step " + formatNumber(Math.round(hovered));
+    if (marked != null && onAxis(marked) >= first && onAxis(marked) <= last) rule(marked, "mark");
+    const step = hovered == null ? null : this.ownStep(hovered);
+    if (step != null) rule(step, "cursor");
+    let text = "";
     this.chart.series.forEach((series, i) => {
-      const j = hovered == null || !series.x.length ? -1 : nearest(series.x, hovered);
-      const value = j < 0 ? series.last : series.y[j];
+      const j = step == null ? series.y.findLastIndex(value => value != null) : indexAt(series.x, step);
+      const value = j < 0 ? null : series.y[j];
       this.keys[i].querySelector("output").textContent = formatNumber(value);
-      if (j >= 0 && value != null && pressed(this.keys[i])) {
-        const at = {cx: this.x(series.x[j]), cy: clamp(this.y(value), top, bottom), r: 3.5};
-        addSvg(this.overlay, "circle", {class: "dot c" + i % COLOURS, ...at});
-      }
+      if (j < 0 || !pressed(this.keys[i])) return;
+      if (step == null || series.x[j] === step) text ||= stepName(series, j);
+      if (step == null || value == null) return;
+      const at = {cx: this.x(series.x[j]), cy: clamp(this.y(value), top, bottom), r: 3.5};
+      addSvg(this.overlay, "circle", {class: "dot c" + i % COLOURS, ...at});
     });
+    this.stepText.textContent = step == null && text ? "last: " + text : text;
   }
 }
 
-function pressed(key) { return key.getAttribute("aria-pressed") === "true"; }
+// Index of the point at a step, -1 where a curve has none there. Buckets of different curves need not agree exactly.
+function indexAt(xs, step) {
+  const j = nearest(xs, step), gap = Math.min(...[j - 1, j + 1].filter(i => i in xs).map(i => Math.abs(xs[i] - xs[j])));
+  return Math.abs(xs[j] - step) <= (gap === Infinity ? 0 : gap / 2) ? j : -1;
+}
+
+// "step 250", or "steps 240 to 260" where a point is the median of several rows; and where it is on the chosen axis.
+function stepName(series, i) {
+  const first = series.first?.[i] ?? series.x[i], final = series.final?.[i] ?? first;
+  const name = first === final ? `step ${formatNumber(first)}` : `steps ${formatNumber(first)} to ${formatNumber(final)}`;
+  if (view.x === "minutes") return `${name}, ${formatMinutes(onAxis(series.x[i]))}`;
+  return view.x === "images" ? `${name}, ${formatNumber(Math.round(onAxis(series.x[i])))} images` : name;
+}
+
 function hover(step) {
   hovered = step;
   for (const chart of charts) chart.drawOverlay();
 }
+
+function choose(key, value) {
+  view[key] = value;
+  remember(key, value === DEFAULT_VIEW[key] ? null : value);
+  for (const chart of charts) chart.draw();
+}
+
 document.addEventListener("mark", event => {
   marked = event.detail;
   for (const chart of charts) chart.drawOverlay();
 });
+for (const choice of document.querySelectorAll(".view input")) {
+  if (choice.value === remembered(choice.name)) {
+    choice.checked = true;
+    view[choice.name] = choice.value;
+  }
+  choice.addEventListener("change", () => choose(choice.name, choice.value));
+}
+document.querySelector(".view")?.removeAttribute("hidden");
 const figures = [...document.querySelectorAll(".chart")];
 const charts = data.charts.map((chart, i) => new Chart(chart, figures[i], i));
 for (const chart of charts) chart.draw();

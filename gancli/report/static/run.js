@@ -1,6 +1,6 @@
 // The page of a run: grids over time with play and slider, copy buttons, and a note when a running run is silent.
 "use strict";
-const grids = [...document.querySelectorAll(".frame")], gridSteps = grids.map(grid => Number(grid.dataset.step));
+const grids = [...document.querySelectorAll(".frames .frame")], gridSteps = grids.map(grid => Number(grid.dataset.step));
 const playButton = document.getElementById("play"), slider = document.getElementById("slider");
 let current = grids.length - 1, timer = 0;
 
@@ -12,11 +12,10 @@ function show(index) {
   document.dispatchEvent(new CustomEvent("mark", {detail: gridSteps[current]}));
 }
 
-// The page of a running run reloads itself. The address keeps the step; at the end it follows the newest grid.
+// The address keeps the step; at the end it follows the newest grid of a running run.
 function showAndRemember(index) {
   show(index);
-  const hash = current === grids.length - 1 ? "#" : "#step=" + gridSteps[current];
-  try { history.replaceState(null, "", hash); } catch { /* not allowed for some local files */ }
+  remember("step", current === grids.length - 1 ? null : gridSteps[current]);
 }
 
 function setPlaying(playing) {
@@ -46,8 +45,8 @@ function seek(step) {
 }
 
 function seekAddress() {
-  const match = /step=(\d+)/.exec(location.hash);
-  if (match) seek(Number(match[1]));
+  const step = parseInt(remembered("step"), 10);
+  if (!Number.isNaN(step)) seek(step);
 }
 
 if (grids.length) {
