@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -122,6 +123,31 @@ def describe(key: str) -> str:
     """Return the meaning and the direction of a term; empty for an unknown one."""
     term = find(key)
     return f"{term.meaning} · {term.direction}" if term else ""
+
+
+def band_chart(name: str, groups: Sequence[tuple[str, Sequence[tuple[np.ndarray, np.ndarray]]]]) -> dict[str, Any]:
+    """Return a chart with the median of each group of runs, in a band from the lowest to the highest of them.
+
+    Args:
+        groups: name, and steps and values of each run. Of a group with several runs, the steps that two have count.
+    """
+    aligned = [(label, *_aligned(runs)) for label, runs in groups]
+    drawn = chart(name, [(label, steps, np.nanmedian(values, 0)) for label, steps, values in aligned])
+    for series, (label, steps, values) in zip(drawn["series"], aligned):
+        if len(values) > 1:
+            low, high = (curve(label, steps, f(values, 0)) for f in (np.nanmin, np.nanmax))
+            series |= {"low": low["y"], "high": high["y"]}
+            if low["window"] and high["window"]:
+                series["window"] = [low["window"][0], high["window"][1]]
+    return drawn
+
+
+def _aligned(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps with a value in two runs, or in the only one, and the values there (runs, steps)."""
+    known = [{step: value for step, value in zip(*run) if np.isfinite(value)} for run in runs]
+    counts = Counter(step for run in known for step in run)
+    steps = sorted(step for step, count in counts.items() if count >= min(2, len(runs)))
+    return np.array(steps), np.array([[run.get(step, np.nan) for step in steps] for run in known])
 
 
 def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:

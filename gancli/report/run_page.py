@@ -73,7 +73,7 @@ def write_page(folder: Path) -> Path:
         ranges=any(series["low"] for chart in charts for series in chart["series"]),
         scores=[score for score in run.scores if score.source != "quick"],  # quick metrics are curves
         provenance=_provenance(run),
-        commands=_commands(run),
+        commands=commands(run),
         events=events[-EVENTS:],
         earlier_events=max(0, len(events) - EVENTS),
         config=_config_nodes(run.config, "", set(run.overrides)),
@@ -148,29 +148,29 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
 
 
-def _commands(run: Run) -> list[tuple[str, str]]:
+def commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
     folder = shlex.quote(relative(run.folder))
-    commands = []
+    found = []
     if run.status == "finished":
-        commands.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
+        found.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
     elif run.status == "running":  # a killed process leaves the same folder
-        commands.append(("resume, if it was killed", resume_command(run.folder)))
+        found.append(("resume, if it was killed", resume_command(run.folder)))
     else:
-        commands.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
+        found.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
-            commands.append(("sample", f"gan sample {ckpt}"))
+            found.append(("sample", f"gan sample {ckpt}"))
         if use in USES:
             label, more = USES[use]
-            commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
-        commands.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
-        commands.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
+            found.append((label, f"gan {use} IMAGE {ckpt}{more}"))
+        found.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+        found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
-        commands.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
+        found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
     parent = shlex.quote(relative(run.folder.resolve().parent))
-    return [*commands, ("compare with the runs next to it", f"gan report {parent}")]
+    return [*found, ("compare with the runs next to it", f"gan report {parent}")]
 
 
 def _longer(run: Run) -> str:

@@ -127,8 +127,8 @@ def test_a_click_on_a_header_sorts_the_leaderboard(tmp_path: Path, open_page: Op
     page = open_page(tmp_path / "index.html", width)
 
     def sorted_by(name: str) -> list[str]:
-        page.locator("th", has_text=name).first.locator("button").click()
-        return page.locator("tbody tr td:nth-child(2)").all_inner_texts()
+        page.locator(".board th", has_text=name).first.locator("button").click()
+        return page.locator(".board tbody tr td:nth-child(2)").all_inner_texts()
 
     assert sorted_by("fid") == ["a2", "c", "a10", "b"]  # by value, missing ones last
     assert page.locator("th[aria-sort=ascending]").inner_text() == "fid"
