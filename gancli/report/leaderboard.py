@@ -132,9 +132,13 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
         if table.setting_rows:
             parts += [_aligned(_fit(seed_columns(table), width)), "Runs"]
         parts.append(_aligned(_fit(run_columns(table), width)))
-    failed = [f"{text.one_line(row.run.name)}: {row.error}" for row in each_run(tables) if row.error]
+    failed: dict[str, list[str]] = {}  # names of runs by their error
+    for row in each_run(tables):
+        if row.error:
+            failed.setdefault(row.error, []).append(text.one_line(row.run.name))
     if failed:
-        parts.append("\n".join(["Failed", *(f"  {line}" for line in failed)]))
+        errors = (textwrap.wrap(f"{', '.join(names)}: {error}", width - 2) for error, names in failed.items())
+        parts.append("\n".join(["Failed", *(f"  {line}" for wrapped in errors for line in wrapped)]))
     parts.append("\n".join(textwrap.wrap(NOTE, width)))
     if found := next_commands(tables):
         parts.append("\n".join([NEXT, *_command_lines(found, width)]))
