@@ -92,7 +92,7 @@ def chart(name: str, lines: Sequence[Line], key: str = "") -> dict[str, Any]:
     Returns:
         name, key: title, and the term of all curves or of the first.
         meaning: what the values mean; empty where each curve has a meaning of its own.
-        value_axis, least: title of the axis of values, and the smallest range that it shows.
+        value_axis, least, relative: those of its ValueAxis, the title being the key if it has none.
         unit: the range is [0, 1], for probabilities.
         series: a dict of `curve` for each line, and its own `meaning`.
         notes: sentences on values that are not drawn.
@@ -103,16 +103,18 @@ def chart(name: str, lines: Sequence[Line], key: str = "") -> dict[str, Any]:
     unit = axis is PROBABILITY and all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
     if axis is PROBABILITY and not unit:
         axis = ValueAxis("output of D", relative=0.5)
-    largest = max((abs(bound) for s in series for bound in s["window"] or (0,)), default=0)
-    same_term = key == name or len(series) == 1
-    for s in series:
-        s["meaning"] = "" if same_term else describe(s["name"])
+    # Curves of other names than terms, such as settings of a sweep, show the chart's own term.
+    meanings = [describe(key if key == name else s["name"]) for s in series]
+    same = len(set(meanings)) == 1
+    for s, meaning in zip(series, meanings):
+        s["meaning"] = "" if same else meaning
     return {
         "name": name,
         "key": key,
-        "meaning": describe(key) if same_term else "",
+        "meaning": meanings[0] if same else "",
         "value_axis": axis.title or key,
-        "least": _digits(max(axis.least, axis.relative * largest)),
+        "least": axis.least,
+        "relative": axis.relative,
         "unit": unit,
         "series": series,
         "notes": [note for s in series for note in _notes(s)],

@@ -17,7 +17,8 @@ from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
-GRID_WIDTH, WIDE = 680, 1400  # pixels; for a grid of several images a cell
+FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
+GRID_WIDTH, WIDE = 680, 1600  # pixels; for a grid of several images a cell
 EVENTS = 50  # a warning that repeats at every step must not bury the page
 RELOAD = 15  # seconds after which the page of a running run reloads itself
 # Label and further arguments of commands that a run is for, by the `use` of its started event.
@@ -48,7 +49,7 @@ class Grids(NamedTuple):
 
     @property
     def real_caption(self) -> str:
-        return f"training images, {'of the same classes' if self.class_names else 'to compare with'}"
+        return f"training data, {'of the same classes' if self.class_names else 'to compare with'}"
 
 
 def write_page(folder: Path) -> Path:
@@ -104,9 +105,10 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page, each with its label and a remark."""
     minutes = run.ending.get("minutes")
     minutes = minutes if is_number(minutes) else run.latest("minutes")
-    budget = f"of {run.started['budget']}" if run.status == "running" and run.started.get("budget") else ""
+    budget = str(run.started.get("budget") or "") if run.status == "running" else ""
+    in_steps = budget.endswith(" steps") and " or " not in budget
     facts = [
-        (run.last_step, count, "steps", budget),
+        (run.last_step, count, *((f"of {budget}", "") if in_steps else ("steps", budget and f"of {budget}"))),
         (run.latest("kimg"), number, "thousand images trained on", ""),
         (minutes, duration, "of training", ""),
         (run.latest("images_per_second"), count, "images per second", ""),
@@ -130,7 +132,9 @@ def _grids(run: Run) -> Grids:
 
 
 def _frames(run: Run, width: int) -> list[dict[str, Any]]:
-    thumbnails = ((step, path, thumbnail(path, width)) for step, path in spread(run.samples, GRIDS))
+    newest = thumbnail(run.samples[-1][1], width) if run.samples else None
+    most = min(max(FRAMES_SIZE // len(newest.uri), FEWEST_GRIDS), GRIDS) if newest else GRIDS
+    thumbnails = ((step, path, thumbnail(path, width)) for step, path in spread(run.samples, most))
     return [{"step": step, "file": path.name, "image": image} for step, path, image in thumbnails if image]
 
 
