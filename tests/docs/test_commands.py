@@ -230,11 +230,7 @@ def write_or_execute(block: Block) -> None:
         exec(compile(block.text, "a page", "exec"), {"__name__": "page"})
 
 
-# Pages with commands that are on their way.
-PENDING = ("README.md", "docs/tutorial/first-gan.md", "docs/tutorial/own-pictures.md", "configs/train.yaml")
 marks = {page: [] if page in QUICK else [pytest.mark.slow] for page in pages()}
-for page in PENDING:
-    marks[page].append(pytest.mark.xfail(reason="waits for gan explain, resume= and data=mnist10k"))
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks[page]) for page in pages()])
