@@ -16,9 +16,10 @@ from gancli.config import build
 from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.logger import append_row
-from gancli.report.run_folder import read_run
+from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
+from gancli.runtime.text import plural
 from gancli.training import resume, setup
 from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import allowed_changes
@@ -42,6 +43,7 @@ class TrainingRun:
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
         setup.check_options(cfg.trainer)
+        setup.check_counts(cfg)
         self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
         device = choose_device(cfg.device)
         self.checkpoints = CheckpointManager(
@@ -50,12 +52,13 @@ class TrainingRun:
         )
         self.resumed = resume.newest(self.checkpoints.folder, device)
         self.data = setup.load_data(cfg)
-        setup.complete_config(cfg, self.data, folder)
+        smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.changes = self._compare_config(cfg)
         objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
         self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
+        self.warnings += [smaller_batch] if smaller_batch and not self.resumed else []
         if self.resumed:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
@@ -167,7 +170,10 @@ class TrainingRun:
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
-        self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
+        self.log.warnings(
+            [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
+            self.data.skipped,
+        )
 
     def _preflight(self) -> None:
         """Try everything that a long run will do, and log its costs; raise ValueError if it cannot work."""
@@ -200,10 +206,11 @@ class TrainingRun:
         trainer = self.trainer
         self.checkpoints.clean(self.resumed.path if self.resumed else None)  # its very last save may have been killed
         if not self.quiet:
-            more = f"to train longer, type a larger budget such as trainer.steps={2 * trainer.step}"
+            longer, why = trainer.budget.longer(trainer.step, trainer.images, trainer.seconds), "to train longer"
             if trainer.progress < 1:
-                more = "it no longer improved; to go on all the same, type trainer.evaluate_patience=0"
-            print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
+                longer, why = "trainer.evaluate_patience=0", "it no longer improved; to go on all the same"
+            more = f"{why}, type {resume_command(self.folder)} {longer}"
+            print(f"{self.folder} is finished ({plural(trainer.step, 'step')}); {more}", file=sys.stderr)
         before = read_run(self.folder)
         if before.status != "finished":  # it was tried with another config since, say
             append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})

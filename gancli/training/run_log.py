@@ -15,6 +15,7 @@ from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.runtime.hardware import describe
+from gancli.runtime.text import plural
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -62,7 +63,7 @@ class RunLog:
         names = f"{config['model']['name']} on {config['data']['name']}"
         millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
-        self.log(f"{names}: {images:,} images, batch {batch}; {millions} parameters; {trainer.budget}")
+        self.log(f"{names}: {plural(images, 'image')}, batch {batch}; {millions} parameters; {trainer.budget}")
         self.log(f"{describe(trainer.device)}, {precision}; run folder {self.folder}")
         if config["trainer"]["compile"] and not trainer.compiled:
             self.log(

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from gancli.runtime.checks import check_number
+from gancli.runtime.text import plural
 
 # About a minute for digits, or six for CIFAR-10, on two CPU cores.
 DEFAULT_STEPS = 2000
@@ -33,10 +34,18 @@ class Budget:
         ]
         return min(1.0, max(used))
 
+    def longer(self, step: int, images: int, seconds: float) -> str:
+        """Return the overrides that double each part of the budget that is used up."""
+        parts = [f"trainer.steps={2 * step}"] if self.steps and step >= self.steps else []
+        parts += [f"trainer.kimg={images / 500:g}"] if self.kimg and images >= self.kimg * 1000 else []
+        if self.minutes and seconds >= self.minutes * 60:
+            parts.append(f"trainer.minutes={2 * max(self.minutes, round(seconds / 60)):g}")
+        return " ".join(parts)
+
     def __str__(self) -> str:
-        parts = [f"{self.steps:,} steps"] if self.steps else []
+        parts = [plural(self.steps, "step")] if self.steps else []
         parts += [f"{self.kimg:g} kimg"] if self.kimg else []
-        parts += [f"{self.minutes:g} minutes"] if self.minutes else []
+        parts += [f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"] if self.minutes else []
         return " or ".join(parts)
 
 
