@@ -27,20 +27,23 @@ class Budget:
 
     def progress(self, step: int, images: int, seconds: float) -> float:
         """Return the used fraction of the budget, 0 to 1; at 1 the run is finished."""
-        used = [
-            step / self.steps if self.steps else 0.0,
-            images / (self.kimg * 1000) if self.kimg else 0.0,
-            seconds / (self.minutes * 60) if self.minutes else 0.0,
-        ]
-        return min(1.0, max(used))
+        return min(1.0, max(self._used(step, images, seconds).values()))
 
     def longer(self, step: int, images: int, seconds: float) -> str:
-        """Return the overrides that double each part of the budget that is used up."""
-        parts = [f"trainer.steps={2 * step}"] if self.steps and step >= self.steps else []
-        parts += [f"trainer.kimg={images / 500:g}"] if self.kimg and images >= self.kimg * 1000 else []
-        if self.minutes and seconds >= self.minutes * 60:
-            parts.append(f"trainer.minutes={2 * max(self.minutes, round(seconds / 60)):g}")
-        return " ".join(parts)
+        """Return the override that trains twice as long by the limit that ended the run."""
+        used = self._used(step, images, seconds)
+        name = max(used, key=lambda name: used[name])
+        amount = {"steps": step, "kimg": images / 1000, "minutes": seconds / 60}[name]
+        limit = max(2 * amount, getattr(self, name))
+        return f"trainer.{name}={round(limit) if limit >= 10 or name == 'steps' else f'{limit:.2g}'}"
+
+    def _used(self, step: int, images: int, seconds: float) -> dict[str, float]:
+        """Return the used fraction of each limit."""
+        return {
+            "steps": step / self.steps if self.steps else 0.0,
+            "kimg": images / (self.kimg * 1000) if self.kimg else 0.0,
+            "minutes": seconds / (self.minutes * 60) if self.minutes else 0.0,
+        }
 
     def __str__(self) -> str:
         parts = [plural(self.steps, "step")] if self.steps else []
