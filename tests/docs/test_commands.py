@@ -236,7 +236,7 @@ marks = {page: [] if page in QUICK else [pytest.mark.slow] for page in pages()}
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks[page]) for page in pages()])
 def test_the_commands_of_a_page_run_in_order(page: str, scratch: Path, gan: Gan) -> None:
     text = (ROOT / page).read_text()
-    if re.search(r"ckpt=|gan report|load\(", text):
+    if re.search(r"ckpt=|gan report|load\(|resume=outputs/mine", text):
         first_run(gan, FIRST_RUN.get(page, "cgan"))
     given = set(scratch.rglob("*"))
     for block in blocks(ROOT / page):
