@@ -68,7 +68,7 @@ def train_baseline(name: str, seed: int, minutes: float, device: str) -> tuple[B
 def compare(options: argparse.Namespace, overrides: list[str], seed: int) -> tuple[dict[str, Any], torch.device]:
     """Return the baseline's scores, and the experiment's curve and seconds to the better of them."""
     with tempfile.TemporaryDirectory() as folder:
-        run = TrainingRun(compose([*overrides, f"seed={seed}"]), Path(folder), [], quiet=True)
+        run = TrainingRun(compose([*overrides, f"seed={seed}"]), Path(folder), [])
     trainer = run.trainer
     score = Score(run.data, options.data, trainer.device)
     line: dict[str, Any] = {"seed": seed, "metric": score.name}

@@ -34,6 +34,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     decoded.FOLDER = cache.FOLDER / "decoded"
 
 
+@pytest.fixture(autouse=True)
+def no_lines_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no slow machine add lines about tasks that take long."""
+    monkeypatch.setattr("gancli.runtime.terminal.LONG_TASK", float("inf"))
+    monkeypatch.setattr("gancli.runtime.terminal.SILENCE", float("inf"))
+
+
 @pytest.fixture
 def gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """Return a function that runs `gan` in an empty folder, in this process: exit code, standard output and error."""

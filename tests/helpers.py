@@ -46,7 +46,7 @@ def config(*overrides: str, tiny: bool = True) -> DictConfig:
 def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
     """Return a tiny run of `model` in `folder`, ready to train."""
     folder.mkdir(parents=True, exist_ok=True)
-    return TrainingRun(config(f"model={model}", *overrides), folder, [], quiet=True)
+    return TrainingRun(config(f"model={model}", *overrides), folder, [])
 
 
 def at_step(run: TrainingRun, step: int, act: Callable[[], object]) -> TrainingRun:

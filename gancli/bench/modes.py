@@ -137,7 +137,7 @@ def train_and_sample(
     Samples are points (N, 2, 1, 1), float, or images (N, C, H, W), uint8 like real ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = TrainingRun(compose(overrides), folder, overrides, quiet=True)
+    run = TrainingRun(compose(overrides), folder, overrides)
     if run.trainer.progress < 1:  # otherwise an earlier call has finished it
         run.train()
     G = load(folder / "checkpoints" / "last.safetensors", ema=True, device=device)

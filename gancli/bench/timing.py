@@ -43,7 +43,7 @@ class TrainingLoop(TimedLoop):
 
     def __init__(self, overrides: list[str]):
         with tempfile.TemporaryDirectory() as folder:
-            self.run = TrainingRun(compose(overrides), Path(folder), [], quiet=True)
+            self.run = TrainingRun(compose(overrides), Path(folder), [])
         trainer = self.run.trainer
         self.device, self.compiled, self.precision = trainer.device, trainer.compiled, self.run.options.precision
         self.images = trainer.batches.batch_size * trainer.objective.n_critic  # type: ignore[attr-defined]

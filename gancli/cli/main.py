@@ -18,6 +18,8 @@ from gancli.runtime.text import one_line
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 failed, 2 bad usage, 130 and 143 stopped after saving."""
     argv = sys.argv[1:] if argv is None else argv
+    if sys.stderr is None:  # closed, as by 2>&-: the next file that is opened would take its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         return run(argv)
     except UsageError as error:
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         if process()[0] == 0:
-            print(f"gan: stopped{f': {error}' if str(error) else ''}", file=sys.stderr)
+            say(f"gan: stopped{f': {error}' if str(error) else ''}")
         return getattr(error, "exit_code", 130)
     except Exception as error:
         return fail(error, 1)
@@ -60,6 +62,13 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def say(text: str) -> None:
+    """Print a text on standard error; commands that answer at once do not import what this takes."""
+    from gancli.runtime import terminal
+
+    terminal.say(text)
+
+
 def fail(error: Exception, code: int) -> int:
     """Print one sentence on standard error and return the code; GAN_TRACEBACK=1 raises the error instead."""
     if os.environ.get("GAN_TRACEBACK") == "1":
@@ -72,7 +81,7 @@ def fail(error: Exception, code: int) -> int:
         text = f"{error.filename or 'the disk'}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError)
     hint = "" if expected else f" ({type(error).__name__}; GAN_TRACEBACK=1 shows where)"
-    print(f"gan{f', process {rank} of {size}' if rank else ''}: {text}{hint}", file=sys.stderr)
+    say(f"gan{f', process {rank} of {size}' if rank else ''}: {text}{hint}")
     return code
 
 

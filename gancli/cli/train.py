@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,18 @@ def train_one(command: TrainCommand, name: str = "") -> None:
     with read_write(job), open_dict(job):
         del job["hydra"]
     try:
-        from gancli.commands.train import main
-
-        main(job, folder, command.words)
+        training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
+
+
+def training(quiet: bool) -> Callable[..., float | None]:
+    """Return the function that trains; importing it imports PyTorch, which the terminal names if it takes long."""
+    from gancli.runtime.terminal import Terminal
+
+    with Terminal(quiet) as terminal, terminal.doing("loading PyTorch"):
+        from gancli.commands.train import main
+    return main
 
 
 @contextlib.contextmanager
@@ -149,7 +156,8 @@ def sweep(command: TrainCommand, typed: list[str]) -> None:
             with hydra_of(command) as engine:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), count_jobs(cfg)
-                engine.multirun(command.config_name, partial(run_job, jobs=jobs), overrides)
+                job = partial(run_job, jobs=jobs, typed=command.words)
+                engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
             stopped = error
     if stop.signum:  # its jobs got the signal too and have ended
@@ -162,8 +170,13 @@ def sweep(command: TrainCommand, typed: list[str]) -> None:
         raise ValueError(failed)
 
 
-def run_job(cfg: Any, jobs: int) -> float:
-    """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed."""
+def run_job(cfg: Any, jobs: int, typed: list[str]) -> float:
+    """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed.
+
+    Args:
+        jobs: their number; 0: not known.
+        typed: overrides of the command; the title of a job leaves out those that all jobs share.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     worker = multiprocessing.parent_process() is not None
@@ -172,10 +185,10 @@ def run_job(cfg: Any, jobs: int) -> float:
     try:
         if stop and stop.signum:
             raise Stopped(stop.signum)
-        from gancli.commands.train import main
-
-        job = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
-        value = main(cfg, Path(hydra.runtime.output_dir), list(hydra.overrides.task), job)
+        main, overrides = training(quiet=worker), list(hydra.overrides.task)
+        number = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
+        own = [word for word in overrides if word not in typed and not word.startswith("run.dir=")]
+        value = main(cfg, Path(hydra.runtime.output_dir), overrides, [number, *own])
         if value is not None:
             return value
     except Stopped:

@@ -1,34 +1,39 @@
 """gan train: one run, from a composed config to what is printed at its end."""
 
 import contextlib
+import multiprocessing
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
+from gancli.runtime.files import relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.signals import Stopped
+from gancli.runtime.terminal import Terminal, say
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import record_failure
 
 
-def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> float | None:
+def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str] = ()) -> float | None:
     """Train one run and return the score that a sweeper minimises; errors are raised and logged in the run folder.
 
     Args:
         overrides: as they were typed.
-        job: such as "job 3 of 6" in a sweep, where each job prints one line; empty for a run alone.
+        job: such as ["job 3 of 6", "seed=1"] in a sweep, where each job prints one line; empty for a run alone.
     """
-    name, run = f"{job}  {' '.join(overrides)}", None
+    name, run = "  ".join(job), None
+    worker = multiprocessing.parent_process() is not None  # whose bar would overwrite those of the others
+    terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
-        with deterministic(cfg.deterministic), lock:
-            run = TrainingRun(cfg, folder, overrides, quiet=bool(job))
+        with deterministic(cfg.deterministic), lock, terminal:
+            run = TrainingRun(cfg, folder, overrides, terminal)
             run.warnings += [lock.warning] if isinstance(lock, RunLock) and lock.warning else []
             score = run.train()
     except BaseException as error:
@@ -37,13 +42,13 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: str = "") -> 
             _clean_up(failure, folder, overrides, started=bool(job or run))
             if isinstance(failure, Stopped) and run and not job:
                 words = [*(word for word in overrides if not word.startswith("run.dir=")), f"run.dir={folder}"]
-                print(f"gan: to resume, type {shlex.join(['gan', 'train', *words])}", file=sys.stderr)
+                say(f"gan: to resume, type {shlex.join(['gan', 'train', *words])}")
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
-                print(f"{name}  {outcome}: {failure}", file=sys.stderr, flush=True)
+                say(f"{name}  {outcome}: {failure}")
         raise failure from failure.__cause__
     if job:
-        print(f"{name}  {'was done' if run.finished else 'done'}: {folder}", file=sys.stderr, flush=True)
+        say(f"{name}  {'was done' if run.finished else 'done'}: {relative(folder)}")
     elif ranks.is_first():
         print(folder)
     return score

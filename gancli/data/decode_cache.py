@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from gancli.data.image_files import Skipped, map_parallel
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
+from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
 FOLDER = Path("~/.cache/gan/decoded")
@@ -142,7 +142,7 @@ def wait_for_lock(stack: contextlib.ExitStack, folder: Path, root: Path) -> None
             stack.enter_context(RunLock(folder))
             return
         if not attempt:
-            print(f"gan: another process decodes {printable(str(root))}: waiting for it", file=sys.stderr, flush=True)
+            say(f"gan: another process decodes {printable(str(root))}: waiting for it")
         time.sleep(0.2)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ def chart(name: str, lines: Sequence[Line], key: str = "") -> dict[str, Any]:
     Returns:
         name, key: title, and the term of all curves or of the first.
         meaning: what the values mean; empty where each curve has a meaning of its own.
-        value_axis, least: title of the axis of values, and the smallest range that it shows.
+        value_axis, least, relative: those of its ValueAxis, the title being the key if it has none.
         unit: the range is [0, 1], for probabilities.
         series: a dict of `curve` for each line, and its own `meaning`.
         notes: sentences on values that are not drawn.
@@ -102,16 +103,18 @@ def chart(name: str, lines: Sequence[Line], key: str = "") -> dict[str, Any]:
     unit = axis is PROBABILITY and all(0 <= bound <= 1 for s in series for bound in s["extent"] or (0,))
     if axis is PROBABILITY and not unit:
         axis = ValueAxis("output of D", relative=0.5)
-    largest = max((abs(bound) for s in series for bound in s["window"] or (0,)), default=0)
-    same_term = key == name or len(series) == 1
-    for s in series:
-        s["meaning"] = "" if same_term else describe(s["name"])
+    # Curves of other names than terms, such as settings of a sweep, show the chart's own term.
+    meanings = [describe(key if key == name else s["name"]) for s in series]
+    same = len(set(meanings)) == 1
+    for s, meaning in zip(series, meanings):
+        s["meaning"] = "" if same else meaning
     return {
         "name": name,
         "key": key,
-        "meaning": describe(key) if same_term else "",
+        "meaning": meanings[0] if same else "",
         "value_axis": axis.title or key,
-        "least": _digits(max(axis.least, axis.relative * largest)),
+        "least": axis.least,
+        "relative": axis.relative,
         "unit": unit,
         "series": series,
         "notes": [note for s in series for note in _notes(s)],
@@ -122,6 +125,31 @@ def describe(key: str) -> str:
     """Return the meaning and the direction of a term; empty for an unknown one."""
     term = find(key)
     return f"{term.meaning} · {term.direction}" if term else ""
+
+
+def band_chart(name: str, groups: Sequence[tuple[str, Sequence[tuple[np.ndarray, np.ndarray]]]]) -> dict[str, Any]:
+    """Return a chart with the median of each group of runs, in a band from the lowest to the highest of them.
+
+    Args:
+        groups: name, and steps and values of each run. Of a group with several runs, the steps that two have count.
+    """
+    aligned = [(label, *_aligned(runs)) for label, runs in groups]
+    drawn = chart(name, [(label, steps, np.nanmedian(values, 0)) for label, steps, values in aligned])
+    for series, (label, steps, values) in zip(drawn["series"], aligned):
+        if len(values) > 1:
+            low, high = (curve(label, steps, f(values, 0)) for f in (np.nanmin, np.nanmax))
+            series |= {"low": low["y"], "high": high["y"]}
+            if low["window"] and high["window"]:
+                series["window"] = [low["window"][0], high["window"][1]]
+    return drawn
+
+
+def _aligned(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps with a value in two runs, or in the only one, and the values there (runs, steps)."""
+    known = [{step: value for step, value in zip(*run) if np.isfinite(value)} for run in runs]
+    counts = Counter(step for run in known for step in run)
+    steps = sorted(step for step, count in counts.items() if count >= min(2, len(runs)))
+    return np.array(steps), np.array([[run.get(step, np.nan) for step in steps] for run in known])
 
 
 def curve(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:

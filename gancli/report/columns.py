@@ -10,6 +10,7 @@ from gancli.report.ranking import RunRow, Settings, Table, mean
 from gancli.report.run_folder import Run, is_number
 
 SHORT = {"step": "steps", "images_per_second": "images/s", "minutes": "time"}
+NEVER = 6  # columns of at least this `drop` follow from others: not on a terminal
 
 
 class Column(NamedTuple):
@@ -33,14 +34,14 @@ class Column(NamedTuple):
 
 def run_columns(table: Table) -> list[Column]:
     """Return the columns of the table of runs."""
-    rows = table.rows
+    rows, status = table.rows, [row.run.status for row in table.rows]
     return [
         column("rank", [row.rank for row in rows]),
         column("job", [row.run.name for row in rows]),
         *_setting_columns([row.settings for row in rows]),
         *(column(key, [row.score.metrics.get(key) for row in rows], drop) for key, drop in _metrics(table)),
-        column("status", [row.run.status for row in rows]),
-        *_cost_columns(table, [[row] for row in rows], "step"),
+        column("status", status, 0 if len(set(status)) > 1 else 3),
+        *_cost_columns(table, [[row] for row in rows], step=True),
     ]
 
 
@@ -56,7 +57,7 @@ def seed_columns(table: Table) -> list[Column]:
 
     return [
         column("rank", [row.rank for row in rows]),
-        *_setting_columns([row.settings for row in rows]),
+        *_setting_columns([row.settings for row in rows], keep=1),
         Column("seeds", counts, count_texts),
         *(average(key, drop) for key, drop in _metrics(table)),
         *_cost_columns(table, [row.rows for row in rows]),
@@ -90,32 +91,44 @@ def short_names(keys: Iterable[str]) -> list[str]:
 
 
 def caption(row: RunRow) -> tuple[str, str]:
-    """Return two lines for an image: the name of the run, and its value and settings."""
-    name = f"rank {row.rank} · job {row.run.name}" if row.rank else f"job {row.run.name} ({row.run.status})"
-    value = f"{row.sort_by} {number(row.value)}" if row.value is not None else ""
-    return name, " · ".join(part for part in (value, settings_text(row)) if part)
+    """Return two lines for an image: the settings of the run, and its rank, value and job."""
+    settings = settings_text(row.settings, row.run)
+    parts = [
+        f"rank {row.rank}" if row.rank else row.run.status,
+        f"{row.sort_by} {number(row.value)}" if row.value is not None else "",
+        f"job {row.run.name}" if settings else "",
+    ]
+    return settings or row.run.name, " · ".join(part for part in parts if part)
 
 
-def settings_text(row: RunRow) -> str:
-    """Return `mlp, seed 0, lr 0.0002`: choices of config groups need no name."""
-    named = zip(short_names(row.settings), row.settings.items())
-    groups = {key for key, value in row.run.config.items() if isinstance(value, dict)}
+def settings_text(settings: Settings, run: Run) -> str:
+    """Return the settings of a run as `mlp, seed 0, lr 0.0002`: choices of config groups need no name."""
+    named = zip(short_names(settings), settings.items())
+    groups = {key for key, value in run.config.items() if isinstance(value, dict)}
     return ", ".join(value if key in groups else f"{name} {value}" for name, (key, value) in named if value)
 
 
-def _setting_columns(rows: Sequence[Settings]) -> list[Column]:
-    """Return a column per setting. One that is equal in all rows of this table is left out early."""
+def comparison(rows: Sequence[RunRow]) -> list[list[str]]:
+    """Return a table of what differs between a few runs: a line per setting, a column per run; the first names them."""
+    keys = list(rows[0].settings)
+    lines = [[key, *(_text(key, row.settings[key]) for row in rows)] for key in keys]
+    return [["", *(row.run.name for row in rows)], *lines]
+
+
+def _setting_columns(rows: Sequence[Settings], keep: int = 0) -> list[Column]:
+    """Return a column per setting, of which `keep` stay. One that is equal in all rows of this table goes early."""
     columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
-    return [column(key, values, 2 if len(set(values)) == 1 else 0) for key, values in columns.items()]
+    drops = [0 if i < keep else 3 if len(set(values)) == 1 else 1 for i, values in enumerate(columns.values())]
+    return [column(key, values, drop) for (key, values), drop in zip(columns.items(), drops)]
 
 
 def _metrics(table: Table) -> list[tuple[str, int]]:
-    return [(key, 0 if key == table.sort_by else 3) for key in table.metrics]
+    return [(key, 0 if key == table.sort_by else 4) for key in table.metrics]
 
 
-def _cost_columns(table: Table, groups: Sequence[Sequence[RunRow]], *first: str) -> list[Column]:
+def _cost_columns(table: Table, groups: Sequence[Sequence[RunRow]], step: bool = False) -> list[Column]:
     """Return the costs of scores and the sizes of networks, means over each group of runs."""
-    costs = [*((key, 0) for key in first), ("minutes", 1), ("kimg", 5), ("images_per_second", 4)]
+    costs = [*[("step", 2)] * step, ("minutes", 2), ("kimg", NEVER), ("images_per_second", 5)]
     networks = dict.fromkeys(name for row in table.rows for name in _parameters(row.run))
     return [
         *(
@@ -124,8 +137,8 @@ def _cost_columns(table: Table, groups: Sequence[Sequence[RunRow]], *first: str)
             if key not in table.metrics
         ),
         *(
-            column(f"parameters {name}", [mean(_parameters(row.run).get(name) for row in group) for group in groups], 6)
-            for name in networks
+            column(f"parameters {n}", [mean(_parameters(row.run).get(n) for row in group) for group in groups], NEVER)
+            for n in networks
         ),
     ]
 

@@ -1,17 +1,19 @@
 """The last grids of several runs in one image."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
 
 GRIDS = 100  # at most
-SIDE, GAP, CAPTION = 240, 12, 38  # pixels: largest side of a grid, space between grids, height of two lines of text
+SIDE, GAP, CAPTION = 240, 12, 38  # pixels: width of a tile, space between tiles, height of two lines of text
+SHAPES = (0.4, 1.5)  # height of a tile by its width, smallest and largest
 COLUMNS = 6  # at most
-INKS = ("#1c1e21", "#666c75")
+INKS, WASH = ("#1c1e21", "#666c75"), "#f1f2f4"
 
 
 def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
@@ -20,22 +22,28 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
     for row in [row for row in rows if row.run.samples][:GRIDS]:
         try:
             with Image.open(row.run.samples[-1][1]) as opened:
-                image = opened.convert("RGB")
+                grids.append((row, opened.convert("RGB")))
         except OSError:
             continue  # a file that cannot be read
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        grids.append((row, image))
     if not grids:
         return None
+    shape = tile_shape([image.size for _, image in grids])
+    height = round(SIDE * shape)
     columns = min(COLUMNS, math.ceil(math.sqrt(len(grids))))
-    height = math.ceil(len(grids) / columns) * (SIDE + GAP + CAPTION) + GAP
-    sheet = Image.new("RGB", (columns * (SIDE + GAP) + GAP, height), "white")
+    lines = math.ceil(len(grids) / columns)
+    sheet = Image.new("RGB", (columns * (SIDE + GAP) + GAP, lines * (height + GAP + CAPTION) + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for i, (row, image) in enumerate(grids):
-        left, top = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (SIDE + GAP + CAPTION)
-        sheet.paste(image, (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2))
+        left, top = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (height + GAP + CAPTION)
+        sheet.paste(ImageOps.pad(image, (SIDE, height), Image.Resampling.LANCZOS, WASH), (left, top))
         for line, (text, ink) in enumerate(zip(caption(row), INKS)):
             while pen.textlength(text, font) > SIDE:
                 text = f"{text[:-2]}…"
-            pen.text((left, top + SIDE + 3 + 16 * line), text, ink, font)
+            pen.text((left, top + height + 3 + 16 * line), text, ink, font)
     return sheet
+
+
+def tile_shape(sizes: Sequence[tuple[int, int]]) -> float:
+    """Return the height by the width of all tiles: the commonest of images of these sizes (width, height)."""
+    ((width, height), _), *_ = Counter(sizes).most_common(1)
+    return min(max(height / width, SHAPES[0]), SHAPES[1])

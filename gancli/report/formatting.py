@@ -22,6 +22,16 @@ def number(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def short_number(value: float) -> str:
+    """Return three digits, for texts that change all the time: always as many decimals, so that they do not jump."""
+    if not np.isfinite(value):
+        return "not finite"
+    size = abs(value)
+    if 0 < size < 0.0005:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.3f}"
+
+
 def count(value: Any) -> str:
     """Return a whole number with thousands separated; empty for None, text unchanged."""
     return f"{value:,.0f}" if is_number(value) and np.isfinite(value) else str(value or "")

@@ -1,20 +1,20 @@
-"""The files that a run writes while it trains: log.txt, metrics.jsonl, grids of samples, the page; and the terminal."""
+"""The files that a run writes while it trains: log.txt, metrics.jsonl, grids of samples and the page."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from gancli import images
+from gancli.report.formatting import short_number
 from gancli.report.history import write_history
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.files import write_text
+from gancli.runtime.terminal import Terminal, rate_text
 from gancli.runtime.text import one_line
 
 Row = dict[str, Any]  # a line of metrics.jsonl
@@ -25,29 +25,17 @@ PAGE_INTERVAL = 100.0  # times the duration of the last writing: a page takes at
 
 
 class RunLogger:
-    """Writer of a run folder. Shows a bar on a terminal, a line per log row elsewhere, and nothing when `quiet`.
+    """Writer of a run folder. What people follow is also shown on the terminal.
 
     Args:
         step: step from which the run continues. Rows after it are removed, because they will be logged again.
-        progress: fraction of the budget that is used at `step`.
         tensorboard: write metrics and grids for TensorBoard too.
     """
 
-    def __init__(
-        self, folder: Path, step: int = 0, progress: float = 0.0, quiet: bool = False, tensorboard: bool = False
-    ):
-        self.folder, self.quiet = folder, quiet
+    def __init__(self, folder: Path, terminal: Terminal, step: int = 0, tensorboard: bool = False):
+        self.folder, self.terminal = folder, terminal
         self.rewind(step)
         self._next_page = 0.0
-        on_terminal = sys.stderr.isatty() and not quiet
-        self.bar = tqdm(
-            total=100.0,
-            initial=100 * progress,
-            disable=not on_terminal,
-            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
-            dynamic_ncols=True,
-        )
-        self.lines = not on_terminal and not quiet
         self.board = _tensorboard_writer(folder, step) if tensorboard else None
 
     def event(self, name: str, **values: Any) -> None:
@@ -61,7 +49,6 @@ class RunLogger:
 
     def rewind(self, step: int) -> list[Row]:
         """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
-        self._last: tuple[float, int] | None = None  # clock and images at the last call of `progress`
         file = self.folder / "metrics.jsonl"
         lines, rows = [], []
         for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
@@ -77,10 +64,9 @@ class RunLogger:
         return rows
 
     def log(self, text: str) -> None:
-        """Write a line to log.txt and, unless the run is quiet, to the terminal."""
+        """Write a line to log.txt and to the terminal."""
         self.note(text)
-        if not self.quiet:
-            tqdm.write(text, file=sys.stderr)
+        self.terminal.say(text)
 
     def note(self, text: str) -> None:
         """Write a line to log.txt alone."""
@@ -96,32 +82,34 @@ class RunLogger:
                 self.board.add_scalar(name, value, step)
         return row
 
-    def progress(
-        self, step: int, images: int, seconds: float, progress: float, values: dict[str, float], evaluation: str = ""
-    ) -> Row:
+    def start_clock(self, images: int) -> None:
+        """Measure images per second from now on; images: of the whole run."""
+        self._clock = (time.perf_counter(), images)
+
+    def progress(self, step: int, images: int, seconds: float, values: dict[str, float]) -> Row:
         """Log how far the run is, as a row and on the terminal. Return the row.
 
         Args:
             images, seconds: of the whole run, including what came before a resume.
-            progress: fraction of the budget that is used.
-            evaluation: result of the last evaluation, for the terminal only.
         """
-        now = time.perf_counter()
-        last_time, last_images = self._last or (now - max(seconds, 1e-9), 0)
-        rate = (images - last_images) / max(now - last_time, 1e-9)
-        self._last = (now, images)
-        row = self.metrics(step, {"kimg": images / 1000, "minutes": seconds / 60, "images_per_second": rate, **values})
+        rate = self._rate(images)
+        self.start_clock(images)
+        self._show(step, rate, values)
+        return self.metrics(step, {"kimg": images / 1000, "minutes": seconds / 60, "images_per_second": rate, **values})
+
+    def first_step(self, step: int, images: int, values: dict[str, float]) -> None:
+        """Show the first step of a session, which has no row of its own."""
+        self._show(step, self._rate(images), values)
+
+    def _rate(self, images: int) -> float:
+        start, images_before = self._clock
+        return (images - images_before) / max(time.perf_counter() - start, 1e-9)
+
+    def _show(self, step: int, rate: float, values: dict[str, float]) -> None:
         hidden = ("lr", "gradient_norm")  # these are in metrics.jsonl and on the page
-        shown = [f"{name} {value:.3f}" for name, value in values.items() if not name.startswith(hidden)]
-        text = "  ".join([f"step {step:,}", f"{rate:,.0f} images/s", *shown])
-        self.note(text)
-        text += f"  {evaluation}" if evaluation else ""
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(100 * progress - self.bar.n)
-        if self.lines:
-            left = seconds * (1 - progress) / max(progress, 1e-9) / 60
-            print(f"{100 * progress:3.0f}%  {text}  {left:.1f} min left", file=sys.stderr, flush=True)
-        return row
+        shown = [f"{name} {short_number(value)}" for name, value in values.items() if not name.startswith(hidden)]
+        self.note("  ".join([f"step {step:,}", rate_text(rate), *shown]))
+        self.terminal.show(shown, rate)
 
     def grid(self, step: int, image: Image.Image) -> Path:
         """Write a grid of samples to samples/step-N.png."""
@@ -146,7 +134,6 @@ class RunLogger:
             self._next_page = end + max(PAGE_SECONDS, PAGE_INTERVAL * (end - begin))
 
     def close(self) -> None:
-        self.bar.close()
         if self.board:
             self.board.close()
 

@@ -18,6 +18,12 @@ from gancli.runtime.text import one_line
 
 NO_SCORE = Score({}, {}, None, "quick")
 CONFIG_COLUMNS = 6  # at most, when nothing was typed and runs are distinguished by their configs
+# Keys that begin so change nothing that is learned: no settings.
+PLUMBING = (
+    *("run.", "hydra", "resume", "data.root", "data.source.root", "data.cache", "data.source.cache"),
+    *("trainer.log_every", "trainer.sample_", "trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_"),
+    *("trainer.tensorboard", "trainer.preflight"),
+)
 Settings = dict[str, str]  # in which runs differ: override and value
 
 
@@ -55,6 +61,10 @@ class SettingRow:
 
     def mean(self, metric: str) -> float | None:
         return mean(self.values(metric))
+
+    def holds(self, row: RunRow) -> bool:
+        """Return whether a run has this setting, whichever its seed and its status."""
+        return self.settings == {key: value for key, value in row.settings.items() if key != "seed"}
 
 
 @dataclass(frozen=True)
@@ -161,15 +171,16 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the settings in which runs differ, with their value in every run.
 
     Only what was typed counts: model=mlp changes a hundred keys of the resolved config and is one decision. Runs
-    without typed overrides are distinguished by their configs.
+    without typed overrides are distinguished by their configs, and there too by one choice instead of its keys.
     """
     configs = [{key: yaml_value(value) for key, value in flatten(run.config).items()} for run in runs]
-    typed = dict.fromkeys(key for run in runs for key in run.overrides)
-    keys = typed or dict.fromkeys(key for config in configs for key in config if "_target_" not in key)
+    typed = dict.fromkeys(key for run in runs for key in run.overrides if not key.startswith(PLUMBING))
+    groups = dict.fromkeys(key for run in runs for key, value in run.config.items() if isinstance(value, dict))
+    untyped = [*groups, *(key for config in configs for key in config if "_target_" not in key)]
     columns: dict[str, list[str]] = {}
-    for key in keys:
-        if key.startswith(("run.", "hydra.")):
-            continue  # the folder of a run is no setting
+    for key in typed or dict.fromkeys(key for key in untyped if not key.startswith(PLUMBING)):
+        if not typed and key.partition(".")[0] in columns:
+            continue  # follows from another choice
         # The config's spelling wins, so that lr=2e-4 and lr=0.0002 are equal. A group such as model has none.
         values = [
             config.get(key) or (run.choice(key) if key in run.config else run.overrides.get(key, ""))

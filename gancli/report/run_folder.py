@@ -104,9 +104,10 @@ class Run:
 
     @property
     def overrides(self) -> dict[str, str]:
-        """The typed overrides: `["model=dcgan", "+x=1"]` as `{"model": "dcgan", "x": "1"}`."""
-        given = self.started.get("overrides")
-        pairs = (str(o).lstrip("+~").partition("=") for o in (given if isinstance(given, list) else []))
+        """The typed overrides: `["model=dcgan", "+x=1"]` as `{"model": "dcgan", "x": "1"}`. Resuming needs no other."""
+        calls = [*(event for event in self.events if event["event"] in ("started", "resumed")), self.started]
+        given = [call["overrides"] for call in calls if isinstance(call.get("overrides"), list)]
+        pairs = (str(o).lstrip("+~").partition("=") for overrides in given for o in overrides)
         return {key: value for key, _, value in pairs}
 
     @property

@@ -17,7 +17,8 @@ from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
-GRID_WIDTH, WIDE = 680, 1400  # pixels; for a grid of several images a cell
+FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
+GRID_WIDTH, WIDE = 680, 1600  # pixels; for a grid of several images a cell
 EVENTS = 50  # a warning that repeats at every step must not bury the page
 RELOAD = 15  # seconds after which the page of a running run reloads itself
 # Label and further arguments of commands that a run is for, by the `use` of its started event.
@@ -48,7 +49,7 @@ class Grids(NamedTuple):
 
     @property
     def real_caption(self) -> str:
-        return f"training images, {'of the same classes' if self.class_names else 'to compare with'}"
+        return f"training data, {'of the same classes' if self.class_names else 'to compare with'}"
 
 
 def write_page(folder: Path) -> Path:
@@ -73,7 +74,7 @@ def write_page(folder: Path) -> Path:
         ranges=any(series["low"] for chart in charts for series in chart["series"]),
         scores=[score for score in run.scores if score.source != "quick"],  # quick metrics are curves
         provenance=_provenance(run),
-        commands=_commands(run),
+        commands=commands(run),
         events=events[-EVENTS:],
         earlier_events=max(0, len(events) - EVENTS),
         config=_config_nodes(run.config, "", set(run.overrides)),
@@ -104,9 +105,10 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page, each with its label and a remark."""
     minutes = run.ending.get("minutes")
     minutes = minutes if is_number(minutes) else run.latest("minutes")
-    budget = f"of {run.started['budget']}" if run.status == "running" and run.started.get("budget") else ""
+    budget = str(run.started.get("budget") or "") if run.status == "running" else ""
+    in_steps = budget.endswith(" steps") and " or " not in budget
     facts = [
-        (run.last_step, count, "steps", budget),
+        (run.last_step, count, *((f"of {budget}", "") if in_steps else ("steps", budget and f"of {budget}"))),
         (run.latest("kimg"), number, "thousand images trained on", ""),
         (minutes, duration, "of training", ""),
         (run.latest("images_per_second"), count, "images per second", ""),
@@ -130,7 +132,9 @@ def _grids(run: Run) -> Grids:
 
 
 def _frames(run: Run, width: int) -> list[dict[str, Any]]:
-    thumbnails = ((step, path, thumbnail(path, width)) for step, path in spread(run.samples, GRIDS))
+    newest = thumbnail(run.samples[-1][1], width) if run.samples else None
+    most = min(max(FRAMES_SIZE // len(newest.uri), FEWEST_GRIDS), GRIDS) if newest else GRIDS
+    thumbnails = ((step, path, thumbnail(path, width)) for step, path in spread(run.samples, most))
     return [{"step": step, "file": path.name, "image": image} for step, path, image in thumbnails if image]
 
 
@@ -148,29 +152,29 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
 
 
-def _commands(run: Run) -> list[tuple[str, str]]:
+def commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
     folder = shlex.quote(relative(run.folder))
-    commands = []
+    found = []
     if run.status == "finished":
-        commands.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
+        found.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
     elif run.status == "running":  # a killed process leaves the same folder
-        commands.append(("resume, if it was killed", resume_command(run.folder)))
+        found.append(("resume, if it was killed", resume_command(run.folder)))
     else:
-        commands.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
+        found.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
-            commands.append(("sample", f"gan sample {ckpt}"))
+            found.append(("sample", f"gan sample {ckpt}"))
         if use in USES:
             label, more = USES[use]
-            commands.append((label, f"gan {use} IMAGE {ckpt}{more}"))
-        commands.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
-        commands.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
+            found.append((label, f"gan {use} IMAGE {ckpt}{more}"))
+        found.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+        found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
-        commands.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
+        found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
     parent = shlex.quote(relative(run.folder.resolve().parent))
-    return [*commands, ("compare with the runs next to it", f"gan report {parent}")]
+    return [*found, ("compare with the runs next to it", f"gan report {parent}")]
 
 
 def _longer(run: Run) -> str:

@@ -1,1 +1,1 @@
-"""The process and its machine: device, seeds, determinism, hardware, ranks, locks, files, signals."""
+"""The process and its machine: device, seeds, determinism, hardware, ranks, locks, files, signals, terminal."""

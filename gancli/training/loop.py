@@ -107,7 +107,8 @@ class Trainer:
     @property
     def seconds(self) -> float:
         """Seconds of training, over all sessions of the run."""
-        return self._seconds + (self._clock.now() - self._session_start if self._session_start is not None else 0.0)
+        start = self._session_start  # read once: the thread that draws the bar asks too
+        return self._seconds + (self._clock.now() - start if start is not None else 0.0)
 
     @property
     def progress(self) -> float:
@@ -220,9 +221,13 @@ class Trainer:
                 self.term_sums[name] = (torch.zeros_like(term, requires_grad=False), 0)
             self.term_sums[name][0].add_(term.detach())
 
+    def mean_terms(self) -> dict[str, float]:
+        """Return the mean of every term over the updates since the last `read_terms`."""
+        return {name: float(total) / count for name, (total, count) in self.term_sums.items() if count}
+
     def read_terms(self) -> dict[str, float]:
         """Return the mean of every term over the updates since the last call."""
-        means = {name: float(total) / count for name, (total, count) in self.term_sums.items() if count}
+        means = self.mean_terms()
         for total, _ in self.term_sums.values():
             total.zero_()
         self.term_sums = {name: (total, 0) for name, (total, _) in self.term_sums.items()}

@@ -2,7 +2,6 @@
 
 import io
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +18,7 @@ from gancli.report.logger import append_row
 from gancli.report.run_folder import read_run
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
+from gancli.runtime.terminal import Terminal
 from gancli.training import resume, setup
 from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import allowed_changes
@@ -27,6 +27,8 @@ from gancli.training.evaluation import Best, Evaluation, reference_images
 from gancli.training.preflight import forecast, is_long, preflight
 from gancli.training.preview import Preview
 from gancli.training.run_log import NoLog, RunLog, save_config
+
+TASKS = {"evaluate": "evaluating", "log": "writing the page", "sample": "sampling", "save": "saving"}  # as shown
 
 
 class TrainingRun:
@@ -40,16 +42,18 @@ class TrainingRun:
         finished: the budget was used before this session.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], quiet: bool = False):
+    def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], terminal: Terminal | None = None):
         setup.check_options(cfg.trainer)
-        self.folder, self.overrides, self.quiet, self.options = folder, overrides, quiet, cfg.trainer
+        self.folder, self.overrides, self.options = folder, overrides, cfg.trainer
+        self.terminal = terminal or Terminal(quiet=True)
         device = choose_device(cfg.device)
         self.checkpoints = CheckpointManager(
             *(folder / "checkpoints", self.options.checkpoint_every, self.options.checkpoint_minutes),
             *(self.options.keep_every, self.options.keep_last),
         )
         self.resumed = resume.newest(self.checkpoints.folder, device)
-        self.data = setup.load_data(cfg)
+        with self.terminal.doing(f"loading data={cfg.data.name}"):
+            self.data = setup.load_data(cfg)
         setup.complete_config(cfg, self.data, folder)
         self.changes = self._compare_config(cfg)
         objective = setup.build_objective(cfg, self.data)
@@ -85,17 +89,18 @@ class TrainingRun:
         self.lower_is_better = not higher_is_better(self.metric)
         self.evaluation: Evaluation | None = None
         self.best: Best | None = None
-        self.evaluation_summary, self._evaluation_seconds = "", 0.0
+        self._evaluation_seconds = 0.0
         self._start_seconds = self.trainer.seconds
         if not ranks.is_first():
             return
         self.reference = reference_images(self.data)
         if self.options.evaluate_every:
             n, metrics = self.options.evaluate_n, list(self.options.evaluate_metrics)
-            self.evaluation = Evaluation(
-                *(quick_metrics, self.trainer.ema.network, self.data, self.reference),
-                *(self.config["data"], n, metrics, self.trainer.device),
-            )
+            with self.terminal.doing(f"computing features of {n:,} real images"):
+                self.evaluation = Evaluation(
+                    *(quick_metrics, self.trainer.ema.network, self.data, self.reference),
+                    *(self.config["data"], n, metrics, self.trainer.device),
+                )
             self.warnings += [self.evaluation.warning] if self.evaluation.warning else []
             self.metric, self.lower_is_better = self.evaluation.metric, self.evaluation.lower_is_better
             self.best = Best(self.metric, n, self.lower_is_better)
@@ -110,17 +115,21 @@ class TrainingRun:
             return self._already_finished()
         trainer = self.trainer
         self._open_log()
-        self._preflight()
+        seconds_left = self._preflight()
         with StopRequest() as stop, closing(self.log):
             if not self.resumed:
                 self.sample(with_metrics=trainer.progress >= 1)  # those of an untrained network say nothing
                 self.save()
+            first = trainer.step + 1
+            self.log.start(seconds_left)
             for step in trainer.steps():
                 signum = ranks.largest(stop.signum or 0)
                 due = [name for name in self.tasks if self._is_due(name, step) or (name == "save" and signum)]
                 if (due or trainer.progress >= 1) and (part := self.non_finite()):
                     self.recover(part)
                     continue
+                if step == first and "log" not in due:
+                    self.log.first_step()
                 self._do(due)
                 if signum:
                     self._stop(signum)
@@ -130,8 +139,9 @@ class TrainingRun:
                 raise self._failure(part)
             # Save even where this step was saved: minutes of training have passed since.
             self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
-            self.checkpoints.wait()
-            self.log.finish(self._ending())
+            with self.log.doing("writing the checkpoint and the page"):
+                self.checkpoints.wait()
+                self.log.finish(self._ending())
         return self.score if self.lower_is_better else -self.score
 
     @property
@@ -147,7 +157,8 @@ class TrainingRun:
 
     def _do(self, names: list[str]) -> None:
         for name in names:
-            self.tasks[name]()
+            with self.log.doing(TASKS[name]):
+                self.tasks[name]()
             self.done_at[name] = self.trainer.step
 
     @property
@@ -160,7 +171,7 @@ class TrainingRun:
         trainer = self.trainer
         if ranks.is_first():
             save_config(self.config, self.folder)
-            self.log = RunLog(self.folder, trainer, self.config, self.quiet, self.options.tensorboard)
+            self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
             self.checkpoints.clean(self.resumed.path if self.resumed else None)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
@@ -168,30 +179,39 @@ class TrainingRun:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
         self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
+        self.log.page()
 
-    def _preflight(self) -> None:
-        """Try everything that a long run will do, and log its costs; raise ValueError if it cannot work."""
+    def _preflight(self) -> float:
+        """Try everything that a long run will do, log its costs and return its seconds; ValueError if it cannot work.
+
+        A short run, or one of several processes, is not tried: 0 seconds.
+        """
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
-            return
-        trial = preflight(self.trainer, self.try_sample, self.try_save)
+            return 0.0
+        with self.log.doing("trying one step of each phase"):
+            trial = preflight(self.trainer, self.try_sample, self.try_save)
         start = time.perf_counter()
         if self.evaluation:
-            self.evaluation(self.trainer.ema.network)
+            with self.log.doing("trying an evaluation"):
+                self.evaluation(self.trainer.ema.network)
         seconds = time.perf_counter() - start
         values = forecast(trial, self.options, self.trainer.seconds / 60, seconds, self.folder)
         self.log.event("preflight", step=self.trainer.step, **values)
+        return 60 * float(values["minutes"])
 
     def try_sample(self) -> int:
         """Compute a grid and its metrics and drop them; return the bytes of the grid's file."""
         file = io.BytesIO()
-        self.preview.grid(self.trainer.ema.network).save(file, "PNG")
-        self._quick_metrics()
+        with self.log.doing("trying a grid of samples"):
+            self.preview.grid(self.trainer.ema.network).save(file, "PNG")
+            self._quick_metrics()
         return len(file.getvalue())
 
     def try_save(self) -> int:
         """Write a checkpoint and remove it; return its bytes."""
-        return self.checkpoints.try_save(self.checkpoint_content())
+        with self.log.doing("trying to write a checkpoint"):
+            return self.checkpoints.try_save(self.checkpoint_content())
 
     def _already_finished(self) -> float | None:
         """Print that there is nothing to do; return the score that the run ended with."""
@@ -199,11 +219,10 @@ class TrainingRun:
             return None
         trainer = self.trainer
         self.checkpoints.clean(self.resumed.path if self.resumed else None)  # its very last save may have been killed
-        if not self.quiet:
-            more = f"to train longer, type a larger budget such as trainer.steps={2 * trainer.step}"
-            if trainer.progress < 1:
-                more = "it no longer improved; to go on all the same, type trainer.evaluate_patience=0"
-            print(f"{self.folder} is finished ({trainer.step:,} steps); {more}", file=sys.stderr)
+        more = f"to train longer, type a larger budget such as trainer.steps={2 * trainer.step}"
+        if trainer.progress < 1:
+            more = "it no longer improved; to go on all the same, type trainer.evaluate_patience=0"
+        self.terminal.say(f"{self.folder} is finished ({trainer.step:,} steps); {more}")
         before = read_run(self.folder)
         if before.status != "finished":  # it was tried with another config since, say
             append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})
@@ -241,12 +260,11 @@ class TrainingRun:
         fraction = self._evaluation_seconds / max(self.trainer.seconds - self._start_seconds, 1e-9)
         best = f", best {self.best.value:.4g} at {self.best.step:,}" if self.best.step < step else ""
         rest = f"{best} ({seconds:.1f} s, {fraction:.1%} of the time)"
-        self.evaluation_summary = f"{self.metric} {self.score:.4g} at {step:,}{rest}"
         self.log.metrics({**values, "evaluate_seconds": seconds})
-        self.log.note(f"step {step:,}  {self.metric} {self.score:.4g}{rest}")
+        self.log.log(f"step {step:,}  {self.metric} {self.score:.4g}{rest}")
 
     def log_progress(self) -> None:
-        self.log.progress(self.evaluation_summary)
+        self.log.progress()
 
     def sample(self, with_metrics: bool = True) -> None:
         """Write a grid of the averaged G's images, and log its quick metrics."""

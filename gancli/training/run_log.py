@@ -14,7 +14,10 @@ from gancli.checkpoint import format as checkpoint
 from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
+from gancli.runtime.files import relative
 from gancli.runtime.hardware import describe
+from gancli.runtime.terminal import Progress, Terminal
+from gancli.runtime.text import plural
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -22,12 +25,15 @@ from gancli.training.preview import Preview
 
 
 class RunLog:
-    """Log of a run: RunLogger's files and terminal, with the health monitor's warnings."""
+    """Log of a run in its folder and on the terminal, with the health monitor's warnings."""
 
-    def __init__(self, folder: Path, trainer: Trainer, config: dict[str, Any], quiet: bool, tensorboard: bool):
-        self.trainer, self.folder, self.config = trainer, folder, config
-        self.logger = RunLogger(folder, trainer.step, trainer.progress, quiet, tensorboard)
+    def __init__(
+        self, folder: Path, trainer: Trainer, config: dict[str, Any], terminal: Terminal, tensorboard: bool = False
+    ):
+        self.trainer, self.folder, self.config, self.terminal = trainer, folder, config, terminal
+        self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
+        self.doing = terminal.doing
         self._graphs_warned = False
         self.rewind()
 
@@ -36,6 +42,7 @@ class RunLog:
         self.monitor = Monitor(self.config)
         for row in self.logger.rewind(self.trainer.step):
             self.monitor.add(row)  # its events are in the log already
+        self.logger.start_clock(self.trainer.images)
 
     def header(
         self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
@@ -43,7 +50,7 @@ class RunLog:
         """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
         trainer = self.trainer
         sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
-        self.event(
+        self.logger.fact(
             "resumed" if resumed else "started",
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -62,8 +69,9 @@ class RunLog:
         names = f"{config['model']['name']} on {config['data']['name']}"
         millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
-        self.log(f"{names}: {images:,} images, batch {batch}; {millions} parameters; {trainer.budget}")
-        self.log(f"{describe(trainer.device)}, {precision}; run folder {self.folder}")
+        verb = f"resumed at step {trainer.step:,}" if resumed else "training"
+        self.log(f"{verb}: {names}, {plural(images, 'image')}, batch {batch}, {trainer.budget}")
+        self.log(f"{millions} parameters; {describe(trainer.device)}, {precision}")
         if config["trainer"]["compile"] and not trainer.compiled:
             self.log(
                 "trainer.compile: this penalty or objective differentiates a gradient, so its networks run eagerly"
@@ -89,15 +97,32 @@ class RunLog:
         for name, reason in skipped:
             self.log(f"skipped {name}: {reason}")
 
-    def progress(self, evaluation: str) -> None:
-        """Log the mean of every term since the last call; evaluation: summary of the last one, for the terminal."""
+    def page(self) -> None:
+        """Write the page of a run that is about to train, and log where it is."""
+        self.logger.page(now=True)
+        self.log(f"open {relative(self.folder / 'index.html')} to watch it train")
+
+    def start(self, seconds_left: float = 0.0) -> None:
+        """Show from now on how far the trainer is; seconds_left: forecast, 0: none."""
+        trainer, budget = self.trainer, self.trainer.budget
+        steps = 0 if budget.kimg or budget.minutes else budget.steps or 0
+        self.logger.start_clock(trainer.images)
+        self.terminal.track(lambda: Progress(trainer.step, steps, trainer.images, trainer.progress), seconds_left)
+
+    def first_step(self) -> None:
+        """Show the terms of the first step of this session: until the first row there may be minutes."""
+        self.logger.first_step(self.trainer.step, self.trainer.images, self.trainer.mean_terms())
+        self.logger.page(now=True)  # with the first samples
+
+    def progress(self) -> None:
+        """Log the mean of every term since the last call."""
         trainer = self.trainer
         if trainer.graphs and trainer.graphs.failure and not self._graphs_warned:
             self._graphs_warned = True
             self.log(f"warning: no CUDA graphs: {trainer.graphs.failure}")
         rate = float(next(iter(trainer.optimizers.values())).param_groups[0]["lr"])
         values = {**trainer.read_terms(), "lr": rate}
-        row = self.logger.progress(trainer.step, trainer.images, trainer.seconds, trainer.progress, values, evaluation)
+        row = self.logger.progress(trainer.step, trainer.images, trainer.seconds, values)
         self._watch(row)
         self.logger.page()
 
@@ -133,6 +158,9 @@ class RunLog:
 
 class NoLog:
     """Log of a process that is not the first: accepts every call and writes nothing."""
+
+    def doing(self, task: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **values: None

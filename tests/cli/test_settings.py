@@ -45,7 +45,7 @@ def test_a_setting_that_cannot_be_trained_gets_one_sentence_and_leaves_nothing(g
     # Warnings may come before.
     assert error.splitlines()[-1].startswith("gan: ") and sentence in error.splitlines()[-1], error
     # A few are detected in the first step only.
-    assert [p.name for p in tmp_path.iterdir() if "started" not in error or p.name != "run"] == ["a_file"]
+    assert [p.name for p in tmp_path.iterdir() if "training:" not in error or p.name != "run"] == ["a_file"]
 
 
 @pytest.mark.parametrize(

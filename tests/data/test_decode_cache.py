@@ -268,7 +268,7 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
     def begin(name: str, cache: str = "cache") -> TrainingRun:
         words = ["model=cgan", "data=folder", f"data.path={tmp_path}/images", f"data.cache={tmp_path}/{cache}"]
         tiny = [word for word in TINY if word not in ("data=synthetic", "data.n=64")]
-        return TrainingRun(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [], quiet=True)
+        return TrainingRun(config(*tiny, *words, "data.flip=true", tiny=False), tmp_path / name, [])
 
     runs = {"a": begin("a"), "b": begin("b"), "memory": begin("memory", "file/cache")}
     assert runs["a"].trainer.batches.streamed and not runs["memory"].trainer.batches.streamed

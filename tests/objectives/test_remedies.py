@@ -156,7 +156,7 @@ def test_a_run_warns_that_d_is_winning_and_the_advice_helps(tmp_path):
     def findings(name: str, *overrides: str) -> list[tuple[str, int, str]]:
         """Train and return the health monitor's events."""
         (tmp_path / name).mkdir(exist_ok=True)
-        TrainingRun(config(*unfair, *overrides), tmp_path / name, [], quiet=True).train()
+        TrainingRun(config(*unfair, *overrides), tmp_path / name, []).train()
         events = [row for row in rows_of(tmp_path / name) if row.get("event") in ("warning", "recovered")]
         return [(event["event"], event["step"], event["finding"]) for event in events]
 

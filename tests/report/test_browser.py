@@ -75,6 +75,44 @@ def test_curves_follow_the_pointer_and_their_keys(tmp_path: Path, open_page: Ope
     assert "nothing chosen" in losses.inner_text()
 
 
+def test_axes_and_smoothing_are_chosen_and_remembered(tmp_path: Path, open_page: Open) -> None:
+    rows = [metric_row(step, **{"minutes": step / 50, "D/penalty": 0.0}) for step in range(10, 510, 10)]
+    path = write_page(write_run(tmp_path / "run", rows=rows, ending=FINISHED))
+    page = open_page(path)
+    losses, outputs = page.locator(".chart").first, page.locator(".chart").nth(1)
+    assert losses.locator(".title").all_text_contents() == ["loss", "step"]
+    assert losses.locator(".at").inner_text() == "last: step 500" and page.locator("path.raw").count() == 0
+    for choice in ("minutes", "log", "light"):
+        page.locator(f'input[value="{choice}"] + span').click()
+    assert outputs.locator(".title").all_text_contents() == ["probability, log", "minutes of training"]
+    assert "values of 0 or below: linear" in losses.locator(".title").first.text_content()
+    assert outputs.locator(".at").inner_text() == "last: step 500, 10 min"
+    assert outputs.locator("path.raw").count() == outputs.locator("path.line").count() == 2
+    assert page.locator(".smoothed").is_visible()
+    page.reload()
+    assert page.locator("input:checked").evaluate_all("all => all.map(one => one.value)") == ["minutes", "log", "light"]
+    assert outputs.locator("path.raw").count() == 2
+
+
+def test_arrow_keys_read_a_chart_that_has_the_focus(tmp_path: Path, open_page: Open) -> None:
+    page = open_page(write_page(write_run(tmp_path / "run")))
+    losses = page.locator(".chart").first
+    losses.locator(".plot").focus()
+    texts = {"Home": "step 50", "ArrowRight": "step 100", "End": "step 200", "Escape": "last: step 200"}
+    for key, text in texts.items():
+        page.keyboard.press(key)
+        assert losses.locator(".at").inner_text() == text
+    assert page.locator(".frame.on").get_attribute("data-step") == "200"
+
+
+def test_a_small_change_does_not_fill_a_chart(tmp_path: Path, open_page: Open) -> None:
+    rows = [metric_row(step, fid=10 + step / 1000, psnr=28.0) for step in (100, 200)]
+    page = open_page(write_page(write_run(tmp_path / "run", rows=rows)))
+    fid = page.locator(".chart", has_text="fid")
+    bottom, top = (dot.bounding_box()["y"] for dot in fid.locator("circle").all())
+    assert 0 < bottom - top < 10
+
+
 def test_long_curves_have_a_band_and_metrics_without_a_value_say_so(tmp_path: Path, open_page: Open) -> None:
     rows = [metric_row(step, fid=float("nan")) for step in range(0, 1000)]
     page = open_page(write_page(write_run(tmp_path / "run", rows=rows)))
@@ -127,8 +165,8 @@ def test_a_click_on_a_header_sorts_the_leaderboard(tmp_path: Path, open_page: Op
     page = open_page(tmp_path / "index.html", width)
 
     def sorted_by(name: str) -> list[str]:
-        page.locator("th", has_text=name).first.locator("button").click()
-        return page.locator("tbody tr td:nth-child(2)").all_inner_texts()
+        page.locator(".board th", has_text=name).first.locator("button").click()
+        return page.locator(".board tbody tr td:nth-child(2)").all_inner_texts()
 
     assert sorted_by("fid") == ["a2", "c", "a10", "b"]  # by value, missing ones last
     assert page.locator("th[aria-sort=ascending]").inner_text() == "fid"

@@ -9,6 +9,7 @@ from gancli.commands import report
 from gancli.report.history import LARGEST_GIF, write_history
 from gancli.report.logger import RunLogger
 from gancli.report.run_folder import read_run
+from gancli.runtime.terminal import Terminal
 
 
 def write_grids(folder: Path, n: int, side: int, mode: str) -> Path:
@@ -73,7 +74,7 @@ def test_broken_grids_and_other_sizes_are_no_obstacle(tmp_path: Path) -> None:
 
 def test_a_history_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", steps=())
-    RunLogger(folder, step=1000, quiet=True).history()
+    RunLogger(folder, Terminal(quiet=True), step=1000).history()
     assert "history.gif was not written" in (folder / "log.txt").read_text()
 
 

@@ -1,6 +1,9 @@
 import csv
+import json
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -8,8 +11,10 @@ from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, writ
 
 from gancli.commands import report
 from gancli.metrics.terms import higher_is_better
-from gancli.report.leaderboard import NOTE, terminal_text, write_leaderboard
-from gancli.report.ranking import Table, rank_runs
+from gancli.report.columns import caption
+from gancli.report.contact_sheet import contact_sheet
+from gancli.report.leaderboard import NOTE, csv_names, terminal_text, write_leaderboard
+from gancli.report.ranking import Table, each_run, rank_runs
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
 
@@ -132,10 +137,59 @@ def test_tables_fit_the_terminal(scored: list[Path], width: int) -> None:
 def test_long_and_odd_names_are_cut_and_linked(tmp_path: Path, width: int) -> None:
     folder = write_run(tmp_path / ("a <b> & # %" + "long" * 30), ending=FINISHED)
     write_page(folder)
-    assert max(map(len, terminal_text(tables([folder], "images_per_second"), width).splitlines())) <= width
+    text = terminal_text(tables([folder], "images_per_second"), width).partition("What to type next")[0]
+    assert max(map(len, text.splitlines())) <= width
     write_leaderboard([folder], tmp_path, "images_per_second")
     html = (tmp_path / "leaderboard.html").read_text()
     assert "a <b>" not in html and "a%20%3Cb%3E%20%26%20%23%20%25" in html
+
+
+def test_a_few_runs_begin_with_what_differs_between_them(tmp_path: Path) -> None:
+    a = write_job(tmp_path / "a", 1.0, model="dcgan", **{"trainer.log_every": 5, "run.dir": "a"})
+    b = write_job(tmp_path / "b", 2.0, model="mlp", seed=3, **{"trainer.log_every": 9, "run.dir": "b"})
+    text = write_leaderboard([a, b], tmp_path)
+    assert text.splitlines()[:5] == ["What differs", "", "       a      b", "model  dcgan  mlp", "seed   0      3"]
+    assert "| model | dcgan | mlp |" in (tmp_path / "leaderboard.md").read_text()
+    html = (tmp_path / "leaderboard.html").read_text()
+    assert html.index("What differs") < html.index("measured while training")
+    assert "Nothing that was typed differs" in write_leaderboard([a, write_job(tmp_path / "c", 1.0)], tmp_path / "d")
+
+
+def test_settings_are_what_was_typed_before_a_run_was_resumed(tmp_path: Path) -> None:
+    resumed = {"event": "resumed", "step": 100, "overrides": ["run.dir=x"]}
+    runs = [write_job(tmp_path / model, 1.0, model=model) for model in ("dcgan", "mlp")]
+    with (runs[0] / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(resumed) + "\n")
+    assert [row.settings for row in tables(runs, "fid")[0].rows] == [{"model": "dcgan"}, {"model": "mlp"}]
+
+
+def test_one_choice_stands_for_the_keys_that_follow_from_it(tmp_path: Path) -> None:
+    configs = [{"model": {"name": name, "lr": lr, "width": 64}} for name, lr in (("dcgan", 1e-3), ("mlp", 1e-4))]
+    runs = [write_run(tmp_path / str(i), overrides=(), config=config) for i, config in enumerate(configs)]
+    settings = [row.settings for row in tables(runs, "G/adversarial")[0].rows]
+    assert settings == [{"model": "dcgan"}, {"model": "mlp"}]
+
+
+def test_it_says_what_to_type_next(sweep: list[Path], tmp_path: Path) -> None:
+    names = [folder.rename(folder.with_name(f"it's {folder.name}")) for folder in sweep]
+    text = write_leaderboard(names, tmp_path, "fid")
+    commands = [line.strip() for line in text.partition("What to type next")[2].splitlines() if "    gan" in line]
+    words = [shlex.split(command) for command in commands]
+    assert words[0] == ["gan", "train", f"run.dir={tmp_path}/sweep/it's 1", "trainer.steps=400"]
+    assert words[1][:2] == ["gan", "sample"] and words[-1] == ["gan", "train", f"run.dir={tmp_path}/sweep/it's 2"]
+    assert "resume it's 2, which failed" in text
+    assert "gan sample" in (tmp_path / "leaderboard.html").read_text() + (tmp_path / "leaderboard.md").read_text()
+
+
+def test_tiles_of_a_contact_sheet_have_one_shape_and_say_the_setting(tmp_path: Path) -> None:
+    runs = write_jobs(tmp_path, "a", "b", "c")
+    Image.new("RGB", (132, 66)).save(runs[2] / "samples" / "step-0000200.png")
+    ranked = each_run(tables(runs, "fid"))
+    sheet = contact_sheet(ranked)
+    assert sheet is not None and sheet.size == (2 * 252 + 12, 2 * (240 + 50) + 12)
+    assert caption(ranked[0]) == ("a", "rank 1 · fid 1 · job a")
+    write_leaderboard(runs, tmp_path)
+    assert "--shape: 1.000" in (tmp_path / "leaderboard.html").read_text()
 
 
 # --- protocols
@@ -297,7 +351,8 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
     for name in ("leaderboard-2.csv", "leaderboard-17.csv", "leaderboard-notes.csv"):
         (tmp_path / name).write_text("old")
     write_leaderboard(scored, tmp_path)
-    first, second = csv_of(tmp_path / "leaderboard.csv"), csv_of(tmp_path / "leaderboard-2.csv")
+    second_file = tmp_path / "leaderboard-mnist-fd_mnist-n1000.csv"
+    first, second = csv_of(tmp_path / "leaderboard.csv"), csv_of(second_file)
     assert (len(first), len(second)) == (21, 19)
     assert [line["fd_mnist"] for line in first[:2]] == ["0.25", "1.25"] and second[0]["fd_mnist"] == "81"
     assert first[0]["coverage_mnist"] == "" and first[5]["coverage_mnist"] == "0.5"
@@ -306,19 +361,56 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
     assert {line["protocol"] for line in second} == {
         "mnist · split test · generated 1,000 · real 10,000 · averaged · seed 0 · features mnist 1a2b3c, 64 features"
     }
-    assert not (tmp_path / "leaderboard-17.csv").exists() and (tmp_path / "leaderboard-notes.csv").exists()
+    assert {path.name for path in tmp_path.glob("leaderboard-*")} == {second_file.name, "leaderboard-notes.csv"}
     assert "parameters D" in (tmp_path / "leaderboard.md").read_text()
+    assert f'href="{second_file.name}"' in (tmp_path / "leaderboard.html").read_text()
     write_leaderboard(scored, tmp_path, "recall_mnist")
-    assert not (tmp_path / "leaderboard-2.csv").exists()
+    assert not second_file.exists()
+
+
+def test_names_of_protocols_are_unique_and_safe_on_any_file_system(tmp_path: Path) -> None:
+    runs = write_jobs(tmp_path, *"abcdefg")
+    add_score(runs[0], {"fd_mnist": 1.0}, protocol(data="../x: y"))
+    for i, run in enumerate(runs[1:3], 1):
+        add_score(run, {"fd_mnist": 1.0}, protocol(split=f"s{i}"))
+        add_score(runs[3], {"fd_mnist": 1.0}, protocol(split=f"s{i}"))
+    add_score(runs[4], {"fd_mnist": 1.0}, protocol(data="MNIST"))
+    first, *others = csv_names(tables(runs))
+    assert first == "leaderboard.csv" and len({name.lower() for name in others}) == len(others) == 4
+    assert "leaderboard-_x_y-fd_mnist-n10000.csv" in others
+    assert all(re.fullmatch(r"leaderboard-[\w-]+\.csv", name, re.ASCII) for name in others)
+
+
+def curves_of(folder: Path) -> list[dict[str, Any]]:
+    html = (folder / "leaderboard.html").read_text()
+    return json.loads(html.partition('id="data">')[2].partition("</script>")[0])["charts"]
 
 
 def test_curves_are_of_metrics_that_the_training_logged(tmp_path: Path) -> None:
-    rows = [metric_row(step, fd_mnist=3.0) for step in (100, 200)]
-    folder = write_run(tmp_path / "run", rows=rows)
-    for curves in (True, False):
-        write_leaderboard([folder], tmp_path)
-        assert ("<h3>Curves" in (tmp_path / "leaderboard.html").read_text()) == curves
-        add_score(folder, {"fd_mnist": 4.0})
+    rows = [metric_row(step, sliced_wasserstein=3.0, **({"fd_mnist": 2.0} if step > 100 else {})) for step in (99, 200)]
+    event = {"event": "protocol", "step": 0, "metrics": ["fd_mnist"], "protocol": protocol()}
+    folder = write_run(tmp_path / "run", rows=[event, *rows])
+    write_leaderboard([folder], tmp_path)
+    assert curves_of(tmp_path) == []  # a single evaluation
+    write_leaderboard([folder], tmp_path, "sliced_wasserstein")
+    assert [chart["name"] for chart in curves_of(tmp_path)] == ["sliced_wasserstein"]
+    # The numbers of gan evaluate have no curve, those of the grids are next to them.
+    write_leaderboard([add_score(folder, {"fd_mnist": 4.0})], tmp_path)
+    assert [chart["name"] for chart in curves_of(tmp_path)] == ["sliced_wasserstein"]
+
+
+def test_a_setting_is_a_median_in_the_band_of_its_seeds(tmp_path: Path) -> None:
+    runs = []
+    for seed, values in enumerate([(5, 4, 3), (6, 5, 4, 9), (9, 8)]):
+        rows = [metric_row(100 * i, fid=float(value)) for i, value in enumerate(values, 1)]
+        overrides = ("model=mlp", f"seed={seed}")
+        config = {"seed": seed, "model": {"name": "mlp"}, "data": {"name": "mnist"}}
+        runs.append(write_run(tmp_path / f"s{seed}", rows, overrides, config, FINISHED))
+    write_leaderboard(runs, tmp_path)
+    ((series,),) = [chart["series"] for chart in curves_of(tmp_path)]
+    assert (series["name"], series["x"]) == ("1. all seeds", [100, 200, 300]), "400 is of one seed alone"
+    assert (series["low"], series["y"], series["high"]) == ([5, 4, 3], [6, 5, 3.5], [9, 8, 4])
+    assert series["window"] == [3, 9]
 
 
 def test_values_from_others_are_escaped(tmp_path: Path) -> None:

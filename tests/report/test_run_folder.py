@@ -7,6 +7,7 @@ from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.logger import RunLogger
 from gancli.report.run_folder import Run, Score, find_runs, read_run
+from gancli.runtime.terminal import Terminal
 
 
 def read(folder: Path, **values: object) -> Run:
@@ -51,7 +52,7 @@ def test_files_that_are_missing_torn_or_invalid(tmp_path: Path) -> None:
 
 def test_rewind_removes_what_was_logged_after_a_step(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", ending={"event": "warning", "step": 150}, tail='{"step": 9')
-    logger = RunLogger(folder, step=150, quiet=True)
+    logger = RunLogger(folder, Terminal(quiet=True), step=150)
     assert [row["step"] for row in read_run(folder).rows] == [50, 100, 150]
     row = logger.metrics(175, {"fid": 3.5})
     assert row == {"step": 175, "fid": 3.5} == read_run(folder).rows[-1]
@@ -75,7 +76,8 @@ def test_rows_after_a_resume_replace_the_rows_before_it(tmp_path: Path) -> None:
     again = [resumed, metric_row(150, fid=1), metric_row(200, fid=2)]
     run = read(tmp_path / "run", tail="".join(json.dumps(line) + "\n" for line in again))
     assert [row["step"] for row in run.rows] == [50, 100, 150, 200]
-    assert run.latest("fid") == 2 and run.overrides == {"trainer.steps": "9"}
+    assert run.latest("fid") == 2
+    assert run.overrides == {"model": "dcgan", "data": "mnist", "trainer.steps": "9"}, "all that was ever typed"
 
 
 def test_the_last_score_of_a_protocol_counts_and_invalid_lines_do_not(tmp_path: Path) -> None:

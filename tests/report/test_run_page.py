@@ -1,12 +1,14 @@
 import json
 import re
+import shlex
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
+from run_fixtures import CONFIG, FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.charts import curve
 from gancli.report.run_page import write_page
@@ -107,6 +109,8 @@ def test_an_empty_folder_and_a_run_that_failed_early(tmp_path: Path) -> None:
     assert '<dl class="facts">' not in html and 'class="plot"' not in html
     html = html_of(tmp_path / "failed", rows=[], steps=(), ending={"event": "failed", "message": "no such data set"})
     assert "no such data set" in html and charts_of(html) == []
+    html = html_of(tmp_path / "new", rows=[], steps=())
+    assert "Curves appear here" in html and "samples appears here" in html and 'class="view"' not in html
 
 
 def test_gaps_and_single_points(tmp_path: Path) -> None:
@@ -171,3 +175,36 @@ def test_a_warning_is_at_the_top_until_it_is_over(tmp_path: Path, lines: str, no
     shown = re.findall(r'<p class="note \w+">(.*?)</p>', html)
     assert [re.sub(r"<.*?>", "", note) for note in shown] == notes
     assert re.findall(r'<li class="(\w+)">', html) == [json.loads(line)["event"] for line in lines.splitlines()]
+
+
+def test_real_images_are_next_to_the_samples_and_columns_have_names(tmp_path: Path) -> None:
+    layout = {"event": "grids", "columns": 3, "parts": ["generated"], "class_names": ["cat", "dog", ATTACK]}
+    folder = write_run(tmp_path / "run", tail=json.dumps(layout) + "\n")
+    assert "<h2>Real" not in write_page(folder).read_text()
+    Image.new("L", (66, 66), 90).save(folder / "samples" / "real.png")
+    html = write_page(folder).read_text()
+    assert "<h2>Real" in html and 'href="samples/real.png"' in html
+    assert html.count('<span title="dog">dog</span>') == 2 and "each column a class" in html
+    assert "grids" not in re.findall(r'<li class="(\w+)">', html)
+    parts = {"event": "grids", "parts": ["real", "reconstructed", "generated"], "class_names": []}
+    assert "from the left: real · reconstructed · generated" in html_of(tmp_path / "ae", tail=json.dumps(parts) + "\n")
+
+
+def test_next_commands_train_on_sample_evaluate_export_and_animate(tmp_path: Path) -> None:
+    config = CONFIG | {"trainer": {"steps": 200, "minutes": 2.5, "kimg": None}}
+    folder = tmp_path / "it's a 100% été"
+    html = unescape(html_of(folder, config=config, ending=FINISHED))
+    typed = [shlex.split(text) for text in re.findall(r'<code class="command">(.*?)</code>', html)]
+    assert [words[1] for words in typed[:6]] == ["train", "sample", "evaluate", "export", "report", "report"]
+    assert typed[0][2:] == [f"run.dir={folder}", "trainer.steps=400", "trainer.minutes=5"]
+    assert typed[1] == ["gan", "sample", f"ckpt={folder}"]
+    assert typed[4] == ["gan", "report", str(folder), "gif=true"] and typed[5] == ["gan", "report", str(tmp_path)]
+
+
+def test_every_curve_says_its_meaning_and_untrained_values_are_no_curve(tmp_path: Path) -> None:
+    rows = [metric_row(1, **{"G/adversarial": 900.0}), metric_row(50), metric_row(100)]
+    html = html_of(tmp_path / "run", rows=rows)
+    losses, outputs, speed = charts_of(html)
+    assert losses["series"][1]["x"] == [50, 100] and losses["series"][1]["extent"] == [0.9, 0.9]
+    assert all(series["meaning"] for chart in (losses, outputs) for series in chart["series"])
+    assert "0.5: D cannot tell real from fake" in html and speed["meaning"]

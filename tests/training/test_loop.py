@@ -98,7 +98,7 @@ AUTO = [word for word in TINY if not word.startswith("trainer.precision")]
 
 def run_of(folder, *words) -> TrainingRun:
     folder.mkdir(exist_ok=True)
-    return TrainingRun(config(*AUTO, *words, tiny=False), folder, [], quiet=True)
+    return TrainingRun(config(*AUTO, *words, tiny=False), folder, [])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

@@ -3,7 +3,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const MARGIN = {left: 46, right: 14, top: 26, bottom: 38};  // around the curves, pixels
-const COLOURS = 8, DOTS = 24;  // a curve of at most so many points shows them
+const COLOURS = 8, DOTS = 24;  // a curve of at most so many points shows them and is not smoothed
 const DEFAULT_VIEW = {x: "step", y: "linear", smooth: "off"};
 const STEP_TITLES = {step: "step", minutes: "minutes of training", images: "images trained on"};
 const view = {...DEFAULT_VIEW};  // as chosen above the charts
@@ -103,7 +103,7 @@ class Chart {
     if (!this.width) return;
     const shown = this.shown, windows = shown.map(s => s.window);
     this.log = view.y === "log" && shown.length > 0 && windows.every(w => w[0] > 0);
-    const [low, high] = this.log ? logRange(windows) : linearRange(windows, this.chart.least ?? 0, this.chart.unit);
+    const [low, high] = this.log ? logRange(windows) : linearRange(windows, this.chart);
     const left = MARGIN.left, right = this.width - MARGIN.right, top = MARGIN.top, bottom = this.height - MARGIN.bottom;
     const [first, last] = stepRange(), scale = this.log ? value => Math.log(Math.max(value, 1e-300)) : value => value;
     this.at = position => left + (position - first) / (last - first) * (right - left);
@@ -151,7 +151,8 @@ class Chart {
     const group = addSvg(parent, "g", {class: "c" + this.chart.series.indexOf(series) % COLOURS});
     const y = value => clamp(this.y(value), -1e4, 1e4).toFixed(1);  // browsers lose precision with larger numbers
     const path = (values, indices) => indices.map(i => this.x(series.x[i]).toFixed(1) + "," + y(values[i])).join("L");
-    const smoothed = view.smooth !== "off", values = smooth(series.y, view.smooth);
+    const smoothed = view.smooth !== "off" && series.x.length > DOTS;
+    const values = smoothed ? smooth(series.y, series.window, view.smooth) : series.y;
     for (const indices of stretches(series.y)) {
       if (series.low) {
         const d = `M${path(series.high, indices)}L${path(series.low, [...indices].reverse())}Z`;
@@ -161,7 +162,7 @@ class Chart {
         if (smoothed) addSvg(group, "path", {class: "raw", d: "M" + path(series.y, indices)});
         addSvg(group, "path", {class: "line", d: "M" + path(values, indices)});
       }
-      const dots = indices.length === 1 || (series.x.length <= DOTS && !smoothed) ? indices : [];
+      const dots = indices.length === 1 || series.x.length <= DOTS ? indices : [];
       for (const i of dots) addSvg(group, "circle", {class: "dot", cx: this.x(series.x[i]), cy: y(series.y[i]), r: 2.5});
     }
   }
@@ -212,6 +213,7 @@ function hover(step) {
 
 function choose(key, value) {
   view[key] = value;
+  document.querySelector(".smoothed")?.toggleAttribute("hidden", view.smooth === "off");
   remember(key, value === DEFAULT_VIEW[key] ? null : value);
   for (const chart of charts) chart.draw();
 }
@@ -220,14 +222,14 @@ document.addEventListener("mark", event => {
   marked = event.detail;
   for (const chart of charts) chart.drawOverlay();
 });
+const figures = [...document.querySelectorAll(".chart")];
+const charts = data.charts.map((chart, i) => new Chart(chart, figures[i], i));
+for (const chart of charts) chart.draw();
 for (const choice of document.querySelectorAll(".view input")) {
   if (choice.value === remembered(choice.name)) {
     choice.checked = true;
-    view[choice.name] = choice.value;
+    choose(choice.name, choice.value);
   }
   choice.addEventListener("change", () => choose(choice.name, choice.value));
 }
 document.querySelector(".view")?.removeAttribute("hidden");
-const figures = [...document.querySelectorAll(".chart")];
-const charts = data.charts.map((chart, i) => new Chart(chart, figures[i], i));
-for (const chart of charts) chart.draw();

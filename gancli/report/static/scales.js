@@ -1,6 +1,6 @@
 // Numbers as text, ticks, scales and smoothing of the charts. Nothing here touches the page.
 "use strict";
-const SMOOTHING = {off: 0, light: 0.012, strong: 0.04};  // standard deviation as a fraction of a curve's points
+const SMOOTHING = {light: 0.012, strong: 0.04};  // standard deviation as a fraction of a curve's points
 
 // Numbers look as formatting.number() writes them in Python.
 function formatNumber(value) {
@@ -75,29 +75,31 @@ function stretches(values) {
   return lists;
 }
 
-// Values averaged with Gaussian weights over the points around each, so that nothing moves to the right. Gaps stay.
-function smooth(values, amount) {
-  const sigma = SMOOTHING[amount] * values.length;
-  if (!sigma) return values;
-  const deviation = Math.max(sigma, amount === "strong" ? 2 : 1), reach = Math.ceil(3 * deviation);
-  return values.map((value, i) => {
+// Values averaged with Gaussian weights over the points around each, so that nothing moves to the right. Gaps stay, and
+// a spike counts no more than the end of the `window` of values that is drawn.
+function smooth(values, window, amount) {
+  const deviation = Math.max(SMOOTHING[amount] * values.length, 1), reach = Math.ceil(3 * deviation);
+  const inside = values.map(value => value == null ? null : clamp(value, ...window));
+  return inside.map((value, i) => {
     if (value == null) return null;
     let sum = 0, total = 0;
     for (let j = Math.max(0, i - reach); j <= Math.min(values.length - 1, i + reach); j++) {
-      if (values[j] == null) continue;
+      if (inside[j] == null) continue;
       const weight = Math.exp(-(((i - j) / deviation) ** 2) / 2);
-      sum += weight * values[j];
+      sum += weight * inside[j];
       total += weight;
     }
     return sum / total;
   });
 }
 
-// Range of the axis of values: that of the shown curves, at least `least` wide, with a margin. Probabilities: 0 to 1.
-function linearRange(windows, least, unit) {
+// Range of the axis of values: that of the shown curves with a margin, not so small that noise fills it: see ValueAxis
+// in charts.py. Probabilities: 0 to 1.
+function linearRange(windows, {unit, least = 0, relative = 0}) {
   if (unit || !windows.length) return [0, 1];
   let low = Math.min(...windows.map(w => w[0])), high = Math.max(...windows.map(w => w[1]));
-  const positive = low >= 0, missing = least - (high - low);
+  const positive = low >= 0, smallest = Math.max(least, relative * Math.max(Math.abs(low), Math.abs(high)));
+  const missing = smallest - (high - low);
   if (missing > 0) [low, high] = [low - missing / 2, high + missing / 2];
   if (high === low) [low, high] = [low - 1, high + 1];
   const pad = 0.06 * (high - low);
