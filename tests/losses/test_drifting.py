@@ -47,10 +47,10 @@ def test_the_loss_and_its_gradient_are_those_of_a_loop_over_pairs(conditional):
 
 
 def test_points_drift_to_every_mode_of_their_class():
-    """Class 0 has modes at -3 and -1, class 1 one at 2; all fakes start at 0."""
+    """Class 0 has modes at -2 and 2, class 1 one at 1; all fakes start around 0."""
     torch.manual_seed(0)
     classes = torch.arange(128) % 2
-    real = torch.where(classes == 0, torch.tensor([-3.0, -1.0]).repeat_interleave(64), torch.tensor(2.0))
+    real = torch.where(classes == 0, torch.tensor([-2.0, 2.0]).repeat_interleave(64), torch.tensor(1.0))
     real = (real + 0.1 * torch.randn(128)).reshape(128, 1, 1, 1)
     fake = (0.1 * torch.randn(128, 1, 1, 1)).requires_grad_()
     optimizer = torch.optim.Adam([fake], 0.05)
@@ -59,8 +59,8 @@ def test_points_drift_to_every_mode_of_their_class():
         drifting(fake, real, one_hot(classes, 2).float()).backward()
         optimizer.step()
     x = fake.detach().flatten()
-    assert (x[classes == 1] - 2).abs().max() < 0.8
-    near = [int(((x[classes == 0] - mode).abs() < 0.5).sum()) for mode in (-3, -1)]
+    assert (x[classes == 1] - 1).abs().max() < 0.8
+    near = [int(((x[classes == 0] - mode).abs() < 0.5).sum()) for mode in (-2, 2)]
     assert min(near) > 20 and sum(near) > 55, near
 
 
