@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 _HERE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a checkout next to it.
 CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is_dir()), _HERE / "configs")
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
 
 
 class UsageError(ValueError):
@@ -114,6 +115,13 @@ def quote(value: str) -> str:
     # A backslash counts for Hydra only before a quote or at the end.
     escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"'{escaped}'"
+
+
+def unquote(text: str) -> str:
+    """Return the text that Hydra reads where quotes enclose the whole, else the text itself."""
+    if not QUOTED.fullmatch(text):
+        return text
+    return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][: len(m[1]) // 2] + m[2], text[1:-1])
 
 
 def override(key: str, value: str) -> str:

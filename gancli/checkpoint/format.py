@@ -163,10 +163,7 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
     if not str(path):
         raise ValueError("no checkpoint was given; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
     if str(path) == "latest":
-        written = {file: file.stat().st_mtime for file in outputs.glob(f"**/checkpoints/last{SUFFIX}")}
-        if not written:
-            raise ValueError(f"there is no run in {outputs.resolve()} yet; type gan train")
-        return find(max(written, key=lambda file: written[file]).parent.parent)
+        return find(latest_run(outputs))
     path = Path(path).expanduser()
     if not path.is_dir():
         return path
@@ -177,6 +174,15 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
                 return file
     refuse_old(*folders)
     raise ValueError(f"there is no checkpoint in {path}; type ckpt=FILE, or a run folder with checkpoints/last{SUFFIX}")
+
+
+def latest_run(outputs: Path = Path("outputs")) -> Path:
+    """Return the folder of the run, alone or in a sweep, whose last checkpoint is the newest; not of a benchmark's."""
+    files = outputs.glob(f"**/checkpoints/last{SUFFIX}")
+    written = {file.parent.parent: file.stat().st_mtime for file in files if "bench-" not in str(file)}
+    if not written:
+        raise ValueError(f"there is no run in {outputs.resolve()} yet; type gan train")
+    return max(written, key=lambda folder: written[folder])
 
 
 def newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Path, str] | None:

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.config import CONFIGS, Key, UsageError, choices, defaults, groups, keys, nearest, quote
+from gancli.cli import hints, stored
+from gancli.cli.stored import Word
+from gancli.config import CONFIGS, QUOTED, Key, UsageError, choices, defaults, groups, keys, nearest, quote, unquote
+from gancli.runtime.files import expand_home
 
 # Options of `gan train`, which may stand anywhere.
 SWITCHES = {"-m": "sweep", "--multirun": "sweep", "--resolve": "resolve"}
@@ -20,7 +23,6 @@ READERS: dict[type, tuple[Any, str]] = {
     int: (int, "a whole number"),
     float: (float, "a number"),
 }
-QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
 
 
 class TrainCommand(NamedTuple):
@@ -34,6 +36,10 @@ class TrainCommand(NamedTuple):
     package: str = ""  # the part of the config that is printed
     config_dir: str = ""  # a folder of the user's own configs
     config_name: str = "train"
+    # In the folder of a run:
+    config: dict[str, Any] | None = None  # its own, resolved
+    stored: int = 0  # number of the overrides that it was started with; the typed ones follow
+    replaced: tuple[str, ...] = ()  # keys whose stored values do not count
 
 
 # --- commands other than train: each value exactly as typed -----------------------------------------------------
@@ -54,13 +60,15 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
     for word in words:
         key, equals, text = word.partition("=")
         if word.startswith("-"):
-            raise UsageError(f"gan {command} takes no option {word}; gan {command} --help lists its keys")
+            name = key.lstrip("-").replace("-", "_")
+            hint = f"type {name}={text or '...'}" if name in values else f"gan {command} --help lists its keys"
+            raise UsageError(f"gan {command} takes no option {word}; {hint}")
         if equals and key in values:
             values[key] = read_value(key, text, values[key])
         elif equals and key.replace("_", "a").isidentifier() and not Path(word).exists():
             raise UsageError(f"gan {command} has no key {key!r}{nearest(key, values)}; gan {command} --help lists them")
         else:
-            bare.append(word)
+            bare.append(expand_home(word))
     if bare and isinstance(values[first], list):
         return values | {first: bare}
     if len(bare) > len(texts):
@@ -75,12 +83,15 @@ def read_value(key: str, text: str, default: Any) -> Any:
         import yaml
 
         with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(text)
-            return value if isinstance(value, list) else [value]
+            # All entries are texts: a class may be called no, 007 or 2020-02-01.
+            value = yaml.load(text, yaml.BaseLoader)
+            entries = value if isinstance(value, list) else [value] if value else []
+            if all(isinstance(entry, str) for entry in entries):
+                return [read_value(key, entry, default[0] if default else "") for entry in entries]
         raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
     reader, expected = READERS[type(default)]
     try:
-        return reader(text)
+        return expand_home(text) if reader is str else reader(text)
     except (KeyError, ValueError):
         example = f"{key}={str(default).lower()}"
         raise UsageError(f"{key} is {expected}, but {key}={text} was given; type it as in {example}") from None
@@ -90,9 +101,43 @@ def read_value(key: str, text: str, default: Any) -> Any:
 
 
 def read_train(words: list[str]) -> TrainCommand:
-    """Return what was typed after `gan train`. Raise UsageError, with the nearest right word, where it is wrong."""
+    """Return what was typed after `gan train`. Raise UsageError, with the nearest right word, where it is wrong.
+
+    In the folder of a run, the words that it was started with come first.
+    """
+    options, typed = _split(words)
+    folder, typed = stored.folder_of(typed)
+    command = TrainCommand([], [], **options)
+    _check_options(command)
+    old: list[Word] = []
+    replaced: list[str] = []
+    config: dict[str, Any] = {}
+    limits: list[str] = []
+    if run := folder or _run_folder(typed, command.sweep):
+        content = stored.read_stored(run, _split_word)
+        command = command._replace(**{**content.options, **options})
+        replaced, config = stored.replaced_keys(content.words, typed), content.config
+        limits = stored.other_budgets(content, typed)
+        old = _usable(content.words, config, replaced, command)
+    every = [*old, *typed]
+    # A folder of the user's own configs may hold more choices and keys.
+    if not command.config_dir:
+        check_choices(typed, command.sweep)
+        check_keys(typed, chosen([key + equals + value for key, equals, value in every]), command.sweep)
+    quoted = [key + equals + _quoted(key, value, command.sweep) for key, equals, value in every]
+    return command._replace(
+        words=[key + equals + value for key, equals, value in every],
+        overrides=[*quoted, *(f"{key}=null" for key in limits)],
+        config=config,
+        stored=len(old),
+        replaced=(*replaced, *limits),
+    )
+
+
+def _split(words: list[str]) -> tuple[dict[str, Any], list[Word]]:
+    """Return the options among the words of `gan train`, and the others split into key, "=" and value."""
     options: dict[str, Any] = {}
-    typed: list[tuple[str, str, str]] = []
+    typed: list[Word] = []
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
@@ -104,20 +149,61 @@ def read_train(words: list[str]) -> TrainCommand:
                 raise UsageError(f"{name} needs a value, as in gan train --cfg job")
             options[WITH_VALUE[name]] = value
         elif word.startswith("-"):
-            similar = nearest(name, [*SWITCHES, *WITH_VALUE])
-            raise UsageError(f"gan train takes no option {word}{similar}; gan train --help")
+            raise UsageError(f"gan train takes no option {word}{hints.for_option(name, value or next(rest, ''))}")
         elif (not equals and not word.startswith("~")) or not name:
-            raise UsageError(f"{word!r} is not key=value; type it as in gan train model=dcgan data=mnist")
+            raise UsageError(f"{word!r} is not key=value; {hints.for_word(word)}")
         else:
-            typed.append((full_key(name), equals, value))
-    command = TrainCommand([key + equals + value for key, equals, value in typed], [], **options)
-    _check_options(command)
-    # A folder of the user's own configs may hold more choices and keys.
-    if not command.config_dir:
-        check_choices(typed, command.sweep)
-        check_keys(typed, chosen(command.words), command.sweep)
-    quoted = [key + equals + _quoted(key, value, command.sweep) for key, equals, value in typed]
-    return command._replace(overrides=quoted)
+            typed.append(_split_word(word))
+    return options, typed
+
+
+def _split_word(word: str) -> Word:
+    """Return the full key of a word, its "=" and its value, a path with the home folder in place of ~."""
+    key, equals, value = word.partition("=")
+    key = full_key(key)
+    return key, equals, _at_home(value) if _is_path(key) or key == "resume" else value
+
+
+def _at_home(path: str) -> str:
+    """Return a path with ~ replaced by the home folder, unless a file of this very name is here."""
+    if QUOTED.fullmatch(path) and path[1] == "~":
+        return path[0] + expand_home(path[1:-1]) + path[-1]
+    return expand_home(path)
+
+
+def _run_folder(typed: list[Word], sweep: bool) -> Path | None:
+    """Return the folder of run.dir= if it holds a run to continue; refuse one that holds a sweep."""
+    folder = Path(unquote(next((value for key, _, value in reversed(typed) if key == "run.dir"), "")))
+    if sweep or not folder.name:
+        return None
+    if (folder / stored.SWEEP).is_file():
+        raise UsageError(f"run.dir={folder} holds a sweep; to continue it, type resume={folder}")
+    return folder if stored.has_checkpoint(folder) else None
+
+
+def _usable(words: list[Word], config: dict[str, Any], replaced: list[str], command: TrainCommand) -> list[Word]:
+    """Return the stored words that count: not replaced, and known to this version or in a folder of own configs."""
+    words = [word for word in words if not stored.is_within(stored.bare(word[0]), replaced)]
+    if command.config_dir:
+        return words
+    known = []
+    for word in words:
+        with contextlib.suppress(UsageError):
+            check_choices([word], command.sweep)
+            known.append(word)
+    choice = chosen(["=".join((key, value)) for key, _, value in known])
+    for group in ("model", "data"):
+        node = config.get(group)
+        name = str(node.get("name")) if isinstance(node, dict) else ""
+        if name != choice[group] and name in choices(group) and group not in replaced:
+            known.append((group, "=", name))
+    choice = chosen(["=".join((key, value)) for key, _, value in known])
+    usable = []
+    for word in known:
+        with contextlib.suppress(UsageError):
+            check_keys([word], choice, command.sweep)
+            usable.append(word)
+    return usable
 
 
 def _check_options(command: TrainCommand) -> None:
@@ -145,9 +231,11 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
             continue
         known = choices(group)
         optional = defaults("train").get(group) == "null"
+        if "," in value and not sweep and all(part.strip() in known for part in value.split(",")):
+            raise UsageError(f"{key}={value} gives several values; type gan train -m {key}={value} for a sweep of them")
         for choice in value.strip("'\"").split(",") if sweep else [value]:
             if choice not in known and not (optional and choice == "null") and "(" not in choice:
-                similar = nearest(choice, known)
+                similar = hints.for_choice(group, choice) or nearest(choice, known)
                 raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
 
 
@@ -159,7 +247,7 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
             continue
         if key not in known:
             if not _may_exist(key, known, sweep):
-                raise UsageError(unknown_key(key))
+                raise UsageError(unknown_key(key, value))
         elif (default := typed_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
                 raise UsageError(f"{key}={value} gives several values; add -m to sweep over them")
@@ -180,12 +268,13 @@ def _may_exist(key: str, known: dict[str, Key], sweep: bool) -> bool:
     return any(key.startswith(f"{k.name}.") and k.default.startswith(("{", "[", "$")) for k in everywhere.values())
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, value: str = "") -> str:
     """Return the sentence for a key that the chosen config does not have."""
     group = key.split(".")[0]
     if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", f"{group}."))]:
         return f"{key} is a key of {group}={', '.join(owners)} and not of the {group} chosen here; gan train --help"
-    return f"there is no key {key!r}{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
+    hint = hints.for_key(key, value) or f"{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
+    return f"there is no key {key!r}{hint}"
 
 
 def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
@@ -201,12 +290,16 @@ def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
 
 def _quoted(key: str, value: str, sweep: bool) -> str:
     """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
-    free_text = key in every_key() and every_key()[key].default == '""'  # all free texts of gan train are paths
-    if not (free_text or key in ("run.dir", "data.root")) or QUOTED.fullmatch(value):
+    if not _is_path(key) or QUOTED.fullmatch(value):
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
-        return ",".join(part if QUOTED.fullmatch(part) else quote(part) for part in value.split(","))
-    return quote(value)
+        return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
+    return quote(value.replace("${", "\\${") if "${" in value and Path(value).exists() else value)
+
+
+def _is_path(key: str) -> bool:
+    """Return whether the value of a key is a path: all free texts of gan train are."""
+    return key in ("run.dir", "data.root") or (key in every_key() and every_key()[key].default == '""')
 
 
 # --- the keys and choices of gan train ------------------------------------------------------------------------------

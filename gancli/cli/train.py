@@ -5,7 +5,6 @@ import copy
 import math
 import multiprocessing
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gancli.cli.overrides import TrainCommand, read_train, unknown_key
+from gancli.cli.stored import is_within, literal, write_sweep
 from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
@@ -24,11 +24,12 @@ def train(words: list[str]) -> int:
     if command.cfg:
         with hydra_of(command) as engine:
             package = command.package or None
-            engine.show_cfg(command.config_name, hydra_overrides(command), command.cfg, package, command.resolve)
+            words = [*hydra_overrides(command), *restored(command)]
+            engine.show_cfg(command.config_name, words, command.cfg, package, command.resolve)
     elif size > 1:
         train_together(command, rank, size)
     elif command.sweep:
-        sweep(command, words)
+        sweep(command)
     else:
         with StopRequest(at_once=True):
             train_one(command)
@@ -65,7 +66,8 @@ def train_one(command: TrainCommand, name: str = "") -> None:
     from omegaconf import open_dict, read_write
 
     with hydra_of(command, name):
-        cfg = hydra.compose(command.config_name, [*hydra_overrides(command), "hydra.mode=RUN"], True)
+        words = [*hydra_overrides(command), *restored(command), "hydra.mode=RUN"]
+        cfg = hydra.compose(command.config_name, words, True)
         folder = Path(cfg.hydra.run.dir).absolute()
         with read_write(cfg.hydra.runtime):
             cfg.hydra.runtime.output_dir = str(folder)
@@ -111,6 +113,32 @@ def hydra_overrides(command: TrainCommand) -> list[str]:
     return [*command.overrides, *own]
 
 
+def restored(command: TrainCommand) -> list[str]:
+    """Return overrides for what the words of a continued run, without typed ones, give otherwise than its own config.
+
+    The run's own config wins over defaults that have changed since, and over words that are lost.
+    """
+    if not command.config:
+        return []
+    import hydra
+    from omegaconf import OmegaConf
+
+    from gancli.training.config_diff import PLACES, changes
+
+    words = hydra_overrides(command._replace(overrides=command.overrides[: command.stored]))
+    cfg = hydra.compose(command.config_name, [*words, "run.dir=none"])
+    values = {key: old for key, (old, _) in changes(command.config, cfg, free=PLACES).items()}
+    overrides = []
+    for key in [key.rpartition(".")[0] for key in values if key.endswith("._target_")]:  # objects of another class
+        values = {name: value for name, value in values.items() if not is_within(name, [key])}
+        if not is_within(key, command.replaced):
+            there = [f"~{key}"] if OmegaConf.select(cfg, key) is not None else []
+            node = OmegaConf.select(OmegaConf.create(command.config), key)
+            overrides += [*there, f"+{key}={literal(OmegaConf.to_container(node))}"]
+    values = {key: value for key, value in values.items() if not is_within(key, command.replaced)}
+    return [*overrides, *(f"++{key}={literal(value)}" for key, value in values.items())]
+
+
 def check_grammar(command: TrainCommand) -> None:
     """Raise UsageError for an override that Hydra cannot read, and for several values without -m."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -142,9 +170,11 @@ def explain(error: BaseException) -> str:
     return f"{str(error).strip().splitlines()[0]}; gan train --help says what each key takes"
 
 
-def sweep(command: TrainCommand, typed: list[str]) -> None:
+def sweep(command: TrainCommand) -> None:
     """Run every job, then rank them. Raise ValueError if jobs failed, Stopped if the sweep was stopped."""
     from hydra.types import RunMode
+
+    from gancli.report.run_folder import resume_command
 
     named = any(word.startswith("run.dir=") for word in command.words)
     words = [] if named else [f"run.dir=outputs/sweeps/{stamp()}"]
@@ -156,6 +186,9 @@ def sweep(command: TrainCommand, typed: list[str]) -> None:
             with hydra_of(command) as engine:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), count_jobs(cfg)
+                options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
+                own = [word for word in command.words if not word.startswith("run.dir=")]
+                write_sweep(folder, own, options)
                 job = partial(run_job, jobs=jobs, typed=command.words)
                 engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
@@ -163,8 +196,10 @@ def sweep(command: TrainCommand, typed: list[str]) -> None:
     if stop.signum:  # its jobs got the signal too and have ended
         stopped = Stopped(stop.signum)
     failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
+    if stopped and folder:
+        with contextlib.suppress(OSError):  # the terminal was closed
+            print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)
     if stopped:
-        print(f"gan: to resume, type {shlex.join(['gan', 'train', *typed, *words])}", file=sys.stderr)
         raise stopped
     if failed:
         raise ValueError(failed)

@@ -2,20 +2,19 @@
 
 import contextlib
 import multiprocessing
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from gancli.report.run_folder import resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.files import relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
-from gancli.runtime.signals import Stopped
 from gancli.runtime.terminal import Terminal, say
-from gancli.training.run import TrainingRun
+from gancli.training.run import NonFinite, TrainingRun
 from gancli.training.run_log import record_failure
 
 
@@ -40,9 +39,9 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
         failure = _with_advice(error, run)
         if ranks.is_first():
             _clean_up(failure, folder, overrides, started=bool(job or run))
-            if isinstance(failure, Stopped) and run and not job:
-                words = [*(word for word in overrides if not word.startswith("run.dir=")), f"run.dir={folder}"]
-                say(f"gan: to resume, type {shlex.join(['gan', 'train', *words])}")
+            if run and run.began and not job and not isinstance(failure, NonFinite):
+                with contextlib.suppress(OSError):  # the terminal was closed
+                    say(f"gan: to resume, type {resume_command(folder)}")
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
                 say(f"{name}  {outcome}: {failure}")

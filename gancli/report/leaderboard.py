@@ -132,9 +132,13 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
         if table.setting_rows:
             parts += [_aligned(_fit(seed_columns(table), width)), "Runs"]
         parts.append(_aligned(_fit(run_columns(table), width)))
-    failed = [f"{text.one_line(row.run.name)}: {row.error}" for row in each_run(tables) if row.error]
+    failed: dict[str, list[str]] = {}  # names of runs by their error
+    for row in each_run(tables):
+        if row.error:
+            failed.setdefault(row.error, []).append(text.one_line(row.run.name))
     if failed:
-        parts.append("\n".join(["Failed", *(f"  {line}" for line in failed)]))
+        errors = (textwrap.wrap(f"{', '.join(names)}: {error}", width - 2) for error, names in failed.items())
+        parts.append("\n".join(["Failed", *(f"  {line}" for wrapped in errors for line in wrapped)]))
     parts.append("\n".join(textwrap.wrap(NOTE, width)))
     if found := next_commands(tables):
         parts.append("\n".join([NEXT, *_command_lines(found, width)]))
@@ -151,7 +155,9 @@ def _command_lines(found: Sequence[tuple[str, str]], width: int) -> list[str]:
 
 def html_text(tables: Sequence[Table], out: Path) -> str:
     """Return the page. Its links are relative to the folder `out`."""
-    rows, charts = each_run(tables), [_charts(table) for table in tables]
+    rows = each_run(tables)
+    # The quick metrics next to the numbers of gan evaluate are the same for each of its protocols.
+    charts = [[] if i and _is_evaluated(table) else _charts(table) for i, table in enumerate(tables)]
     cards = _cards(rows, out)
     return render(
         "leaderboard.html",
@@ -275,10 +281,14 @@ def _charts(table: Table) -> list[dict[str, Any]]:
 
 def _logged_metrics(table: Table) -> list[str]:
     """Return the metrics of a table that the trainings logged, or where gan evaluate measured them the quick ones."""
-    if not any(row.score.source == "evaluate" for row in table.rows):
+    if not _is_evaluated(table):
         return table.metrics
     quick = {score.key: score for row in table.rows for score in row.run.scores if score.source == "quick"}
     return list(next(iter(quick.values())).metrics) if len(quick) == 1 else []  # several protocols: no common chart
+
+
+def _is_evaluated(table: Table) -> bool:
+    return any(row.score.source == "evaluate" for row in table.rows)
 
 
 def next_commands(tables: Sequence[Table]) -> list[tuple[str, str]]:

@@ -206,7 +206,7 @@ def resume_command(folder: Path) -> str:
     """Return the command that continues a run or a sweep, quoted for a shell; its folder holds all other settings."""
     path = relative(folder)
     # Quotes around the whole would count as Hydra's.
-    word = override("run.dir", path) if path.startswith(("'", '"')) else f"run.dir={path}"
+    word = override("resume", path) if path.startswith(("'", '"')) else f"resume={path}"
     return shlex.join(["gan", "train", word])
 
 

@@ -40,6 +40,11 @@ def write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def expand_home(path: str) -> str:
+    """Return a typed path with ~ replaced by the home folder, unless a file of this very name is here."""
+    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
+
+
 def relative(path: Path) -> str:
     """Return a path as it is typed in the working folder: relative when it lies below, never an option or a key."""
     path = path.resolve()

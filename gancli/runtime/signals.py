@@ -7,8 +7,10 @@ import signal
 import time
 from types import FrameType
 
-# Ctrl-C; kill, or the end of a scheduler's time; Slurm's warning before it (sbatch --signal=USR1@60), not on Windows.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# Ctrl-C; kill, or the end of a scheduler's time; a terminal that is closed; Slurm's warning before the end of its time
+# (sbatch --signal=USR1@60). Windows lacks the last two.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 # torchrun passes Ctrl-C on to processes that the terminal has sent it to: repeats within this time count once.
 REPEAT_SECONDS = 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
 
@@ -63,7 +65,9 @@ class StopRequest:
         if self._outer:
             self.signum, self._time = self._outer.signum, self._outer._time
         with contextlib.suppress(ValueError):  # only the main thread can handle signals
-            self._before = {s: signal.signal(s, self._handle) for s in SIGNALS}
+            # `nohup gan train` ignores SIGHUP, and goes on.
+            heeded = [s for s in SIGNALS if s == signal.SIGINT or signal.getsignal(s) != signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._handle) for s in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

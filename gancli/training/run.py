@@ -12,10 +12,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.config import build
+from gancli.data.contents import contents, difference
 from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.logger import append_row
-from gancli.report.run_folder import read_run
+from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
@@ -31,6 +32,10 @@ from gancli.training.run_log import NoLog, RunLog, save_config
 TASKS = {"evaluate": "evaluating", "log": "writing the page", "sample": "sampling", "save": "saving"}  # as shown
 
 
+class NonFinite(ValueError):
+    """A run has ended with a value that is not finite, and would again."""
+
+
 class TrainingRun:
     """A training with its run folder. Building one loads the data and, in a folder with checkpoints, the newest state.
 
@@ -40,6 +45,7 @@ class TrainingRun:
         resumed: checkpoint that the run continues from, or None.
         changes: of the config since that checkpoint.
         finished: the budget was used before this session.
+        began: a step of this session may have been trained, and there is a checkpoint to resume from.
     """
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], terminal: Terminal | None = None):
@@ -55,6 +61,7 @@ class TrainingRun:
         with self.terminal.doing(f"loading data={cfg.data.name}"):
             self.data = setup.load_data(cfg)
         setup.complete_config(cfg, self.data, folder)
+        self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
         objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
@@ -70,6 +77,7 @@ class TrainingRun:
         self._prepare_evaluation(build(cfg.model.quick_metrics))
         self.finished = self.trainer.progress >= 1 or self.no_longer_improves
         self.saved_step = self.trainer.step if self.resumed else None
+        self.began = False
         self.log: Any = NoLog()
         self.done_at = dict.fromkeys(self.tasks, self.trainer.step)  # the step at which each task was last done
 
@@ -80,7 +88,10 @@ class TrainingRun:
         before = self.resumed.content["config"]
         if cfg.trainer.precision == "auto":
             cfg.trainer.precision = before["trainer"]["precision"]
-        return allowed_changes(before, cfg, self.folder)
+        typed = [word.partition("=")[0].lstrip("+~") for word in self.overrides]
+        old = self.resumed.content.get("data")  # older versions did not store it
+        content = difference(old, self.contents) if old else None
+        return allowed_changes(before, cfg, self.folder, typed, content)
 
     def _prepare_evaluation(self, quick_metrics: Any) -> None:
         """Set up quick metrics and, for evaluations, their real images and the best so far."""
@@ -120,6 +131,7 @@ class TrainingRun:
             if not self.resumed:
                 self.sample(with_metrics=trainer.progress >= 1)  # those of an untrained network say nothing
                 self.save()
+            self.began = True
             first = trainer.step + 1
             self.log.start(seconds_left)
             for step in trainer.steps():
@@ -219,10 +231,12 @@ class TrainingRun:
             return None
         trainer = self.trainer
         self.checkpoints.clean(self.resumed.path if self.resumed else None)  # its very last save may have been killed
-        more = f"to train longer, type a larger budget such as trainer.steps={2 * trainer.step}"
-        if trainer.progress < 1:
-            more = "it no longer improved; to go on all the same, type trainer.evaluate_patience=0"
-        self.terminal.say(f"{self.folder} is finished ({trainer.step:,} steps); {more}")
+        more = "it no longer improved; to go on all the same, type", "trainer.evaluate_patience=0"
+        if trainer.progress >= 1:
+            longer = trainer.budget.longer(trainer.step, trainer.images, trainer.seconds)
+            more = "to train longer, type", longer
+        command = f"{more[0]} {resume_command(self.folder)} {more[1]}"
+        self.terminal.say(f"{self.folder} is finished ({trainer.step:,} steps); {command}")
         before = read_run(self.folder)
         if before.status != "finished":  # it was tried with another config since, say
             append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})
@@ -296,7 +310,8 @@ class TrainingRun:
         networks = {name: {"config": model[name], "state": network} for name, network in state["networks"].items()}
         best = {"best": self.best.state_dict()} if self.best else {}
         output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
-        return {**state, **best, "networks": networks, "config": self.config, "output": output}
+        described = {"config": self.config, "output": output, "data": self.contents}
+        return {**state, **best, "networks": networks, **described}
 
     # --- failures
 
@@ -325,7 +340,7 @@ class TrainingRun:
     def _failure(self, part: str) -> ValueError:
         rollbacks, step = self.trainer.rollbacks, self._last_checkpoint()["step"]
         tried = f" after {rollbacks} rollbacks" if rollbacks else ""
-        return ValueError(
+        return NonFinite(
             f"at step {self.trainer.step:,} {part} is not a finite number{tried}; the last checkpoint, of step "
             f"{step:,}, is good: in another run.dir type a lower model.lr=, trainer.clip=1, model/penalty=r1 or "
             f"trainer.on_nan=rollback"
@@ -341,7 +356,10 @@ class TrainingRun:
         self.checkpoints.wait()
         batch, step = self.config["data"]["batch_size"], self.saved_step
         saved = "nothing is saved" if step is None else f"the checkpoint of step {step:,} is safe"
-        return (
-            f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {saved}: the same command "
-            f"resumes from it, in less memory with data.batch_size={max(batch // 2, 1)} resume.allow=[data.batch_size]"
-        )
+        smaller = f"data.batch_size={max(batch // 2, 1)}"
+        advice = f"type {smaller}"
+        if step is not None:
+            advice = (
+                f"to resume in less memory, type {resume_command(self.folder)} {smaller} resume.allow=data.batch_size"
+            )
+        return f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {saved}; {advice}"

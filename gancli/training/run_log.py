@@ -14,6 +14,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
+from gancli.report.run_folder import resume_command
 from gancli.runtime.files import relative
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
@@ -55,6 +56,7 @@ class RunLog:
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
             command=shlex.join(["gan", "train", *overrides]),
+            cwd=str(Path.cwd()),
             overrides=overrides,
             machine=describe(trainer.device),
             device=str(trainer.device),
@@ -145,6 +147,7 @@ class RunLog:
         """Log that the run stopped on request, after saving."""
         step = self.trainer.step
         self.event("stopped", step=step, message=f"{reason} at step {step:,}, saved")
+        self.note(f"to resume, type {resume_command(self.folder)}")
         self.logger.page(now=True)
 
     def close(self) -> None:
@@ -176,4 +179,6 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
     with contextlib.suppress(OSError):
         with (folder / "log.txt").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
+            if any((folder / "checkpoints").glob("last.*")):
+                file.write(f"to resume, type {resume_command(folder)}\n")
         append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides})

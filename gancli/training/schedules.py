@@ -26,12 +26,23 @@ class Budget:
 
     def progress(self, step: int, images: int, seconds: float) -> float:
         """Return the used fraction of the budget, 0 to 1; at 1 the run is finished."""
-        used = [
-            step / self.steps if self.steps else 0.0,
-            images / (self.kimg * 1000) if self.kimg else 0.0,
-            seconds / (self.minutes * 60) if self.minutes else 0.0,
-        ]
-        return min(1.0, max(used))
+        return min(1.0, max(self._used(step, images, seconds).values()))
+
+    def longer(self, step: int, images: int, seconds: float) -> str:
+        """Return the override that trains twice as long by the limit that ended the run."""
+        used = self._used(step, images, seconds)
+        name = max(used, key=lambda name: used[name])
+        amount = {"steps": step, "kimg": images / 1000, "minutes": seconds / 60}[name]
+        limit = max(2 * amount, getattr(self, name))
+        return f"trainer.{name}={round(limit) if limit >= 10 or name == 'steps' else f'{limit:.2g}'}"
+
+    def _used(self, step: int, images: int, seconds: float) -> dict[str, float]:
+        """Return the used fraction of each limit."""
+        return {
+            "steps": step / self.steps if self.steps else 0.0,
+            "kimg": images / (self.kimg * 1000) if self.kimg else 0.0,
+            "minutes": seconds / (self.minutes * 60) if self.minutes else 0.0,
+        }
 
     def __str__(self) -> str:
         parts = [f"{self.steps:,} steps"] if self.steps else []

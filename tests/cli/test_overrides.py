@@ -2,12 +2,16 @@
 
 import random
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from run_fixtures import write_run
 
-from gancli.cli.overrides import read_train
+from gancli.cli.overrides import read_train, read_values
 from gancli.config import override
+from gancli.report.run_folder import resume_command
 
 PARSER = OverridesParser.create()
 ODD_FOLDER = "my images (1)=a,b {x} ~ ${y} 猫"
@@ -56,7 +60,7 @@ WRONG = [
     (["--completion", "tcsh"], "bash, zsh or fish"),
     (["list", "modles"], "did you mean models?"),
     (["report", "sort=x", "upside=down"], "no key 'upside'"),
-    (["sample", "--n=3"], "takes no option --n=3"),
+    (["sample", "--n=3"], "takes no option --n=3; type n=3"),
     (["sample", "n=many"], "n is a whole number"),
     (["sample", "classes={"], "type it as in classes=[3,7]"),
     (["info", "a", "b"], "takes ckpt, but 2 words were given: a b"),
@@ -66,10 +70,25 @@ WRONG = [
     (["train", "model=null"], "there is no model 'null'"),
     (["train", "-m", "model=dcgan,mpl"], "did you mean mlp?"),
     (["train", "trainer.step=5"], "did you mean trainer.steps?"),
-    (["train", "batch_size=5"], "did you mean data.batch_size?"),
+    (["train", "batch_size=5"], "there is no key 'batch_size'; type data.batch_size=5"),
+    (["train", "steps=10"], "type trainer.steps=10"),
+    (["train", "iterations=100"], "type trainer.steps=100"),
+    (["train", "lr=1e-3"], "type model.lr=1e-3"),
+    (["train", "epochs=5"], "5 epochs of 60,000 images are trainer.kimg=300"),
+    (["train", "--model", "dcgan"], "type model=dcgan"),
+    (["train", "--batch-size=64"], "type data.batch_size=64"),
+    (["train", "--steps", "10"], "type trainer.steps=10"),
+    (["train", "--gpu"], "type device=cuda"),
+    (["train", "data=pictures/"], "type data=folder data.path=pictures/"),
+    (["train", "data=a.npz"], "type data=npz data.path=a.npz"),
+    (["train", "model=dcgan,mlp"], "type gan train -m model=dcgan,mlp"),
+    (["train", "resume=nowhere"], "resume=nowhere holds no run"),
+    (["train", "resume=latest"], "there is no run in"),
+    (["train", "resume=latest", "run.dir=x"], "leave one out"),
     (["train", "lrr=5"], "did you mean model.lr?"),
     (["train", "data.kind=ring"], "data.kind is a key of data=synthetic"),
-    (["train", "dcgan"], "is not key=value"),
+    (["train", "dcgan"], "'dcgan' is not key=value; type model=dcgan"),
+    (["train", "latest"], "type resume=latest"),
     (["train", "=3"], "is not key=value"),
     (["train", "seed=0,1"], "add -m"),
     (["train", "seed=1.5"], "seed is a whole number"),
@@ -101,3 +120,29 @@ def test_a_wrong_word_gets_one_sentence_with_the_right_one_and_exit_2(gan, tmp_p
     code, out, error = gan(*words)
     assert code == 2 and sentence in error, error
     assert len(error.strip().splitlines()) == 1 and not out and not any(tmp_path.iterdir())
+
+
+def test_a_list_holds_texts_and_a_home_is_found_in_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = {
+        "classes=[no,007,2020-02-01]": ["no", "007", "2020-02-01"],
+        "images=[~/a,~/b]": ["/home/me/a", "/home/me/b"],
+    }
+    for word, expected in {**given, "classes=": [], "classes=3": ["3"]}.items():
+        assert read_values("sample", [word])[word.partition("=")[0]] == expected
+    assert read_values("bench", ["seeds=[0,2]"])["seeds"] == [0, 2]
+    assert read_values("sample", ["ckpt=~/run", "out=~/x.png"])["ckpt"] == "/home/me/run"
+    for key in ("data=folder data.path", "data=pairs data.sources", "data=mnist data.root", "trainer.start", "run.dir"):
+        assert read_train(f"{key}=~/a".split()).overrides[-1].endswith("=/home/me/a")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a+b", "it's", "写真", "🙂", "[x]", "k=v", "-x", "Łódź", "~x", "'q'", "${x}", "latest", "a,b"]
+)
+def test_the_resume_command_of_any_folder_survives_a_shell_and_hydra(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / name)
+    gan, train, *words = shlex.split(resume_command(tmp_path / name))
+    (word,) = [word for word in read_train(words).overrides if word.startswith("run.dir=")]
+    value = OmegaConf.create({"x": PARSER.parse_override(word).value()}).x
+    assert (gan, train) == ("gan", "train") and Path(value).resolve() == tmp_path / name

@@ -32,7 +32,7 @@ def facts_of(html: str) -> list[str]:
 def test_a_page_is_one_file_and_reloads_itself_while_the_run_trains(tmp_path: Path) -> None:
     running = html_of(tmp_path / "running")
     assert 'http-equiv="refresh" content="15"' in running
-    assert f"gan train run.dir={tmp_path / 'running'}" in running
+    assert f"gan train resume={tmp_path / 'running'}" in running
     html = html_of(tmp_path / "run", ending=FINISHED | {"minutes": 5.0})
     assert not list((tmp_path / "run").glob(".*"))
     for text in ("dcgan on mnist", "finished", "gan train model=dcgan", "AMD EPYC", "1,234,567", "50,000", "5 minutes"):

@@ -151,7 +151,7 @@ def test_out_of_memory_during_training_says_what_is_safe_and_what_to_type(gan, m
     code, _, error = gan("train", *TINY, "run.dir=run")
     assert code == 1 and "out of memory at step 5 with data.batch_size=8" in error
     assert "the checkpoint of step 4 is safe" in error
-    typed = re.search(r"with (data.batch_size=\S+) (resume.allow=\S+)", error)
+    typed = re.search(r"type gan train (resume=run) (data.batch_size=\S+) (resume.allow=\S+)", error)
     assert typed
-    code, _, error = gan("train", *TINY, "run.dir=run", *typed.groups())
+    code, _, error = gan("train", *typed.groups())
     assert code == 0 and "changed: data.batch_size: 8 -> 4" in error, error

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, TINY, assert_same_runs, config, crash, rows_of, start
 from omegaconf import OmegaConf
+from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
 from gancli.runtime import locks
@@ -78,7 +79,8 @@ def test_allowed_changes_are_applied_and_logged(gan):
     assert code == 0, error
     assert "changed: model.lr: 0.0002 -> 0.001; model.penalty" in Path("run/log.txt").read_text()
     rows = rows_of(Path("run"))
-    assert [row["event"] for row in rows if "event" in row] == ["started", "finished", "resumed", "changed", "finished"]
+    events = [row["event"] for row in rows if row.get("event", "grids") != "grids"]
+    assert events == ["started", "finished", "resumed", "changed", "finished"]
     assert rows[-3]["lr"] == 1e-3
     assert gan(*words)[0] == 0, "from then on it is the config of the run"
 
@@ -182,3 +184,38 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkey
         with pytest.raises(RunBusy, match=f"process {os.getpid()}"), RunLock(tmp_path):
             pass
     assert not any(tmp_path.iterdir())
+
+
+# --- the folder alone
+
+
+def test_a_folder_alone_resumes_with_its_own_config_and_typed_keys_are_checked(gan):
+    words = [*TINY, "model=cgan", "model/penalty=r1", "model.lr=1e-3"]
+    assert gan("train", *words, "run.dir=outputs/a b+é")[0] == 0
+    code, _, error = gan("train", "run.dir=outputs/a b+é")
+    assert code == 0 and "finished (6 steps)" in error and "resume=outputs/a b+é' trainer.steps=12" in error, error
+    assert gan("train", "resume=latest", LONGER)[0] == 0
+    before = files("outputs")
+    code, _, error = gan("train", "resume=latest", "model.lr=1e-4", "trainer.steps=9")
+    assert code == 1 and "model.lr: 0.001 -> 0.0001;" in error and before == files("outputs")
+    code, _, error = gan("train", "resume=latest", "model.lr=1e-4", "trainer.steps=9", "resume.allow=[model.lr]")
+    assert code == 0 and "changed: model.lr" in error, error
+    Path("outputs/a b+é/metrics.jsonl").unlink()  # the words that started it
+    assert gan("train", "resume=outputs/a b+é", "trainer.steps=10")[0] == 0
+    saved = OmegaConf.load("outputs/a b+é/config.yaml")
+    assert (saved.model.lr, saved.model.penalty.weight, saved.trainer.steps) == (1e-4, 1.0, 10)
+
+
+def test_the_same_images_elsewhere_are_the_same_data_and_other_images_are_named(gan, tmp_path):
+    (tmp_path / "pics").mkdir()
+    for i in range(9):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(tmp_path / "pics" / f"{i}.png")
+    tiny = [word for word in TINY if not word.startswith(("data=", "data.n="))]
+    assert gan("train", *tiny, "data=folder", "data.path=pics", "run.dir=run")[0] == 0
+    assert gan("train", "resume=run", f"data.path={tmp_path / 'pics'}", "trainer.steps=7")[0] == 0
+    Path("pics").rename("moved")
+    assert gan("train", "resume=run", "data.path=moved/", LONGER)[0] == 0
+    Path("moved/0.png").unlink()
+    code, _, error = gan("train", "resume=run", "trainer.steps=9")
+    assert code == 1 and "data.content: data.path 9 images -> 8 images" in error, error
+    assert gan("train", "resume=run", "trainer.steps=9", "resume.allow=[data.content]")[0] == 0

@@ -53,7 +53,8 @@ def resume_command(error: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), pytest.param("SIGUSR1", 138, marks=needs_usr1)]
+    ("name", "code"),
+    [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), pytest.param("SIGUSR1", 138, marks=needs_usr1)],
 )
 def test_a_signal_saves_and_the_command_to_resume_is_printed(gan, tmp_path, name, code):
     run = process("train", *ENDLESS, cwd=tmp_path)
@@ -65,7 +66,10 @@ def test_a_signal_saves_and_the_command_to_resume_is_printed(gan, tmp_path, name
     assert run.returncode == code and f"stopped: {name}" in error and "Traceback" not in error, error
     [folder] = (tmp_path / "outputs").glob("*")
     step, words = assert_saved(folder), resume_command(error)
-    assert words[-1] == f"run.dir={folder}"
+    assert (
+        words == ["train", f"resume={folder}"]
+        and "to resume, type gan train resume=" in (folder / "log.txt").read_text()
+    )
     code, _, error = gan(*words, f"trainer.steps={step + 1}")
     assert code == 0 and "resumed" in error
 
@@ -86,8 +90,8 @@ def test_an_interrupted_sweep_resumes_when_it_is_typed_again(gan, monkeypatch, s
         stopped, out, error = gan(*words)
     assert stopped == code and "leaderboard.html" in out
     command = resume_command(error)
-    assert command[:-1] == words and command[-1].startswith("run.dir=outputs/sweeps/")
-    folder = Path(command[-1].removeprefix("run.dir="))
+    assert command[:-1] == ["train"] and command[-1].startswith("resume=outputs/sweeps/")
+    folder = Path(command[-1].removeprefix("resume="))
     jobs = [folder / name for name in "012"]
     assert [read_run(job).status for job in jobs if job.exists()] == ["finished", "stopped"]
     first = {path: path.stat().st_mtime_ns for path in (jobs[0] / "checkpoints").iterdir()}

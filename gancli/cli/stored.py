@@ -1,0 +1,131 @@
+"""What a run or a sweep stored in its folder, so that the folder alone continues it. Needs neither Hydra nor torch."""
+
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gancli.config import QUOTED, UsageError, flatten, groups, quote, unquote
+from gancli.runtime.files import relative, write_text
+
+SWEEP = "sweep.json"  # in the folder of a sweep: the words that started it
+BUDGET = ("trainer.steps", "trainer.minutes", "trainer.kimg")
+Word = tuple[str, str, str]  # key, "=" or "", value
+
+
+class Stored(NamedTuple):
+    """A run or a sweep that is continued."""
+
+    words: list[Word]  # that it was started with
+    config: dict[str, Any]  # resolved; empty for a sweep
+    options: dict[str, Any]  # of TrainCommand, for a sweep
+
+
+def folder_of(typed: list[Word]) -> tuple[Path | None, list[Word]]:
+    """Return the folder of resume=RUN, SWEEP or latest, and the words with run.dir= in its place."""
+    given = [value for key, _, value in typed if key == "resume"]
+    if not given:
+        return None, typed
+    if any(key == "run.dir" for key, _, _ in typed):
+        raise UsageError("resume= and run.dir= both name the folder; leave one out")
+    folder = Path(unquote(given[-1]))
+    if given[-1] == "latest":
+        from gancli.checkpoint.format import latest_run
+
+        try:
+            folder = latest_run()
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    if folder.is_file() and folder.parent.name == "checkpoints":
+        raise UsageError(f"resume={folder} is a checkpoint; type resume={relative(folder.parent.parent)}, its run")
+    if not is_run(folder) and not (folder / SWEEP).is_file():
+        raise UsageError(f"resume={folder} holds no run to continue; type resume=latest, or the folder of a run")
+    path = quote(str(folder)) if QUOTED.fullmatch(str(folder)) else str(folder)
+    return folder, [*(word for word in typed if word[0] != "resume"), ("run.dir", "=", path)]
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a training has begun in a folder."""
+    return (folder / "metrics.jsonl").is_file() or (
+        (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+    )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds something to continue."""
+    return any((folder / "checkpoints").glob("[!.]*.safetensors"))
+
+
+def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
+    """Read what a run or a sweep was started with.
+
+    Args:
+        split: splits a word into its full key, "=" or "", and its value.
+    """
+    if (folder / SWEEP).is_file():
+        content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        return Stored([split(word) for word in content["words"]], {}, content["options"])
+    from gancli.report.run_folder import read_run
+
+    run = read_run(folder)
+    given, cwd = run.started.get("overrides"), Path(str(run.started.get("cwd") or ""))
+    words = [split(str(word)) for word in (given if isinstance(given, list) else [])]
+    words = [word for word in words if not word[0].startswith(("run.", "resume.", "hydra"))]
+    for key in ("path", "sources"):
+        if isinstance(data := run.config.get("data"), dict) and isinstance(old := data.get(key), str) and old:
+            data[key] = _reachable(old, cwd)
+            words = [("data." + key, "=", quote(data[key])) if word[0] == f"data.{key}" else word for word in words]
+    return Stored(words, run.config, {})
+
+
+def _reachable(path: str, cwd: Path) -> str:
+    """Return a path that was typed in the folder `cwd`, as it is reached from here."""
+    there = cwd / path
+    return str(there) if not Path(path).expanduser().exists() and there.exists() else path
+
+
+def replaced_keys(stored: list[Word], typed: list[Word]) -> list[str]:
+    """Return the keys whose stored values do not count: typed ones, and all of a group with another choice."""
+    before = {key: value for key, _, value in stored}
+    keys = []
+    for key, _, value in typed:
+        keys.append(bare(key))
+        if bare(key) in groups() and before.get(key) != value:
+            keys.append(bare(key).replace("/", "."))
+    return keys
+
+
+def bare(key: str) -> str:
+    """Return a key without the + or ~ before it."""
+    return key.lstrip("+~")
+
+
+def is_within(key: str, parents: Collection[str]) -> bool:
+    """Return whether a key or group is one of `parents` or below one."""
+    return any(key == parent or key.startswith((f"{parent}.", f"{parent}/")) for parent in parents)
+
+
+def other_budgets(stored: Stored, typed: list[Word]) -> list[str]:
+    """Return the limits of a run's length that a typed new limit replaces: more minutes end a run of 100 steps too."""
+    keys = {bare(key): value for key, _, value in typed}
+    old = flatten(stored.config)
+    changed = [key for key in BUDGET if key in keys and keys[key] != str(old.get(key))]
+    if not changed or {"experiment", "trainer"} & keys.keys():
+        return []
+    return [key for key in BUDGET if key not in keys and old.get(key) is not None]
+
+
+def literal(value: Any) -> str:
+    """Return a value of a config as Hydra reads it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{literal(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(literal, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return quote(value.replace("${", "\\${")) if isinstance(value, str) else str(value)
+
+
+def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:
+    """Store the words that a sweep was started with."""
+    write_text(folder / SWEEP, json.dumps({"words": words, "options": options}, indent=1) + "\n")

@@ -1,0 +1,63 @@
+"""What identifies the content of a data set, wherever it lies: names and sizes of its files, without decoding them."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from gancli.data.decode_cache import file_stamp
+from gancli.data.image_files import walk_images
+from gancli.runtime.text import plural
+
+PATHS = ("path", "sources")  # keys of a data config that name a folder or an archive
+
+
+def contents(data: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Return count, bytes and a digest of the files of each of PATHS, the number of built-in images, and the classes.
+
+    Args:
+        data: the loaded data set.
+        config: its resolved config.
+    """
+    described: dict[str, Any] = {"class_names": list(data.class_names)}
+    for key in PATHS:
+        if path := config.get(key):
+            described[key] = describe_files(Path(str(path)).expanduser())
+    return described if PATHS[0] in described else described | {"images": len(data)}
+
+
+def describe_files(path: Path) -> dict[str, Any]:
+    """Return the number, bytes and a digest of names and sizes of the images below a folder, or of arrays in an npz."""
+    if path.is_dir():
+        names = walk_images(path)[0]
+        sizes = [size for name in names for size, _ in [file_stamp(f"{path}/{name}") or (0, 0)]]
+        return _summary("image", [*names, *sizes], len(names), sum(sizes))
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
+        return _summary("array", sorted(entries), len(entries), sum(size for _, size, _ in entries))
+    return {}
+
+
+def _summary(noun: str, entries: list[Any], count: int, size: int) -> dict[str, Any]:
+    digest = hashlib.blake2b(repr(entries).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return {"noun": noun, "count": count, "bytes": size, "digest": digest}
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return how the content of a data set has changed, as in "24 images -> 25 images"; empty where it has not."""
+    parts = []
+    for key in PATHS:
+        old, new = before.get(key, {}), now.get(key, {})
+        if old != new:
+            a, b = (plural(files.get("count", 0), files.get("noun", "file")) for files in (old, new))
+            parts.append(f"data.{key} {a} -> {b if a != b else f'{b} of other names or sizes'}")
+    if before.get("images") != now.get("images"):
+        parts.append(f"{before.get('images')} images -> {now.get('images')} images")
+    if before.get("class_names") != now.get("class_names"):
+        a, b = (
+            ", ".join(map(str, names[:5])) + ", ..." * (len(names) > 5)
+            for names in (before["class_names"], now["class_names"])
+        )
+        parts.append(f"classes {a} -> {b}")
+    return ", ".join(parts)
