@@ -23,7 +23,7 @@ lint: .venv/dev      ## style, format, types, and imports that run downward only
 	.venv/bin/lint-imports --no-logo
 
 docs: .venv/dev      ## the documentation, site/index.html; a broken link or anchor fails
-	.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs site
+	.venv/bin/python -m sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going docs site
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: type make PYTHON=python3.12")'

@@ -12,6 +12,7 @@ from gancli.cli import help as helps
 from gancli.cli.overrides import read_values
 from gancli.cli.train import process, train
 from gancli.config import UsageError, nearest
+from gancli.runtime.signals import terminable
 from gancli.runtime.text import one_line
 
 
@@ -58,7 +59,8 @@ def run(argv: list[str]) -> int:
         return train(words)
     else:
         values = read_values(command, words)
-        return int(importlib.import_module(f"gancli.commands.{command}").main(**values) or 0)
+        with terminable():
+            return int(importlib.import_module(f"gancli.commands.{command}").main(**values) or 0)
     return 0
 
 

@@ -50,8 +50,6 @@ def suggestions(report: CheckReport) -> list[str]:
     command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
     if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
         command += " data.channels=1"
-    if n < 128:  # most recipes' batch, which cannot be larger than the data
-        command += f" data.batch_size={1 << n.bit_length() - 1}"
     if len(report.classes) > 1:
         command += " model=cgan"
     lines = [command]

@@ -23,7 +23,7 @@ from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_text
-from gancli.runtime.text import printable, without_nan
+from gancli.runtime.text import plural, printable, without_nan
 
 SCORES = "scores.jsonl"  # in a run folder: the evaluations of its checkpoints, one a line
 
@@ -84,7 +84,7 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
     name, command = printable(content["config"]["model"]["name"]), command_for(G.network)
     averaged = bool(content.get("averaged", options.ema))  # an exported file has one set of weights
     described = "averaged weights" if averaged else "weights as trained"
-    weights = f"{name} of {content['step']:,} steps, {described}, {file}"
+    weights = f"{name} of {plural(content['step'], 'step')}, {described}, {file}"
     if command == "upscale":
         result = evaluate_upscaler(options, Upscaler(G.network), weights)
     elif options.images:

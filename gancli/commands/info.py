@@ -16,7 +16,8 @@ def main(ckpt: str) -> None:
     config, output = content["config"], content["output"]
     names = output["class_names"]
     first = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    extent = f"{content['step']:,} steps, {content['images']:,} images, {content['seconds'] / 60:.1f} minutes"
+    extent = f"{plural(content['step'], 'step')}, {plural(content['images'], 'image')}"
+    extent += f", {content['seconds'] / 60:.1f} minutes"
     rows = {
         "file": f"{path}  ({path.stat().st_size / 2**20:.1f} MB, format {content['format']})",
         "model": f"{config['model']['name']} on {config['data']['name']}",

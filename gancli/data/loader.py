@@ -12,8 +12,10 @@ from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import plural
 
 Tensors = dict[str, Tensor]
+SMALLEST_BATCH = 2  # that any number of images can fill, a single one by coming twice
 
 
 class BatchLoader:
@@ -198,14 +200,23 @@ def shuffle(total: int, seed: int, purpose: str, epoch: int) -> Tensor:
     return torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed(seed, purpose, epoch)))
 
 
+def fitting_batch(data: ImageDataset | ImageCrops, batch_size: int, multiple: int = 1) -> int:
+    """Return the batch size, or the largest multiple of `multiple` that the data can fill if that is smaller.
+
+    A single image fills a batch of two, because batch norm needs two.
+    """
+    there = max(min(len(data), len(data.sources) or len(data)), SMALLEST_BATCH)
+    return batch_size if batch_size <= there else max(there // multiple * multiple, 1)
+
+
 def check_batch(data: ImageDataset | ImageCrops, batch_size: int, classes: int, world_size: int = 1) -> None:
     """Raise ValueError where the data cannot fill a batch, processes cannot share it, or classes differ."""
     check_number("data.batch_size", batch_size, 1, example=64)
     sources = len(data.sources)
-    for there, name in ((len(data), "images"), (sources or batch_size, "source images")):
-        if batch_size > there:
+    for there, name in ((len(data), "image"), (sources or batch_size, "source image")):
+        if batch_size > max(there, SMALLEST_BATCH):
             raise ValueError(
-                f"data.batch_size={batch_size} is more than the {there} {name} of the data; "
+                f"data.batch_size={batch_size} is more than the {plural(there, name)} of the data; "
                 f"type data.batch_size={there} or less"
             )
     if batch_size % world_size:

@@ -17,7 +17,7 @@ from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.networks.likelihood import LEVEL, Gaussian
 from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import printable, table
+from gancli.runtime.text import plural, printable, table
 
 BOUNDS = {"elbo": "evidence lower bound", "importance_weighted": "importance-weighted bound"}
 
@@ -112,5 +112,5 @@ def _text(means: dict[str, float], protocol: dict[str, Any], reference: Evaluati
         lines += [f"importance-weighted bound: {protocol['samples']:,} latents per image"]
     lines += [f"reconstructions: {protocol['reconstructions']}"]
     if exact := protocol["exact, not in the mean PSNR"]:
-        lines += [f"{exact} images are reconstructed exactly and are not in the mean PSNR"]
+        lines += [f"{plural(exact, 'image')} reconstructed exactly, not in the mean PSNR"]
     return "\n".join([*lines, protocol["weights"]])

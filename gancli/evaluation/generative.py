@@ -12,10 +12,10 @@ from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, batched
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite
 from gancli.evaluation.scores import (
-    ESTIMATORS,
     SCORES,
     Scores,
     compute_scores,
+    estimators,
     parse_metrics,
 )
 from gancli.images import to_uint8
@@ -84,7 +84,7 @@ class Comparison:
             "real": self.real.count,
             "real images": self.content[:12],
             "seed": self.seed,
-            "estimators": ESTIMATORS,
+            "estimators": estimators(fake.count, self.real.count),
         }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from gancli.data.image_files import decode_image, fit_image, map_parallel, walk_images
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.text import printable
+from gancli.runtime.text import plural, printable
 
 Shape = tuple[int, ...]  # height, width, channels
 
@@ -116,7 +116,9 @@ class ImageFolder:
 
     def __str__(self) -> str:
         mode = "grey" if self.channels == 1 else "colour"
-        return f"{self.count:,} of {self.total:,} images of {printable(self.path)}, {self.size}x{self.size} {mode}"
+        return (
+            f"{self.count:,} of {plural(self.total, 'image')} of {printable(self.path)}, {self.size}x{self.size} {mode}"
+        )
 
 
 def _shape(file: Path) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import printable
+from gancli.runtime.text import plural, printable
 
 
 def random_subset(total: int, n: int, seed: int) -> Tensor:
@@ -101,7 +101,7 @@ class EvaluationSet:
 
     def __str__(self) -> str:
         mode = "grey" if self.data.channels == 1 else "colour"
-        count = f"{self.count:,} of {len(self.data):,} images"
+        count = f"{self.count:,} of {plural(len(self.data), 'image')}"
         return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {mode}; seed {self.seed}"
 
 

@@ -12,21 +12,27 @@ from gancli.config import nearest
 from gancli.evaluation.features import MAX_FEATURES, SPLITS, FeatureStatistics
 from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default_extractor
 from gancli.metrics.fid import Moments, frechet
-from gancli.metrics.kid import kid
+from gancli.metrics.kid import kid, subsets_of
 from gancli.metrics.precision_recall import density_coverage, precision_recall
 from gancli.metrics.terms import score_name
+from gancli.runtime.text import plural
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
 
 METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
 NETWORKS = (*BUNDLED, "inception")
-ESTIMATORS = (
-    f"kd, precision, recall, density, coverage and classes from at most {MAX_FEATURES:,} random images; "
-    f"kd: {SUBSETS} subsets of {SUBSET_SIZE:,}; score: {SPLITS} splits; "
-    f"precision and recall k={PRECISION_K}, density and coverage k={DENSITY_K}"
-)
 SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS for metric in METRICS}
+
+
+def estimators(fake: int, real: int) -> str:
+    """Return how the scores of this many generated and real images are computed."""
+    subsets, size = subsets_of(min(fake, MAX_FEATURES), min(real, MAX_FEATURES), SUBSETS, SUBSET_SIZE)
+    return (
+        f"kd, precision, recall, density, coverage and classes from at most {MAX_FEATURES:,} random images; "
+        f"kd: {plural(subsets, 'subset')} of {size:,}; score: {SPLITS} splits; "
+        f"precision and recall k={PRECISION_K}, density and coverage k={DENSITY_K}"
+    )
 
 
 def parse_metrics(names: Sequence[str], channels: int) -> dict[str, list[str]]:

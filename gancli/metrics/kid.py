@@ -20,15 +20,19 @@ def kid(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: 
     size: images in a subset, at most those of either set.
     """
     fake, real = as_float64(fake, real, fewest=2)
-    size = min(size, len(fake), len(real))
-    if size == len(fake) == len(real):
-        subsets = min(subsets, 1)  # all would be the same
+    subsets, size = subsets_of(len(fake), len(real), subsets, size)
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
         ours, theirs = (x[torch.from_numpy(rng.choice(len(x), size, replace=False)).to(x.device)] for x in (fake, real))
         values.append(mmd(ours, theirs))
     return float(np.mean(values)), float(np.std(values))
+
+
+def subsets_of(fake: int, real: int, subsets: int = 100, size: int = 1000) -> tuple[int, int]:
+    """Return the number of subsets and the images in each that `kid` takes of this many images."""
+    size = min(size, fake, real)
+    return (min(subsets, 1) if size == fake == real else subsets), size  # whole sets would all be the same
 
 
 def mmd(fake: Tensor, real: Tensor) -> float:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from gancli.losses.adversarial import Loss
+from gancli.losses.adversarial import Loss, Wasserstein
 from gancli.losses.drifting import drifting
 from gancli.losses.penalties import DRAGAN, Discriminated, GradientPenalty, NoPenalty, Penalty
 from gancli.networks.outputs import DiscriminatorOutputs, keep_float32
@@ -144,13 +145,24 @@ class GAN(Objective):
         self.augment.load_state_dict(state["augment"])
 
 
-def warnings_about(objective: Objective) -> list[str]:
-    """Return a sentence for each setting that is allowed but seldom intended."""
-    if not isinstance(objective, GAN) or not isinstance(objective.penalty, GradientPenalty | DRAGAN):
+def warnings_about(objective: Objective, model: dict[str, Any]) -> list[str]:
+    """Return a sentence for each setting that is allowed but seldom intended; model: of the run's config."""
+    if not isinstance(objective, GAN):
         return []
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in objective.D.modules()):
-        return []
-    return [
-        "D has batch norm, which mixes the images of a batch, but the penalty is defined per image; "
-        "type model.norm=none"
-    ]
+    layers = list(objective.D.modules())
+    has_batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    # G's norm, where one key is for both, is not in the way of D's penalty.
+    norm = "model.D.norm=none" if "norm" in model["G"] else "model.norm=none"
+    warnings = []
+    if has_batch_norm and isinstance(objective.penalty, GradientPenalty | DRAGAN):
+        warnings.append(
+            f"D has batch norm, which mixes the images of a batch, but the penalty is defined per image; type {norm}"
+        )
+    unbounded = type(objective.penalty) is NoPenalty and not any(map(is_parametrized, layers))  # by spectral norm
+    if unbounded and isinstance(objective.loss, Wasserstein):
+        penalty = f"model/penalty=gp{f' {norm}' if has_batch_norm else ''}, or " if "penalty" in model else ""
+        warnings.append(
+            f"loss=wasserstein needs a D whose gradient is bounded, and nothing bounds it; type {penalty}"
+            "model/loss=least_squares"
+        )
+    return warnings

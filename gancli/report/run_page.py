@@ -169,7 +169,9 @@ def commands(run: Run) -> list[tuple[str, str]]:
         if use in USES:
             label, more = USES[use]
             found.append((label, f"gan {use} IMAGE {ckpt}{more}"))
-        found.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+        data = run.config.get("data")
+        if not (isinstance(data, dict) and data.get("channels") == 2):  # points of the plane, which have no scores
+            found.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
         found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
         found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))

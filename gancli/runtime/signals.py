@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 # Ctrl-C; kill, or the end of a scheduler's time; a terminal that is closed; Slurm's warning before the end of its time
@@ -75,6 +76,26 @@ class StopRequest:
             signal.signal(signum, handler)  # type: ignore[arg-type]
         if self._outer:
             self._outer.signum, self._outer._time = self.signum, self._time
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Context in which SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt: no temporary file is left."""
+    pid = os.getpid()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:  # a forked helper, which its parent ends
+            os._exit(128 + signum)
+        raise Stopped(signum)
+
+    before = None
+    with contextlib.suppress(ValueError):  # only the main thread can handle signals
+        before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def current() -> StopRequest | None:

@@ -20,6 +20,7 @@ from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
+from gancli.runtime.text import plural
 from gancli.training import resume, setup
 from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import allowed_changes
@@ -50,6 +51,7 @@ class TrainingRun:
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], terminal: Terminal | None = None):
         setup.check_options(cfg.trainer)
+        setup.check_counts(cfg)
         self.folder, self.overrides, self.options = folder, overrides, cfg.trainer
         self.terminal = terminal or Terminal(quiet=True)
         device = choose_device(cfg.device)
@@ -60,13 +62,14 @@ class TrainingRun:
         self.resumed = resume.newest(self.checkpoints.folder, device)
         with self.terminal.doing(f"loading data={cfg.data.name}"):
             self.data = setup.load_data(cfg)
-        setup.complete_config(cfg, self.data, folder)
+        smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
         objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
         self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
+        self.warnings += [smaller_batch] if smaller_batch and not self.resumed else []
         if self.resumed:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
@@ -190,7 +193,10 @@ class TrainingRun:
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
-        self.log.warnings([*self.warnings, *self.data.warnings, *warnings_about(trainer.objective)], self.data.skipped)
+        self.log.warnings(
+            [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
+            self.data.skipped,
+        )
         self.log.page()
 
     def _preflight(self) -> float:
@@ -236,7 +242,7 @@ class TrainingRun:
             longer = trainer.budget.longer(trainer.step, trainer.images, trainer.seconds)
             more = "to train longer, type", longer
         command = f"{more[0]} {resume_command(self.folder)} {more[1]}"
-        self.terminal.say(f"{self.folder} is finished ({trainer.step:,} steps); {command}")
+        self.terminal.say(f"{self.folder} is finished ({plural(trainer.step, 'step')}); {command}")
         before = read_run(self.folder)
         if before.status != "finished":  # it was tried with another config since, say
             append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})

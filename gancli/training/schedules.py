@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from gancli.runtime.checks import check_number
+from gancli.runtime.text import plural
 
 # About a minute for digits, or six for CIFAR-10, on two CPU cores.
 DEFAULT_STEPS = 2000
@@ -45,9 +46,9 @@ class Budget:
         }
 
     def __str__(self) -> str:
-        parts = [f"{self.steps:,} steps"] if self.steps else []
+        parts = [plural(self.steps, "step")] if self.steps else []
         parts += [f"{self.kimg:g} kimg"] if self.kimg else []
-        parts += [f"{self.minutes:g} minutes"] if self.minutes else []
+        parts += [f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"] if self.minutes else []
         return " or ".join(parts)
 
 

@@ -4,17 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gancli.config import build
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
-from gancli.data.loader import BatchLoader
+from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
 from gancli.runtime import ranks
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.text import plural
 from gancli.training.cuda_graphs import CudaGraphs, why_not
 from gancli.training.ema import EMA
 from gancli.training.loop import PRECISIONS, Trainer
@@ -39,18 +40,46 @@ def check_options(options: DictConfig) -> None:
     check_choice("trainer.precision", options.precision, ("auto", *PRECISIONS))
 
 
+# Counts that must be at least 1, each with a value that works.
+COUNTS = {
+    **{"model.z_dim": 100, "model.width": 64, "model.depth": 6, "model.blocks": 2, "model.patch": 3},
+    **{"model.n_critic": 1, "model.packing": 1, "data.batch_size": 64, "data.n": 10000, "data.size": 32},
+}
+
+
+def check_counts(cfg: DictConfig) -> None:
+    """Raise ValueError for a size of the networks or of the data that is below 1 or no whole number."""
+    for key, example in COUNTS.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None:
+            check_number(key, value, least=1, example=example, whole=True)
+
+
 def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
     """Return the training images, on one process of a machine before the others."""
     data = ranks.in_turn(lambda: build(cfg.data.source))
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
 
 
-def complete_config(cfg: DictConfig, data: Any, folder: Path) -> None:
-    """Write the shape of the loaded data into the config, from where it reaches the networks by interpolation."""
+def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
+    """Write the shape of the loaded data into the config, from where it reaches the networks by interpolation.
+
+    A batch that the data cannot fill becomes smaller.
+
+    Returns:
+        A sentence about the smaller batch, or an empty string.
+    """
+    typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
+    cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size())
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
     cfg.run.dir = str(folder)
     if "betas" in cfg.model:
         cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
+    if cfg.data.batch_size == typed:
+        return ""
+    few = f"there {'is' if len(data) == 1 else 'are'} {plural(len(data), 'image')}"
+    few += f" and {plural(len(data.sources), 'source image')}" if len(data.sources) else ""
+    return f"data.batch_size is {cfg.data.batch_size} instead of {typed}: {few}"
 
 
 def build_objective(cfg: DictConfig, data: Any) -> Any:

@@ -248,7 +248,7 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
         "formats   PNG 3, JPEG 1",
         "bad       1",
         "          dog/b.png: is empty",
-        f"try       gan train data=folder data.path={tmp_path}/ data.size=32 data.batch_size=4 model=cgan",
+        f"try       gan train data=folder data.path={tmp_path}/ data.size=32 model=cgan",
         "          4 images may be too few: a GAN can memorise them; use 500 or more",
         "          delete or repair the bad files; training skips them, or stops at them with data.strict=true",
     ]

@@ -74,17 +74,17 @@ class Block(NamedTuple):
 
 
 def pages() -> list[str]:
-    """Return the files with commands: Markdown, then configs with examples."""
+    """Return the files with commands: Markdown, then configs with examples, and the text of `gan --help`."""
     markdown = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    configs = sorted(CONFIGS.rglob("*.yaml"))
-    return [file.relative_to(ROOT).as_posix() for file in [*markdown, *configs] if blocks(file)]
+    examples = [*sorted(CONFIGS.rglob("*.yaml")), ROOT / "gancli" / "cli" / "help.py"]
+    return [file.relative_to(ROOT).as_posix() for file in [*markdown, *examples] if blocks(file)]
 
 
 def blocks(file: Path) -> list[Block]:
     """Return the blocks of a file in order; the commands in tables of the README come at the end."""
     text = file.read_text()
-    if file.suffix == ".yaml":
-        examples = re.findall(r"^#   (\S.*?)(?:  .*)?$", text, re.M)
+    if file.suffix != ".md":
+        examples = re.findall(r"^(?:#|   )   ((?:gan|torchrun) .*?)(?:  .*)?$", text, re.M)
         return [Block("sh", "\n".join(examples))] if examples else []
     found = [Block(*pair) for pair in re.findall(r"^```(sh|python|yaml)\n(.*?)^```$", text, re.M | re.S)]
     if file.name == "README.md" and file.parent == ROOT:
@@ -201,7 +201,7 @@ def first_run(gan: Gan, model: str) -> None:
     words = ["train", f"model={model}", *data, "run.dir=outputs/mine"]
     code, _, error = gan(*smaller(words))
     assert code == 0, error
-    for name in ("soft", "sweeps/20261121/0", "sweeps/20261121/1"):
+    for name in ("soft", "a", "b", "sweeps/20261121/0", "sweeps/20261121/1"):
         shutil.copytree("outputs/mine", f"outputs/{name}")
 
 
@@ -246,10 +246,12 @@ def test_the_commands_of_a_page_run_in_order(page: str, scratch: Path, gan: Gan)
     for block in blocks(ROOT / page):
         for command in commands(block):
             run(gan, command, page)
-            if page.endswith(".yaml"):  # its examples are alternatives
+            if not page.endswith(".md"):  # its examples are alternatives
                 remove_files(scratch, given)
         if block.language != "sh":
             write_or_execute(block)
+        if page == "README.md":  # its table repeats commands of its blocks
+            remove_files(scratch, given)
 
 
 def remove_files(folder: Path, given: set[Path]) -> None:

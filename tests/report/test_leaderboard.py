@@ -176,8 +176,8 @@ def test_it_says_what_to_type_next(sweep: list[Path], tmp_path: Path) -> None:
     text = write_leaderboard(names, tmp_path, "fid")
     commands = [line.strip() for line in text.partition("What to type next")[2].splitlines() if "    gan" in line]
     words = [shlex.split(command) for command in commands]
-    assert words[0] == ["gan", "train", f"run.dir={tmp_path}/sweep/it's 1", "trainer.steps=400"]
-    assert words[1][:2] == ["gan", "sample"] and words[-1] == ["gan", "train", f"run.dir={tmp_path}/sweep/it's 2"]
+    assert words[0] == ["gan", "train", f"resume={tmp_path}/sweep/it's 1", "trainer.steps=400"]
+    assert words[1][:2] == ["gan", "sample"] and words[-1] == ["gan", "train", f"resume={tmp_path}/sweep/it's 2"]
     assert "resume it's 2, which failed" in text
     assert "gan sample" in (tmp_path / "leaderboard.html").read_text() + (tmp_path / "leaderboard.md").read_text()
 

@@ -196,7 +196,7 @@ def test_next_commands_train_on_sample_evaluate_export_and_animate(tmp_path: Pat
     html = unescape(html_of(folder, config=config, ending=FINISHED))
     typed = [shlex.split(text) for text in re.findall(r'<code class="command">(.*?)</code>', html)]
     assert [words[1] for words in typed[:6]] == ["train", "sample", "evaluate", "export", "report", "report"]
-    assert typed[0][2:] == [f"run.dir={folder}", "trainer.steps=400", "trainer.minutes=5"]
+    assert typed[0][2:] == [f"resume={folder}", "trainer.steps=400", "trainer.minutes=5"]
     assert typed[1] == ["gan", "sample", f"ckpt={folder}"]
     assert typed[4] == ["gan", "report", str(folder), "gif=true"] and typed[5] == ["gan", "report", str(tmp_path)]
 

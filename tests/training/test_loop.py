@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 from helpers import TINY, assert_same, config, learned, start
+from PIL import Image
 
 from gancli.runtime import ranks
 from gancli.training import Budget, setup
+from gancli.training.preview import indices_of
 from gancli.training.run import TrainingRun
 from gancli.training.schedules import DEFAULT_STEPS, constant, cosine, linear
 
@@ -140,3 +142,17 @@ def test_a_run_keeps_its_precision_on_another_processor(tmp_path, monkeypatch):
     run.train()
     run_of(tmp_path / "whole", "model=mlp", "trainer.precision=bf16", "trainer.steps=8").train()
     assert_same(*(learned(tmp_path / name) for name in ("parts", "whole")))
+
+
+def test_column_k_of_the_real_images_shows_class_k(tmp_path):
+    run = start(tmp_path / "run", "cgan")
+    run.train()
+    labels = torch.arange(len(run.preview.real)) % run.preview.columns
+    assert torch.equal(run.data.labels[indices_of(run.data, labels, run.preview.columns)], labels)
+    real, grid = (Image.open(tmp_path / "run/samples" / name) for name in ("real.png", "step-0000006.png"))
+    assert real.size == grid.size
+
+
+def test_a_grid_that_shows_real_images_needs_no_others(tmp_path):
+    run = start(tmp_path / "run", "vae")
+    assert run.preview.parts == ("real", "reconstructed", "generated") and run.preview.real_grid() is None

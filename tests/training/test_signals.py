@@ -14,7 +14,8 @@ from helpers import TINY, at_step, process
 
 from gancli.checkpoint import format as checkpoint
 from gancli.report.run_folder import read_run
-from gancli.runtime.signals import Stopped, StopRequest, current
+from gancli.runtime.files import write_atomically
+from gancli.runtime.signals import Stopped, StopRequest, current, terminable
 from gancli.training.checkpoint_manager import LAST
 from gancli.training.run import TrainingRun
 
@@ -182,3 +183,16 @@ def test_a_forked_helper_ignores_requests_and_can_be_terminated():
                 signal.raise_signal(signum)
             os._exit(0)  # never: the signal has ended it
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM and stop.signum is None
+
+
+def test_a_terminated_command_leaves_no_temporary_file(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def write(partial: Path) -> None:
+        partial.write_text("half")
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped, terminable():
+        write_atomically(tmp_path / "grid.png", write)
+    assert stopped.value.exit_code == 143 and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
