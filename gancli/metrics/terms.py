@@ -81,6 +81,12 @@ LOSSES = (
         "it stays high: images do not show their class; type a larger model.class_weight=",
     ),
     Term(
+        ("G/drifting",),
+        "distance of fakes from where the drifting field moves them: to real images, away from other fakes",
+        "no direction: each step of the field has a fixed length",
+        "about 7 with its weight of 1, from the first step to the last",
+    ),
+    Term(
         ("G/features", "G/similarity"),
         "distance by D's features: of mean fakes and reals, or of reconstructions and their images (VAE/GAN)",
         LOWER,

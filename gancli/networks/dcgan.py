@@ -74,6 +74,12 @@ class Discriminator(nn.Module):
     A class becomes `embedding` constant planes that are concatenated to the image and to the features of every layer.
     With planes at the image alone, fewer samples had the class that was asked for. With one learned value per pixel,
     the samples of a class became alike (docs/results/conditioning.md).
+
+    Args:
+        hidden: Units of a dense layer before the logit, through which D sees the image as a whole; 0: none, as in the
+            paper. With 28x28 pixels the layers below see 10x10 of them.
+        projection: Add the class's embedding times the last features to the logit instead of the planes (Miyato and
+            Koyama 2018, equation 3, https://arxiv.org/abs/1802.05637).
     """
 
     def __init__(
@@ -85,13 +91,15 @@ class Discriminator(nn.Module):
         embedding: int = 8,
         norm: str = "batch",
         minibatch: str = "none",
+        hidden: int = 0,
+        projection: bool = False,
         outputs: int = 1,
         bias: bool = True,
     ):
         super().__init__()
         batch = check_choice("model.norm", norm, ("batch", "none", "spectral")) == "batch"
         k = doublings(size)
-        self.embed = LabelEmbedding(classes, embedding)
+        self.embed = LabelEmbedding(0 if projection else classes, embedding)
         widths = [channels] + [width << i for i in range(k)]
         self.stages = nn.ModuleList()
         for i, (before, after) in enumerate(pairwise(widths)):
@@ -100,18 +108,28 @@ class Discriminator(nn.Module):
             layers += [nn.BatchNorm2d(after)] if normed else []
             self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, True)))
         self.minibatch = minibatch_layer(minibatch, widths[-1] * (size >> k) ** 2)
-        self.last = nn.Conv2d(widths[-1] + self.minibatch.extra + self.embed.width, outputs, size >> k, bias=bias)
+        features, base = widths[-1] + self.minibatch.extra + self.embed.width, size >> k
+        self.dense: nn.Module = nn.Identity()
+        if hidden:
+            self.dense = nn.Sequential(nn.Conv2d(features, hidden, base), nn.LeakyReLU(0.2))
+            features, base = hidden, 1
+        self.last = nn.Conv2d(features, outputs, base, bias=bias)
+        self.project = nn.Linear(classes, features, bias=False) if projection and classes else None
         init_normal(self)
         if norm == "spectral":
             spectral(self)
 
     def layers(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last layer's output (N, outputs, 1, 1) and its input (N, features, size / 2^k, size / 2^k)."""
-        label = self.embed(c)
+        label = c[:, :0] if self.project else self.embed(c)
         for stage in self.stages:
             x = stage(concat_planes(x, label))
         features = self.minibatch(x)
-        return self.last(concat_planes(features, self.embed(c))), features
+        last = self.dense(concat_planes(features, label))
+        outputs = self.last(last)
+        if self.project:
+            outputs = outputs + (self.project(c) * last.sum((2, 3))).sum(1)[:, None, None, None]
+        return outputs, features
 
     def forward(self, x: Tensor, c: Tensor) -> Any:
         outputs, features = self.layers(x, c)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from gancli.losses.adversarial import Loss, Wasserstein
+from gancli.losses.drifting import drifting
 from gancli.losses.penalties import DRAGAN, Discriminated, GradientPenalty, NoPenalty, Penalty
 from gancli.networks.outputs import DiscriminatorOutputs, keep_float32
 from gancli.objectives.base import Fakes, Objective, Terms, Update, sample_noise
@@ -31,6 +32,7 @@ class GAN(Objective):
         packing: Images that D discriminates together, as channels: Lin et al. 2018, https://arxiv.org/abs/1712.04086.
         reuse_fakes: G's update trains on the fakes of D's last update, which saves a forward pass of G: a tenth of the
             work of a step with n_critic=1. (Paper, algorithm 1: fresh noise for each.)
+        drift: Weight of G's drifting term, see losses/drifting.py; 0: none.
     """
 
     D: Any
@@ -40,10 +42,12 @@ class GAN(Objective):
     n_critic: int = 1
     packing: int = 1
     reuse_fakes: bool = True
+    drift: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("model.n_critic", self.n_critic, 1)
         check_number("model.packing", self.packing, 1)
+        check_number("model.drift", self.drift, 0, example=1)
         if isinstance(self.augment, AdaptiveAugment) and self.loss.threshold is None:
             raise ValueError(
                 "model/augment=ada needs to know how often D takes a real image for real, which this loss does not "
@@ -112,7 +116,8 @@ class GAN(Objective):
 
     def generator_terms(self, x: Tensor, c: Tensor, fake: Any) -> Terms:
         """Return G's terms for fakes, given the real images x of the same condition."""
-        return {"G/adversarial": self.adversarial_loss(x, c, fake)}
+        terms = {"G/adversarial": self.adversarial_loss(x, c, fake)}
+        return terms | ({"G/drifting": self.drift * drifting(fake, x, c)} if self.drift else {})
 
     def adversarial_loss(self, x: Tensor, c: Tensor, fake: Tensor) -> Tensor:
         """Return G's adversarial loss."""
