@@ -179,7 +179,8 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
 def latest_run(outputs: Path = Path("outputs")) -> Path:
     """Return the folder of the run, alone or in a sweep, whose last checkpoint is the newest; not of a benchmark's."""
     files = outputs.glob(f"**/checkpoints/last{SUFFIX}")
-    written = {file.parent.parent: file.stat().st_mtime for file in files if "bench-" not in str(file)}
+    files = (file for file in files if not file.relative_to(outputs).parts[0].startswith("bench-"))
+    written = {file.parent.parent: file.stat().st_mtime for file in files}
     if not written:
         raise ValueError(f"there is no run in {outputs.resolve()} yet; type gan train")
     return max(written, key=lambda folder: written[folder])

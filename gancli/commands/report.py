@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gancli.checkpoint.format import latest_run
 from gancli.report.history import FORMATS, write_history
 from gancli.report.leaderboard import write_leaderboard
 from gancli.report.run_folder import find_runs, read_run
@@ -22,7 +23,7 @@ def main(
 ) -> None:
     """Write the page of every run and the animations that were asked for; for several runs, print the leaderboard."""
     check_choice("ascending", ascending, ASCENDING)
-    paths = [Path(run).expanduser() for run in runs] or [Path("outputs")]
+    paths = [latest_run() if run == "latest" else Path(run).expanduser() for run in runs] or [Path("outputs")]
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
     target = Path(out).expanduser() if out else paths[0]
     if target.suffix.lower() in FORMATS and not target.is_dir():

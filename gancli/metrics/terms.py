@@ -14,7 +14,6 @@ FEATURES = {
 }
 LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}  # of scores by Inception
 PENALTY = "model/penalty=r1 model.norm=none"  # batch norm mixes the images of a batch, a penalty is defined for each
-
 LOWER_RATE = "model.lr="  # a quarter of the rate that the run had
 
 
@@ -54,14 +53,14 @@ D_ADVICE = f"near 1 for real and 0 for fake for long: D is winning; type {PENALT
 LOSSES = (
     Term(
         ("D/adversarial", "D/target", "D/source"),
-        "loss of D: how badly it tells real from fake images (CycleGAN: of either set)",
+        "loss of D: how badly it tells real from fake images",
         "no direction: neither near 0 nor growing",
         "1.39 where D cannot tell, often 0.4 to 1.4 (hinge 2, least_squares 0.25, relativistic 0.69, wasserstein < 0)",
         f"near 0 for long: D is winning; type {PENALTY}. Above 10,000: type a lower model.lr=",
     ),
     Term(
         ("G/adversarial", "G/target", "G/source"),
-        "loss of G against D: how badly it fools D (CycleGAN: of either set)",
+        "loss of G against D: how badly it fools D",
         "no direction: compare with D's loss; images improve while it wanders",
         "0.69 where D cannot tell (least_squares 0.125); often 0.7 to 3",
         f"rising without end: D is winning; type {PENALTY}, or model/augment=diffaugment",

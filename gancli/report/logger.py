@@ -129,7 +129,10 @@ class RunLogger:
         """Write index.html, unless it was written a short while ago; with `now` in any case."""
         begin = time.perf_counter()
         if now or begin > self._next_page:
-            write_page(self.folder)
+            try:
+                write_page(self.folder)
+            except Exception as error:  # no page is worth a training
+                self.log(f"warning: index.html was not written: {one_line(error)}")
             end = time.perf_counter()
             self._next_page = end + max(PAGE_SECONDS, PAGE_INTERVAL * (end - begin))
 

@@ -237,7 +237,7 @@ class Trainer:
         """Return what is not finite of the terms and of the state that is saved, or an empty string."""
         terms = [name for name, (total, _) in self.term_sums.items() if not torch.isfinite(total)]
         if terms:
-            return " and ".join([name for name in terms if "/" in name] or terms)
+            return min(terms, key=lambda name: "/" not in name)  # a loss says more than its gradient's norm
         for name, network in {**self.networks, "the average of G": self.ema.network}.items():
             values = [v for v in network.state_dict().values() if v.is_floating_point()]
             if values and not torch.isfinite(torch.stack(torch._foreach_norm(values))).all():

@@ -63,7 +63,6 @@ def test_the_bound_by_hand(tmp_path):
     likelihood = Bernoulli((objective.G(z, c) + 1) / 2).log_prob((observed + 1) / 2).flatten(1).sum(1).mean()
     assert torch.allclose(terms["G/reconstruction"], -likelihood, rtol=1e-4)
     assert torch.allclose(terms["G/kl"], 2 * 0.5 * kl)  # half of beta: a quarter of the budget, warmed up at a half
-    assert torch.allclose(terms["elbo"], likelihood - kl, rtol=1e-4) and not terms["elbo"].requires_grad
     assert torch.allclose(late(x, c, None)[0]["G/kl"] / kl, torch.tensor(2.0), rtol=0.1)
 
 
