@@ -174,7 +174,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "flowers": (16, 16, 3), "unpaired": (28, 28),
     }.items():  # fmt: skip
         (folder / "data").mkdir(exist_ok=True)
-        x, y = rng.integers(0, 256, (64, *shape), dtype=np.uint8), np.arange(64) % 10
+        x, y = rng.integers(0, 256, (128, *shape), dtype=np.uint8), np.arange(128) % 10
         np.savez(folder / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     np.savez(folder / "fake.npz", images=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8))
     return folder
@@ -251,9 +251,9 @@ def test_the_commands_of_a_page_run_in_order(page: str, scratch: Path, gan: Gan)
 
 
 def remove_files(folder: Path, given: set[Path]) -> None:
-    """Remove the files that a command wrote next to those that were given, but not its runs."""
+    """Remove the files that a command wrote next to those that were given, but not its runs and latents."""
     for file in set(folder.rglob("*")) - given:
-        if file.is_file() and "outputs" not in file.parts:
+        if file.is_file() and "outputs" not in file.parts and file.suffix != ".npz":
             file.unlink()
 
 
