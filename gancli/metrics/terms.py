@@ -49,6 +49,7 @@ def score(metric: str, meaning: str, direction: str, normal: str = "", advice: s
 
 
 D_OUTPUT = "0.5: D cannot tell real from fake"
+TOO_ALIKE = "low: samples are too alike; type model.packing=2"
 D_ADVICE = f"near 1 for real and 0 for fake for long: D is winning; type {PENALTY}, or model/augment=diffaugment"
 LOSSES = (
     Term(
@@ -135,19 +136,13 @@ LOSSES = (
     ),
 )
 OUTPUTS = (
-    Term(
-        ("D(real)", "D_target(real)", "D_source(real)"),
-        "D's output on real images: probability, or fraction, that it takes for real",
-        D_OUTPUT,
-        "0.5 to 0.85",
-        D_ADVICE,
-    ),
-    Term(
-        ("D(fake)", "D_target(fake)", "D_source(fake)"),
-        "D's output on generated images: probability, or fraction, that it takes for real",
-        D_OUTPUT,
-        "0.15 to 0.5",
-        D_ADVICE,
+    *(
+        Term(
+            (f"D({of})", f"D_target({of})", f"D_source({of})"),
+            f"D's output on {images} images: probability, or fraction, that it takes for real",
+            *(D_OUTPUT, normal, D_ADVICE),
+        )
+        for of, images, normal in (("real", "real", "0.5 to 0.85"), ("fake", "generated", "0.15 to 0.5"))
     ),
     Term(
         ("D(real over fake)",),
@@ -292,7 +287,7 @@ SCORES = (
         "fraction of real images that lie among the generated ones: variety",
         f"{HIGHER}; 1: all of them",
         "0.5 to 0.9",
-        "low: samples are too alike; type model.packing=2",
+        TOO_ALIKE,
     ),
     score(
         "density",
@@ -305,7 +300,7 @@ SCORES = (
         "fraction of real images with a generated one near them: variety, robust to outliers",
         f"{HIGHER}; 1: all of them",
         "0.6 to 0.97",
-        "low: samples are too alike; type model.packing=2",
+        TOO_ALIKE,
     ),
     score(
         "accuracy",
