@@ -64,3 +64,10 @@ def test_the_guide_has_the_table():
 def test_the_table_needs_no_torch():
     code = "import sys, gancli.metrics.terms; assert not {'torch', 'numpy', 'hydra'} & {*sys.modules}"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_directions_of_metrics():
+    higher = "is score_mnist precision_mnist recall_cifar density_mnist coverage_mnist accuracy_mnist"
+    higher += " class_coverage diversity psnr hole_psnr reconstruction_psnr ssim elbo importance_weighted"
+    lower = "fid fd_mnist kd_mnist class_fd_mnist sliced_wasserstein cycle_error squared_error elbo_bits unknown"
+    assert all(map(terms.higher_is_better, higher.split())) and not any(map(terms.higher_is_better, lower.split()))

@@ -10,7 +10,6 @@ from PIL import Image
 from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, write_job, write_run
 
 from gancli.commands import report
-from gancli.metrics.terms import higher_is_better
 from gancli.report.columns import caption
 from gancli.report.contact_sheet import contact_sheet
 from gancli.report.leaderboard import NOTE, csv_names, terminal_text, write_leaderboard
@@ -36,6 +35,14 @@ def csv_of(path: Path) -> list[dict[str, str]]:
 
 def write_jobs(folder: Path, *models: str) -> list[Path]:
     return [write_job(folder / model, 1.0, model=model) for model in models]
+
+
+def settings(folders: list[Path], sort_by: str = "G/adversarial") -> list[dict[str, str]]:
+    return [row.settings for row in tables(folders, sort_by)[0].rows]
+
+
+def seeds(table: Table) -> list[tuple[int | None, str, list[float], int]]:
+    return [(row.rank, row.settings["model"], row.values(table.sort_by), row.seeds) for row in table.setting_rows]
 
 
 @pytest.fixture
@@ -74,6 +81,11 @@ def test_failed_and_unmeasured_runs_have_no_rank(sweep: list[Path]) -> None:
     (table,) = tables(sweep, "fid", False)
     assert jobs(table) == ["11", "0", "10", "1", "3", "2"]
     assert table.rows[0].settings == {"model": "dcgan", "seed": "2"}
+    add_score(sweep[0], {"kd_mnist": 0.1, "is": None})
+    add_score(sweep[1], {"fd_mnist": 3.0, "kd_mnist": 0.2, "is": None})
+    # One run without fd_mnist does not change which comes first, and a metric of no run is no column.
+    (table,) = tables(sweep[:2])
+    assert (table.metrics, jobs(table), table.rows[1].rank) == (["fd_mnist", "kd_mnist"], ["1", "0"], None)
 
 
 def test_the_files_have_every_run_and_link_to_its_page(sweep: list[Path], tmp_path: Path) -> None:
@@ -100,7 +112,6 @@ def test_the_files_have_every_run_and_link_to_its_page(sweep: list[Path], tmp_pa
     assert html.count('href="2/index.html"') == 3  # and its error
     assert "3/index.html" not in html  # it has no page
     assert html.count("data:image/") == len(sweep) and not re.findall(r'src="(?!data:)', html)
-
     with Image.open(out / "contact.png") as sheet:
         assert sheet.width > 600
     assert not list(out.glob(".*"))
@@ -117,10 +128,19 @@ def test_runs_that_all_failed_early_still_have_a_table(tmp_path: Path, sort_by: 
 def test_typed_overrides_or_else_configs_distinguish_runs(tmp_path: Path) -> None:
     rates = (1e-3, 2e-3)
     untyped = [write_run(tmp_path / f"{r}", overrides=(), config={"model": {"name": "dcgan", "lr": r}}) for r in rates]
-    (table,) = tables(untyped, "G/adversarial")
-    assert [row.settings for row in table.rows] == [{"model.lr": "0.001"}, {"model.lr": "0.002"}]
+    assert settings(untyped) == [{"model.lr": "0.001"}, {"model.lr": "0.002"}]
     spellings = [write_run(tmp_path / text, overrides=(f"model.lr={text}",)) for text in ("2e-4", "0.0002")]
-    assert tables(spellings, "G/adversarial")[0].rows[0].settings == {}
+    assert settings(spellings) == [{}, {}]
+    # A run that was resumed has what was typed at first.
+    resumed = {"event": "resumed", "step": 100, "overrides": ["run.dir=x"]}
+    jobs = write_jobs(tmp_path, "dcgan", "mlp")
+    with (jobs[0] / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(resumed) + "\n")
+    assert settings(jobs, "fid") == [{"model": "dcgan"}, {"model": "mlp"}]
+    # One choice stands for the keys that follow from it.
+    configs = [{"model": {"name": name, "lr": lr, "width": 64}} for name, lr in (("dcgan", 1e-3), ("mlp", 1e-4))]
+    runs = [write_run(tmp_path / str(i), overrides=(), config=config) for i, config in enumerate(configs)]
+    assert settings(runs) == [{"model": "dcgan"}, {"model": "mlp"}]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
@@ -153,22 +173,9 @@ def test_a_few_runs_begin_with_what_differs_between_them(tmp_path: Path) -> None
     assert "| model | dcgan | mlp |" in (tmp_path / "leaderboard.md").read_text()
     html = (tmp_path / "leaderboard.html").read_text()
     assert html.index("What differs") < html.index("measured while training")
+    # Without repeated settings there is no table over seeds.
+    assert tables([a, b])[0].setting_rows == [] and not any(word in text for word in ("±", "Runs", "seeds"))
     assert "Nothing that was typed differs" in write_leaderboard([a, write_job(tmp_path / "c", 1.0)], tmp_path / "d")
-
-
-def test_settings_are_what_was_typed_before_a_run_was_resumed(tmp_path: Path) -> None:
-    resumed = {"event": "resumed", "step": 100, "overrides": ["run.dir=x"]}
-    runs = [write_job(tmp_path / model, 1.0, model=model) for model in ("dcgan", "mlp")]
-    with (runs[0] / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(resumed) + "\n")
-    assert [row.settings for row in tables(runs, "fid")[0].rows] == [{"model": "dcgan"}, {"model": "mlp"}]
-
-
-def test_one_choice_stands_for_the_keys_that_follow_from_it(tmp_path: Path) -> None:
-    configs = [{"model": {"name": name, "lr": lr, "width": 64}} for name, lr in (("dcgan", 1e-3), ("mlp", 1e-4))]
-    runs = [write_run(tmp_path / str(i), overrides=(), config=config) for i, config in enumerate(configs)]
-    settings = [row.settings for row in tables(runs, "G/adversarial")[0].rows]
-    assert settings == [{"model": "dcgan"}, {"model": "mlp"}]
 
 
 def test_it_says_what_to_type_next(sweep: list[Path], tmp_path: Path) -> None:
@@ -234,14 +241,13 @@ def test_quick_metrics_are_shown_when_a_finished_run_has_nothing_else(tmp_path: 
 def test_quick_metrics_compare_for_the_same_data_and_task_only(tmp_path: Path) -> None:
     runs = []
     for i, (data, task) in enumerate([("mnist", "Inpaint"), *[("mnist10k", "Inpaint")] * 2, ("mnist10k", "Colorize")]):
-        model = {"name": f"m{i}", "task": {"_target_": f"gancli.transforms.tasks.{task}"}}
-        config = {"model": model, "data": {"name": data}}
+        config = {"model": {"name": f"m{i}", "task": {"_target_": f"tasks.{task}"}}, "data": {"name": data}}
         runs.append(write_run(tmp_path / str(i), rows=[metric_row(9, psnr=20.0)], config=config))
     groups = [(table.heading, jobs(table)) for table in tables(runs)]
     assert groups == [("mnist10k", ["1", "2"]), ("mnist", ["0"]), ("mnist10k", ["3"])]
 
 
-def test_losses_and_speeds_are_ranked_only_when_typed(tmp_path: Path) -> None:
+def test_a_typed_metric_is_ranked_and_losses_and_speeds_only_then(tmp_path: Path) -> None:
     row = metric_row(200, sliced_wasserstein=0.1, diversity=0.9)
     runs = [write_run(tmp_path / name, rows=[row | {"images_per_second": v}]) for name, v in [("a", 1500), ("b", 1800)]]
     assert tables(runs)[0].metrics == ["sliced_wasserstein", "diversity"]
@@ -249,10 +255,8 @@ def test_losses_and_speeds_are_ranked_only_when_typed(tmp_path: Path) -> None:
     assert (table.metrics, jobs(table)) == (["images_per_second"], ["b", "a"])
     assert jobs(tables(runs, "images_per_second", True)[0]) == ["a", "b"]
     assert tables(runs, "G/adversarial")[0].rows[0].value == 0.9
-
-
-def test_a_typed_metric_shows_the_tables_that_have_it(tmp_path: Path) -> None:
-    runs = write_jobs(tmp_path, "a", "b")
+    # Of scores, the tables that have it are shown.
+    runs = write_jobs(tmp_path / "scored", "a", "b")
     for i, folder in enumerate(runs):
         add_score(folder, {"fd_mnist": 1.0 + i, "recall_mnist": 0.1 + i})
     add_score(runs[0], {"fd_mnist": 5.0}, protocol(generated=1000))
@@ -263,22 +267,6 @@ def test_a_typed_metric_shows_the_tables_that_have_it(tmp_path: Path) -> None:
     assert [table.metrics for table in tables(runs, "fid")] == [["fid"]]
     with pytest.raises(ValueError, match=r"sort=fd_mnits is not one of auto, fd_mnist, .*; did you mean fd_mnist"):
         tables(runs, "fd_mnits")
-
-
-def test_directions_of_metrics() -> None:
-    higher = "is score_mnist precision_mnist recall_cifar density_mnist coverage_mnist accuracy_mnist"
-    higher += " class_coverage diversity psnr hole_psnr reconstruction_psnr ssim elbo importance_weighted"
-    lower = "fid fd_mnist kd_mnist class_fd_mnist sliced_wasserstein cycle_error squared_error elbo_bits unknown"
-    assert all(map(higher_is_better, higher.split())) and not any(map(higher_is_better, lower.split()))
-
-
-def test_a_run_without_the_ranking_metric_has_no_rank(tmp_path: Path) -> None:
-    a, b = write_jobs(tmp_path, "a", "b")
-    add_score(a, {"kd_mnist": 0.1, "is": None})
-    add_score(b, {"fd_mnist": 3.0, "kd_mnist": 0.2, "is": None})
-    (table,) = tables([a, b])
-    # One run without fd_mnist does not change which comes first, and a metric of no run is no column.
-    assert (table.metrics, jobs(table), table.rows[1].rank) == (["fd_mnist", "kd_mnist"], ["b", "a"], None)
 
 
 def test_costs_are_those_up_to_the_measured_step(tmp_path: Path) -> None:
@@ -294,10 +282,8 @@ def test_costs_are_those_up_to_the_measured_step(tmp_path: Path) -> None:
 
 def test_seeds_that_did_not_finish_or_have_no_value_are_left_out(sweep: list[Path], tmp_path: Path) -> None:
     (table,) = tables(sweep, "fid")
-    assert [(row.rank, row.settings["model"], row.values("fid"), row.seeds) for row in table.setting_rows] == [
-        (1, "mlp", [10.0], 3),  # the others failed or have no value
-        (2, "dcgan", [30.0, 34.0], 3),  # the other is still running
-    ]
+    # Of mlp the others failed or have no value, of dcgan the other is still running.
+    assert seeds(table) == [(1, "mlp", [10.0], 3), (2, "dcgan", [30.0, 34.0], 3)]
     text = write_leaderboard(sweep, tmp_path, "fid")
     for written in (text, *((tmp_path / f"leaderboard.{form}").read_text() for form in ("md", "html"))):
         assert "32.0 ± 2.8" in written and "2 of 3" in written and "1 of 3" in written and "10 ±" not in written
@@ -309,8 +295,12 @@ def test_a_setting_is_ranked_by_its_mean_and_not_by_its_best_seed(tmp_path: Path
     pairs = [(model, seed) for model in values for seed in range(3)]
     runs = [write_job(tmp_path / f"{m}{seed}", values[m][seed], model=m, seed=seed) for m, seed in pairs]
     (table,) = tables(runs)
-    means = [(row.settings["model"], row.mean("fid")) for row in table.setting_rows]
-    assert jobs(table)[0] == "lucky0" and means == [("reliable", 3.5), ("lucky", 4.0)]
+    assert jobs(table)[0] == "lucky0" and [row.mean("fid") for row in table.setting_rows] == [3.5, 4.0]
+    # One without a finished seed is last, and a repeated seed counts once.
+    ends = [("a", 0, FAILED), ("a", 1, FAILED), ("b", 0, FINISHED), ("b", 1, FINISHED), ("b", 1, FINISHED)]
+    runs = [write_job(tmp_path / str(i), float(i), end, model=m, seed=s) for i, (m, s, end) in enumerate(ends)]
+    (table,) = tables(runs)
+    assert seeds(table) == [(1, "b", [2.0, 4.0], 2), (None, "a", [], 2)]
 
 
 def test_mean_and_deviation_equal_a_computation_by_hand(tmp_path: Path) -> None:
@@ -322,29 +312,6 @@ def test_mean_and_deviation_equal_a_computation_by_hand(tmp_path: Path) -> None:
     assert re.split("  +", line.strip())[:5] == ["1", "3", "3.0 ± 2.6", "4.0 ± 2.8 (n = 2)", "5 ± 0"]
 
 
-def test_a_seed_that_failed_at_once_or_was_not_measured_is_counted(scored: list[Path]) -> None:
-    first, second = tables(scored)
-    assert [(len(row.rows), row.seeds) for row in first.setting_rows] == [*[(3, 3)] * 6, (2, 3)]
-    assert (len(second.setting_rows[-1].rows), second.setting_rows[-1].seeds) == (2, 3)
-
-
-def test_a_setting_without_a_finished_seed_is_last_and_a_repeated_seed_counts_once(tmp_path: Path) -> None:
-    jobs = [("a", 0, FAILED), ("a", 1, FAILED), ("b", 0, FINISHED), ("b", 1, FINISHED), ("b", 1, FINISHED)]
-    runs = [write_job(tmp_path / str(i), float(i), end, model=m, seed=s) for i, (m, s, end) in enumerate(jobs)]
-    (table,) = tables(runs)
-    assert [(row.rank, row.settings["model"], row.values("fid"), row.seeds) for row in table.setting_rows] == [
-        (1, "b", [2.0, 4.0], 2),
-        (None, "a", [], 2),
-    ]
-
-
-def test_without_repeated_settings_there_is_no_table_over_seeds(tmp_path: Path) -> None:
-    runs = [write_job(tmp_path / model, 1.0, model=model, seed=i) for i, model in enumerate(["dcgan", "mlp"])]
-    assert tables(runs)[0].setting_rows == []
-    text = write_leaderboard(runs, tmp_path) + (tmp_path / "leaderboard.md").read_text()
-    assert "±" not in text and "Runs" not in text and "seeds" not in text
-
-
 # --- files
 
 
@@ -352,6 +319,8 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
     for name in ("leaderboard-2.csv", "leaderboard-17.csv", "leaderboard-notes.csv"):
         (tmp_path / name).write_text("old")
     write_leaderboard(scored, tmp_path)
+    for table in tables(scored):  # a seed that failed at once or was not measured counts
+        assert table.setting_rows[-1].seeds == 3 and len(table.setting_rows[-1].rows) == 2
     second_file = tmp_path / "leaderboard-mnist-fd_mnist-n1000.csv"
     first, second = csv_of(tmp_path / "leaderboard.csv"), csv_of(second_file)
     assert (len(first), len(second)) == (21, 19)
@@ -372,9 +341,8 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
 def test_names_of_protocols_are_unique_and_safe_on_any_file_system(tmp_path: Path) -> None:
     runs = write_jobs(tmp_path, *"abcdefg")
     add_score(runs[0], {"fd_mnist": 1.0}, protocol(data="../x: y"))
-    for i, run in enumerate(runs[1:3], 1):
-        add_score(run, {"fd_mnist": 1.0}, protocol(split=f"s{i}"))
-        add_score(runs[3], {"fd_mnist": 1.0}, protocol(split=f"s{i}"))
+    for i, split in ((1, "s1"), (2, "s2"), (3, "s1"), (3, "s2")):
+        add_score(runs[i], {"fd_mnist": 1.0}, protocol(split=split))
     add_score(runs[4], {"fd_mnist": 1.0}, protocol(data="MNIST"))
     first, *others = csv_names(tables(runs))
     assert first == "leaderboard.csv" and len({name.lower() for name in others}) == len(others) == 4
@@ -382,8 +350,9 @@ def test_names_of_protocols_are_unique_and_safe_on_any_file_system(tmp_path: Pat
     assert all(re.fullmatch(r"leaderboard-[\w-]+\.csv", name, re.ASCII) for name in others)
 
 
-def curves_of(folder: Path) -> list[dict[str, Any]]:
-    html = (folder / "leaderboard.html").read_text()
+def charts(runs: list[Path], out: Path, sort_by: str = "auto") -> list[dict[str, Any]]:
+    write_leaderboard(runs, out, sort_by)
+    html = (out / "leaderboard.html").read_text()
     return json.loads(html.partition('id="data">')[2].partition("</script>")[0])["charts"]
 
 
@@ -391,24 +360,20 @@ def test_curves_are_of_metrics_that_the_training_logged(tmp_path: Path) -> None:
     rows = [metric_row(step, sliced_wasserstein=3.0, **({"fd_mnist": 2.0} if step > 100 else {})) for step in (99, 200)]
     event = {"event": "protocol", "step": 0, "metrics": ["fd_mnist"], "protocol": protocol()}
     folder = write_run(tmp_path / "run", rows=[event, *rows])
-    write_leaderboard([folder], tmp_path)
-    assert curves_of(tmp_path) == []  # a single evaluation
-    write_leaderboard([folder], tmp_path, "sliced_wasserstein")
-    assert [chart["name"] for chart in curves_of(tmp_path)] == ["sliced_wasserstein"]
+    assert charts([folder], tmp_path) == []  # a single evaluation
+    assert [chart["name"] for chart in charts([folder], tmp_path, "sliced_wasserstein")] == ["sliced_wasserstein"]
     # The numbers of gan evaluate have no curve, those of the grids are next to them.
-    write_leaderboard([add_score(folder, {"fd_mnist": 4.0})], tmp_path)
-    assert [chart["name"] for chart in curves_of(tmp_path)] == ["sliced_wasserstein"]
+    add_score(folder, {"fd_mnist": 4.0})
+    assert [chart["name"] for chart in charts([folder], tmp_path)] == ["sliced_wasserstein"]
 
 
 def test_a_setting_is_a_median_in_the_band_of_its_seeds(tmp_path: Path) -> None:
     runs = []
     for seed, values in enumerate([(5, 4, 3), (6, 5, 4, 9), (9, 8)]):
         rows = [metric_row(100 * i, fid=float(value)) for i, value in enumerate(values, 1)]
-        overrides = ("model=mlp", f"seed={seed}")
         config = {"seed": seed, "model": {"name": "mlp"}, "data": {"name": "mnist"}}
-        runs.append(write_run(tmp_path / f"s{seed}", rows, overrides, config, FINISHED))
-    write_leaderboard(runs, tmp_path)
-    ((series,),) = [chart["series"] for chart in curves_of(tmp_path)]
+        runs.append(write_run(tmp_path / f"s{seed}", rows, ("model=mlp", f"seed={seed}"), config, FINISHED))
+    ((series,),) = [chart["series"] for chart in charts(runs, tmp_path)]
     assert (series["name"], series["x"]) == ("1. all seeds", [100, 200, 300]), "400 is of one seed alone"
     assert (series["low"], series["y"], series["high"]) == ([5, 4, 3], [6, 5, 3.5], [9, 8, 4])
     assert series["window"] == [3, 9]
