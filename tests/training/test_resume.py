@@ -75,15 +75,15 @@ def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan)
 
 
 def test_allowed_changes_are_applied_and_logged(gan):
-    assert gan("train", *TINY, "run.dir=run")[0] == 0
-    words = ["train", *TINY, "run.dir=run", LONGER, "model.lr=2e-3", "model/penalty=r1"]
+    assert gan("train", *TINY, "model=dcgan", "run.dir=run")[0] == 0
+    words = ["train", *TINY, "model=dcgan", "run.dir=run", LONGER, "model.lr=2e-3", "model/penalty=r1"]
     code, _, error = gan(*words, "resume.allow=[model.lr,model.penalty]")
     assert code == 0, error
-    assert "changed: model.lr: 0.001 -> 0.002; model.penalty" in Path("run/log.txt").read_text()
+    assert "changed: model.lr: 0.0002 -> 0.002; model.penalty" in Path("run/log.txt").read_text()
     rows = rows_of(Path("run"))
     events = [row["event"] for row in rows if row.get("event", "grids") != "grids"]
     assert events == ["started", "finished", "resumed", "changed", "finished"]
-    assert rows[-3]["lr"] == 1e-3
+    assert rows[-3]["lr"] == 2e-3
     assert gan(*words)[0] == 0, "from then on it is the config of the run"
 
 
