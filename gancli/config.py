@@ -4,12 +4,14 @@ Everything above `compose` needs neither Hydra nor torch. Help, completion and s
 key's default and meaning are written once, in its line of yaml.
 """
 
+import contextlib
 import difflib
 import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +21,38 @@ CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
 
 
+_OWN: ContextVar[Path | None] = ContextVar("own", default=None)  # the folder of the user's own configs
+
+
 class UsageError(ValueError):
     """Error in what was typed: exit code 2 instead of 1."""
+
+
+@contextlib.contextmanager
+def own_configs(folder: str) -> Iterator[None]:
+    """Let keys, defaults, headers, groups and choices within `with` be those of the user's own configs too.
+
+    Args:
+        folder: of --config-dir, or empty.
+    """
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"--config-dir={folder} is no folder; type that of your own configs")
+    token = _OWN.set(Path(folder) if folder else None)
+    try:
+        yield
+    finally:
+        _OWN.reset(token)
+
+
+def _folders() -> list[Path]:
+    """Return the folders of configs in the order in which Hydra searches them."""
+    return [CONFIGS, *filter(None, [_OWN.get()])]
+
+
+def _read(name: str) -> str:
+    """Return the text of the config `name`, such as model/dcgan."""
+    files = [folder / f"{name}.yaml" for folder in _folders()]
+    return next((file for file in files if file.is_file()), files[0]).read_text()
 
 
 class Key(NamedTuple):
@@ -40,7 +72,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     """
     named: dict[str, Key] = {}
     parents: list[tuple[int, str]] = []  # indentation and name
-    text = (CONFIGS / f"{name}.yaml").read_text()
+    text = _read(name)
     for base in _bases(name, text):
         named |= {key.name: key for key in keys(base, prefix)}
     for base, package in re.findall(r"^  - ([\w-]+)@([\w.]+) *$", text, re.M):
@@ -64,7 +96,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
 
 def defaults(name: str) -> dict[str, str]:
     """Return the `defaults` of configs/`name`.yaml in other groups: {"model": "dcgan", "data": "mnist10k"}."""
-    text, parent = (CONFIGS / f"{name}.yaml").read_text(), Path(name).parent
+    text, parent = _read(name), Path(name).parent
     chosen: dict[str, str] = {}
     for base in _bases(name, text):
         chosen |= defaults(base)
@@ -81,20 +113,21 @@ def _bases(name: str, text: str) -> list[str]:
 
 def header(name: str) -> str:
     """Return the comment at the top of configs/`name`.yaml without its marks: a title, then examples."""
-    text = (CONFIGS / f"{name}.yaml").read_text()
+    text = _read(name)
     lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     return "\n".join(line[1:].removeprefix(" ") for line in lines if not line.startswith("# @package"))
 
 
 def groups() -> list[str]:
     """Return the groups of choices of `gan train`: data, experiment, model, model/loss, ..."""
-    folders = (d for d in CONFIGS.rglob("*") if d.is_dir() and any(d.glob("*.yaml")))
-    return sorted(d.relative_to(CONFIGS).as_posix() for d in folders)
+    files = [file.relative_to(folder) for folder in _folders() for file in folder.rglob("*/*.yaml")]
+    return sorted({file.parent.as_posix() for file in files})
 
 
 def choices(group: str) -> list[str]:
     """Return the names in a group. Those that begin with _ are bases of others and no choices."""
-    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml") if not p.stem.startswith("_"))
+    files = [file for folder in _folders() for file in (folder / group).glob("*.yaml")]
+    return sorted({file.stem for file in files if not file.stem.startswith("_")})
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 import textwrap
 
 from gancli.cli.overrides import chosen, every_key, full_key, read_train, train_keys
-from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys
+from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, own_configs
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 ORDER = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
@@ -38,8 +38,14 @@ def help_of(command: str, words: list[str]) -> str:
     """Return examples, then the keys with defaults and meanings; of `gan train` those of the choices in `words`."""
     if command != "train":
         return "\n".join([header(command), "", "Keys:", *key_lines(keys(command))])
-    choice = chosen(read_train([word for word in words if "=" in word]).words)
-    lines = [header(command), "", "Choices:"]
+    typed = read_train([word for word in words if word not in ("-h", "--help", "all")])
+    with own_configs(typed.config_dir):
+        return _help_of_train(typed.words, everything="all" in words)
+
+
+def _help_of_train(typed: list[str], everything: bool) -> str:
+    choice = chosen(typed)
+    lines = [header("train"), "", "Choices:"]
     wrap = textwrap.TextWrapper(WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)
     for group in ["model", "data", "trainer", "experiment", "sweep", *(g for g in choice if g.startswith("model/"))]:
         lines += wrap.wrap(f"  {group}={', '.join(choices(group))}")
@@ -47,7 +53,7 @@ def help_of(command: str, words: list[str]) -> str:
     shown = [key for key in every if key.meaning and not key.rare]
     rest = [key for key in every if key not in shown]
     lines += ["", f"Keys with model={choice['model']} data={choice['data']}:", *key_lines(shown), ""]
-    if "all" in words:
+    if everything:
         return "\n".join([*lines, "Rarely changed:", *key_lines(rest)])
     lines += [f"{len(rest)} keys that are rarely changed: gan train --help all"]
     return "\n".join([*lines, "Keys of other models and data: gan train model=cyclegan data=unpaired --help"])

@@ -1,5 +1,6 @@
 """Words that people type after `gan train` from habit, and what to type instead. Needs neither Hydra nor torch."""
 
+import shlex
 from pathlib import Path
 
 from gancli.cli.stored import is_run
@@ -70,7 +71,7 @@ def for_word(word: str) -> str:
     if word in ("latest", "resume"):
         return "type resume=latest"
     if is_run(path):
-        return f"type resume={word}"
+        return f"type {shlex.quote(f'resume={word}')}"
     if path.exists():
         return f"type {_data(word)}"
     for group in groups():
@@ -86,4 +87,4 @@ def for_choice(group: str, choice: str) -> str:
 
 
 def _data(path: str) -> str:
-    return f"data=npz data.path={path}" if path.endswith(".npz") else f"data=folder data.path={path}"
+    return f"data={'npz' if path.endswith('.npz') else 'folder'} {shlex.quote(f'data.path={path}')}"

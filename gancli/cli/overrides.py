@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,13 +58,16 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
     first = next(iter(values))
     texts = [key for key, default in values.items() if isinstance(default, str)]
     bare: list[str] = []
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         key, equals, text = word.partition("=")
-        if word.startswith("-"):
+        if WITH_VALUE.get(key) == "config_dir" and "config_dir" in values:  # an option, as in gan train
+            values["config_dir"] = expand_home(_value_of(key, equals, text, rest))
+        elif word.startswith("-"):
             name = key.lstrip("-").replace("-", "_")
             hint = f"type {name}={text or '...'}" if name in values else f"gan {command} --help lists its keys"
             raise UsageError(f"gan {command} takes no option {word}; {hint}")
-        if equals and key in values:
+        elif equals and key in values:
             values[key] = read_value(key, text, values[key])
         elif equals and key.replace("_", "a").isidentifier() and not Path(word).exists():
             raise UsageError(f"gan {command} has no key {key!r}{nearest(key, values)}; gan {command} --help lists them")
@@ -144,10 +148,7 @@ def _split(words: list[str]) -> tuple[dict[str, Any], list[Word]]:
         if word in SWITCHES:
             options[SWITCHES[word]] = True
         elif name in WITH_VALUE:
-            value = value if equals else next(rest, "")
-            if not value:
-                raise UsageError(f"{name} needs a value, as in gan train --cfg job")
-            options[WITH_VALUE[name]] = value
+            options[WITH_VALUE[name]] = _value_of(name, equals, value, rest)
         elif word.startswith("-"):
             raise UsageError(f"gan train takes no option {word}{hints.for_option(name, value or next(rest, ''))}")
         elif (not equals and not word.startswith("~")) or not name:
@@ -155,6 +156,15 @@ def _split(words: list[str]) -> tuple[dict[str, Any], list[Word]]:
         else:
             typed.append(_split_word(word))
     return options, typed
+
+
+def _value_of(option: str, equals: str, value: str, rest: Iterator[str]) -> str:
+    """Return the value of an option, which is after its = or the next word."""
+    value = value if equals else next(rest, "")
+    if not value:
+        example = "--config-dir=my_configs" if WITH_VALUE[option] == "config_dir" else "--cfg=job"
+        raise UsageError(f"{option} needs a value, as in {example}")
+    return value
 
 
 def _split_word(word: str) -> Word:
@@ -290,11 +300,19 @@ def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
 
 def _quoted(key: str, value: str, sweep: bool) -> str:
     """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
+    if key == "model.between" and not re.search(r"[$('\"]", value):  # classes may be called true, 1_0 or Дом
+        return re.sub(r"[^\[\],]+", _quoted_class, value)
     if not _is_path(key) or QUOTED.fullmatch(value):
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
         return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
     return quote(value.replace("${", "\\${") if "${" in value and Path(value).exists() else value)
+
+
+def _quoted_class(name: re.Match[str]) -> str:
+    """Return the name of a class as a text, its number as a number."""
+    text = name[0].strip()
+    return text if re.fullmatch(r"0|[1-9][0-9]*", text) else quote(text)
 
 
 def _is_path(key: str) -> bool:

@@ -1,6 +1,6 @@
 """gan list: the choices in configs/."""
 
-from gancli.config import UsageError, choices, header, nearest
+from gancli.config import UsageError, choices, header, nearest, own_configs
 
 GROUPS = {
     "models": "model",
@@ -17,14 +17,16 @@ GROUPS = {
 }
 
 
-def main(group: str) -> None:
+def main(group: str, config_dir: str) -> None:
     """Print the names in a group, or in all groups, with the first line of each yaml."""
     # The config's own name and its last part are typed too: model/loss, loss.
     words = {word: g for name, g in GROUPS.items() for word in (name, g, g.rpartition("/")[2])}
     if group and group not in words:
         raise UsageError(f"there is no group {group!r}{nearest(group, GROUPS)}; there are: {', '.join(GROUPS)}")
-    for folder in [words[group]] if group else GROUPS.values():
-        if not group:
-            print(f"{folder}=")
-        for choice in choices(folder):
-            print(f"  {choice:<18}{header(f'{folder}/{choice}').splitlines()[0]}")
+    with own_configs(config_dir):
+        for folder in [words[group]] if group else GROUPS.values():
+            if not group:
+                print(f"{folder}=")
+            for choice in choices(folder):
+                title = header(f"{folder}/{choice}").partition("\n")[0]
+                print(f"  {choice:<18}{title}".rstrip())

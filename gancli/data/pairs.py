@@ -107,7 +107,10 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     indices = [class_index(name, data.class_names, data.classes) for name in (source, target)]
     names = [data.class_names[k] for k in indices]
     if indices[0] == indices[1]:
-        raise ValueError(f"source and target are both the class {names[0]}; give two different classes")
+        raise ValueError(
+            f"source and target, model.between=[{source},{target}], are both the class {names[0]}; type two different "
+            f"classes, as in model.between=[{','.join(data.class_names[:2])}]"
+        )
     sources, images = (data.images[data.labels == k] for k in indices)
     for name, of_class in zip(names, (sources, images)):
         if not len(of_class):

@@ -59,6 +59,18 @@ def test_list_names_the_choices(gan):
     assert all(f"{group}=" in gan("list")[1] for group in groups())
 
 
+def test_help_and_lists_show_the_users_own_configs_too(gan, tmp_path):
+    (tmp_path / "model" / "loss").mkdir(parents=True)
+    (tmp_path / "model" / "mine.yaml").write_text("# Mine\ndefaults: \n  - dcgan\n  - _self_\nextra: 1   # something\n")
+    (tmp_path / "model" / "loss" / "untitled.yaml").write_text("_target_: mine.Loss\n")
+    for option in ([f"--config-dir={tmp_path}"], ["--config-dir", str(tmp_path)]):
+        code, out, _ = gan("train", "model=mine", *option, "--help")
+        assert code == 0 and "model.extra=1" in out and "model.width=" in out and "untitled" in out
+        assert "  mine              Mine\n" in gan("list", "models", *option)[1]
+        assert "  untitled\n" in gan("list", *option)[1]
+    assert "mine" not in choices("model") and gan("train", "model=mine", "--help")[0] == 2
+
+
 def test_a_name_that_begins_with_an_underscore_is_a_base_and_no_choice(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "CONFIGS", tmp_path)
     (tmp_path / "model").mkdir()

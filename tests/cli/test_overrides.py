@@ -46,6 +46,13 @@ def test_a_sweep_over_paths_has_one_job_for_each():
     assert run.value() == "x,y" and not run.is_sweep_override()
 
 
+def test_names_of_classes_are_texts_and_their_positions_numbers():
+    (word,) = read_train(["model=cyclegan", "model.between=[true,010]"]).overrides[1:]
+    assert PARSER.parse_override(word).value() == ["true", "010"]
+    (word,) = read_train(["model=cyclegan", "model.between=[3, Дом]"]).overrides[1:]
+    assert PARSER.parse_override(word).value() == [3, "Дом"]
+
+
 def test_options_may_stand_anywhere_and_take_either_form(tmp_path):
     first = read_train(["-m", "task=edges", "model=pix2pix", "seed=0,1"])
     assert first == read_train(["task=edges", "model=pix2pix", "seed=0,1", "--multirun"])
@@ -80,6 +87,9 @@ WRONG = [
     (["train", "--steps", "10"], "type trainer.steps=10"),
     (["train", "--gpu"], "type device=cuda"),
     (["train", "data=pictures/"], "type data=folder data.path=pictures/"),
+    (["train", "data=my pictures/"], "type data=folder 'data.path=my pictures/'"),
+    (["list", "--config-dir"], "--config-dir needs a value, as in --config-dir=my_configs"),
+    (["list", "--config-dir=nowhere"], "nowhere is no folder"),
     (["train", "data=a.npz"], "type data=npz data.path=a.npz"),
     (["train", "model=dcgan,mlp"], "type gan train -m model=dcgan,mlp"),
     (["train", "resume=nowhere"], "resume=nowhere holds no run"),

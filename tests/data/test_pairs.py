@@ -159,7 +159,12 @@ def labelled(*names: str) -> ImageDataset:
     [
         (labelled(), 0, 1, "this data has no classes .* data=mnist, or type data=unpaired"),
         (labelled("cat", "dog"), "cta", "dog", "no class 'cta'; did you mean cat.* the classes are cat, dog"),
-        (labelled("cat", "dog"), "dog", 1, "source and target are both the class dog"),
+        (
+            labelled("cat", "dog"),
+            "dog",
+            1,
+            r"=\[dog,1\], are both the class dog; type .*=\[cat,dog\]",
+        ),
         (labelled("cat", "dog"), "cat", "dog", "no image of the class dog"),
         (synthetic("ring", 20), 0, 1, "points of the plane cannot be translated"),
     ],
