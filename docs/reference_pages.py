@@ -94,15 +94,12 @@ def experiments() -> str:
 
 
 def metrics() -> str:
-    """Return a table for each group of terms of the log, of scores and of findings."""
+    """Return the names of the terms of each group, with a link to their table in the guide."""
     lines: list[str] = []
     for group, terms in GROUPS_OF_TERMS.items():
-        lines += [f"## {group[0].upper()}{group[1:]}", "", "| term | meaning | direction | a healthy run |"]
-        lines += ["|---|---|---|---|"]
-        for term in terms:
-            names = ", ".join(f"`{name}`" for name in term.names)
-            lines += [f"| {names} | {' | '.join(map(escape, (term.meaning, term.direction, term.normal)))} |"]
-        lines += [""]
+        anchor = re.sub(r"[^\w ]", "", group.lower()).replace(" ", "-")
+        names = ", ".join(f"`{name}`" for term in terms for name in term.names)
+        lines += [f"- [{group[0].upper()}{group[1:]}](../reading-a-run.md#{anchor}): {names}"]
     return "\n".join(lines)
 
 

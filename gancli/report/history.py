@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gancli.report.formatting import duration
 from gancli.report.run_folder import Run
 from gancli.report.run_page import spread
 from gancli.runtime.files import write_atomically
@@ -21,7 +20,7 @@ LARGEST_GIF = 1_300_000  # bytes, about
 WIDTH = 640  # pixels at most
 SHADES, COLOURS = 32, 96  # in a GIF of grey and of coloured images: fewer make it smaller
 SECONDS, FRAME_MS, LAST_MS = 5.0, (80, 500), 2500  # of all frames, of each, and pause on the last one
-LABEL, INK = 22, "#1c1e21"  # pixels below the grid for the step and the time
+LABEL, INK = 22, "#1c1e21"  # pixels below the grid for the step
 
 
 def write_history(run: Run, path: Path | None = None) -> Path:
@@ -39,19 +38,16 @@ def write_history(run: Run, path: Path | None = None) -> Path:
 
 
 def _frames(run: Run) -> list[Image.Image]:
-    """Return grids of one size, oldest first, each with its step and time below it."""
+    """Return grids of one size, oldest first, each with its step below it. No time: equal runs have equal files."""
     grids = [(step, grid) for step, path in spread(run.samples, FRAMES) if (grid := _read(path))]
     if not grids:
         return []
     size, mode = grids[-1][1].size, "L" if all(grid.mode == "L" for _, grid in grids) else "RGB"
-    steps, minutes = run.series("minutes")
-    known = np.isfinite(minutes)
     frames = []
     for step, grid in grids:
         sheet = Image.new(mode, (size[0], size[1] + LABEL), "white")
         sheet.paste(grid.convert(mode), (0, 0))
-        time = float(np.interp(step, [0, *steps[known]], [0, *minutes[known]]))
-        _label(sheet, f"step {step:,}", duration(time) if known.any() else "", step / max(grids[-1][0], 1))
+        _label(sheet, f"step {step:,}", step / max(grids[-1][0], 1))
         frames.append(sheet)
     return frames
 
@@ -69,14 +65,11 @@ def _read(path: Path) -> Image.Image | None:
     return grid
 
 
-def _label(sheet: Image.Image, step: str, time: str, progress: float) -> None:
-    """Write the step and, where there is room, the time below a grid, over a bar of the progress."""
-    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(13), sheet.height - LABEL
+def _label(sheet: Image.Image, step: str, progress: float) -> None:
+    """Write the step below a grid, under a bar of the progress."""
+    pen, top = ImageDraw.Draw(sheet), sheet.height - LABEL
     pen.rectangle((0, top + 1, max(0, round(progress * sheet.width) - 1), top + 2), "#808080")
-    pen.text((2, top + 4), step, INK, font)
-    left = sheet.width - 2 - pen.textlength(time, font)
-    if left > pen.textlength(step, font) + 12:
-        pen.text((left, top + 4), time, INK, font)
+    pen.text((2, top + 4), step, INK, ImageFont.load_default(13))
 
 
 def _milliseconds(frames: Sequence[Image.Image]) -> int:

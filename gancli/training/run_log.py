@@ -69,7 +69,7 @@ class RunLog:
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
         names = f"{config['model']['name']} on {config['data']['name']}"
-        millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
+        millions = ", ".join(f"{name} {count / 1e6:.{2 if count > 5e4 else 4}f} M" for name, count in sizes.items())
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
         verb = f"resumed at step {trainer.step:,}" if resumed else "training"
         self.log(f"{verb}: {names}, {plural(images, 'image')}, batch {batch}, {trainer.budget}")

@@ -70,7 +70,7 @@ def test_the_same_command_again_only_reads_the_finished_runs(gan, tmp_path):
         (["recipes=[gan,pacgan3]"], "recipes=pacgan3 is not one of"),
         (["recipe=gan"], "did you mean recipes?"),
         (["repeats=2"], "repeats is a key of gan bench speed, not of gan bench modes"),
-        (["seeds=[a]"], "seeds=['a'] are not whole numbers"),
+        (["seeds=[a]"], "seeds is a whole number, but seeds=a was given"),
         (["seeds=[-1]"], "seeds=[-1] are not whole numbers"),
         (["steps=-1"], "steps=-1 is out of range"),
     ],

@@ -14,7 +14,6 @@ POINTS = ["data.kind=ring", "data.size=null"]
     [
         ([*POINTS], "type model=mlp"),
         (["data.kind=rign", "data.size=null"], "did you mean"),
-        (["data.batch_size=65"], "data.batch_size=64"),
         (["data.batch_size=0"], "data.batch_size=0"),
         (["device=cuda:7"], "device=cpu"),
         (["device=tpu"], "device=auto, cpu, cuda or mps"),

@@ -114,7 +114,7 @@ def test_a_folder_of_the_users_own_configs_adds_choices_and_may_read_hydras_sett
     code, out, error = gan("train", *words, "--cfg", "job")
     assert code == 0 and "seed: 41" in out, error
     code, out, error = gan("train", *TINY, *words, "trainer.steps=1")
-    assert code == 0 and Path(out.strip()) == tmp_path / "runs" / "train-dcgan", error
+    assert code == 0 and Path(out.strip()) == tmp_path / "runs" / "train-cgan", error
     code, _, error = gan("train", "-m", *TINY, *words, "trainer.steps=1", "seed=1,2", "run.dir=s")
     assert code == 0 and (tmp_path / "s" / "1" / "index.html").exists(), error
     code, _, error = gan("train", *words, "sed=1")

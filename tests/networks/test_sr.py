@@ -125,7 +125,7 @@ def test_a_preview_shows_bicubic_generated_and_real_images(tmp_path):
         ("srresnet", "model.scale=3", r"data\.size=16 is not a multiple of model\.scale=3; type data\.size=15"),
         ("srgan", "model.pretrain=2", r"model\.pretrain=2 .* type model\.pretrain=0\.5"),
         ("srgan", "model.norm=spectral", "model.norm=spectral is not one of batch, none"),
-        ("sr_compact", "model.depth=0", "model.depth=10"),
+        ("sr_compact", "model.depth=0", "model.depth=0 is out of range"),
     ],
 )
 def test_impossible_options_are_refused(model, override, message, tmp_path):

@@ -123,6 +123,7 @@ def test_long_tasks_and_silence_get_lines_where_there_is_no_terminal(capfd, monk
         shows.track(half_done, seconds_left=65)
         monkeypatch.setattr(terminal, "SILENCE", 0.0)
         wait(lambda: re.search(r"^ 50%  step 50  1:0\d left$", capfd.readouterr().err, re.MULTILINE))
+    capfd.readouterr()
     with Terminal(quiet=True) as shows, shows.doing("loading"):
         time.sleep(0.05)
     assert capfd.readouterr().err == ""

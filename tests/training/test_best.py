@@ -39,7 +39,7 @@ def test_the_best_checkpoint_is_saved_reported_and_loaded(gan, values):
     assert code == 0 and evaluated("run") == {2: 5.0, 4: 3.0, 6: 4.0}
     best = content("run", BEST)
     assert best["step"] == 4 and best["best"]["value"] == 3.0 and content("run")["best"]["step"] == 4
-    assert "fd_mnist 4 at 6, best 3 at 4 (" in err and "% of the time)" in err, "its cost is on the status line"
+    assert "fd_mnist 4, best 3 at 4 (" in err and "% of the time)" in err, "its cost is in its line"
     assert f"finished: best fd_mnist 3 at step 4, checkpoints/{BEST}" in Path("run/log.txt").read_text()
     assert all("evaluate_seconds" in row for row in rows_of(Path("run")) if "fd_mnist" in row)
     assert checkpoint.find("run") == Path("run/checkpoints", BEST)

@@ -226,7 +226,7 @@ def test_torchrun_trains_with_one_writer(tmp_path):
     assert run.returncode == 0 and Path(run.stdout.strip()) == folder, run.stderr
     assert run.stderr.count("finished") == 1
     rows = rows_of(folder)
-    assert [row["event"] for row in rows if "event" in row] == ["started", "protocol", "finished"]
+    assert [row["event"] for row in rows if "event" in row] == ["started", "protocol", "grids", "finished"]
     assert sum("kd_mnist" in row for row in rows) == 2 and (folder / "checkpoints" / BEST).is_file()
 
 

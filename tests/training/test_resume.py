@@ -38,11 +38,13 @@ def test_only_the_change_itself_is_reported_not_what_follows_from_it():
     before, cfg = resolved("model=dcgan")
     assert changes(before, resolved("model=dcgan", "trainer.steps=9", "run.dir=x", "device=cuda")[1]) == {}
     # A number that reaches both optimizers, one that others are computed from, and one in a list.
-    assert changes(before, resolved("model.lr=1e-3")[1]) == {"model.lr": (2e-4, 1e-3)}
-    assert changes(before, resolved("model.packing=2")[1]) == {"model.packing": (1, 2)}
-    assert changes(before, resolved("model.betas=[0.0,0.9]")[1]) == {"model.betas": ([0.5, 0.999], [0.0, 0.9])}
+    assert changes(before, resolved("model=dcgan", "model.lr=1e-3")[1]) == {"model.lr": (2e-4, 1e-3)}
+    assert changes(before, resolved("model=dcgan", "model.packing=2")[1]) == {"model.packing": (1, 2)}
+    assert changes(before, resolved("model=dcgan", "model.betas=[0.0,0.9]")[1]) == {
+        "model.betas": ([0.5, 0.999], [0.0, 0.9])
+    }
     # The same number in another place is another change.
-    words = ["model.lr=1e-3", "model.optimizers.D.lr=5e-4", "trainer.clip=1"]
+    words = ["model=dcgan", "model.lr=1e-3", "model.optimizers.D.lr=5e-4", "trainer.clip=1"]
     assert list(changes(before, resolved(*words)[1])) == ["model.lr", "trainer.clip", "model.optimizers.D.lr"]
     # Keys that an older version did not know and that do not change what is learned.
     del before["resume"], before["deterministic"], before["trainer"]["preflight"]
@@ -58,10 +60,10 @@ def test_changes_are_reported_between_any_two_models(model):
 def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan):
     assert gan("train", *TINY, "run.dir=run")[0] == 0
     before = files()
-    words = ["train", *TINY, "run.dir=run", LONGER, "model.lr=1e-3", "trainer.clip=1"]
+    words = ["train", *TINY, "run.dir=run", LONGER, "model.lr=2e-3", "trainer.clip=1"]
     code, _, error = gan(*words)
     assert code == 1 and len(error.splitlines()) == 1
-    assert "model.lr: 0.0002 -> 0.001; trainer.clip: 0.0 -> 1" in error and "optimizers" not in error
+    assert "model.lr: 0.001 -> 0.002; trainer.clip: 0.0 -> 1" in error and "optimizers" not in error
     assert "resume.allow=[model.lr,trainer.clip]" in error
     code, _, error = gan(*words, "resume.allow=model.lr")
     assert code == 1 and "trainer.clip: 0.0 -> 1" in error and "model.lr: " not in error
@@ -73,15 +75,15 @@ def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan)
 
 
 def test_allowed_changes_are_applied_and_logged(gan):
-    assert gan("train", *TINY, "run.dir=run")[0] == 0
-    words = ["train", *TINY, "run.dir=run", LONGER, "model.lr=1e-3", "model/penalty=r1"]
+    assert gan("train", *TINY, "model=dcgan", "run.dir=run")[0] == 0
+    words = ["train", *TINY, "model=dcgan", "run.dir=run", LONGER, "model.lr=2e-3", "model/penalty=r1"]
     code, _, error = gan(*words, "resume.allow=[model.lr,model.penalty]")
     assert code == 0, error
-    assert "changed: model.lr: 0.0002 -> 0.001; model.penalty" in Path("run/log.txt").read_text()
+    assert "changed: model.lr: 0.0002 -> 0.002; model.penalty" in Path("run/log.txt").read_text()
     rows = rows_of(Path("run"))
     events = [row["event"] for row in rows if row.get("event", "grids") != "grids"]
     assert events == ["started", "finished", "resumed", "changed", "finished"]
-    assert rows[-3]["lr"] == 1e-3
+    assert rows[-3]["lr"] == 2e-3
     assert gan(*words)[0] == 0, "from then on it is the config of the run"
 
 

@@ -35,7 +35,7 @@ function logTicks(low, high) {
 // `largest` is the largest value of the axis, so that all its labels have one unit.
 function formatTick(value, step, largest) {
   if (value === 0) return "0";
-  if (largest >= 1e9 || step < 1e-4) return value.toExponential(1);
+  if (largest >= 1e9 || step < 1e-4) return value.toExponential(1).replace(/(\.0)?e\+?/, "e");  // 2e24 fits beside the axis
   if (largest >= 1e6) return Number((value / 1e6).toFixed(3)) + "M";
   if (largest >= 1e4) return Number((value / 1e3).toFixed(3)) + "k";
   const digits = Math.max(0, 1 + Math.ceil(-Math.log10(step) - 1e-9));
