@@ -40,10 +40,10 @@ def for_key(key: str, value: str) -> str:
     """Return "; type trainer.steps=10" for a key of another tool, or an empty string."""
     name = key.lower().lstrip("+").rpartition(".")[2].replace("-", "_")
     if name in EPOCHS:
-        example = f"{60 * int(value):g}" if value.isdigit() else "300"
+        epochs = int(value) if value.isdigit() else 5
         return (
-            f": the length of a run is counted in steps, images or minutes; {value if value.isdigit() else '5'} epochs "
-            f"of 60,000 images are trainer.kimg={example} (thousands of images)"
+            f"; type trainer.kimg={9 * epochs}: thousands of images, here {epochs} epochs of the 9,000 images of "
+            f"data=mnist10k"
         )
     return f"; type {MEANT[name].format(value)}" if name in MEANT and "." not in key else ""
 

@@ -67,7 +67,7 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
 def _clean_up(error: BaseException, folder: Path, overrides: list[str], started: bool) -> None:
     """Record a failure in the folder, or remove a folder in which nothing was written."""
     if isinstance(error, Exception) and not isinstance(error, RunBusy) and started:
-        record_failure(folder, error, overrides)
+        record_failure(folder, error, overrides, resumable=not isinstance(error, NonFinite))
     else:
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()

@@ -15,6 +15,7 @@ from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
+from gancli.report.run_page import write_page
 from gancli.runtime.files import relative
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
@@ -174,11 +175,18 @@ def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
 
-def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
-    """Write the traceback to the run's log.txt, and the message to metrics.jsonl for its page and the leaderboard."""
+def record_failure(folder: Path, error: Exception, overrides: list[str], resumable: bool) -> None:
+    """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard.
+
+    Args:
+        resumable: write the command that resumes the run, where there is a checkpoint.
+    """
     with contextlib.suppress(OSError):
         with (folder / "log.txt").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
-            if any((folder / "checkpoints").glob("last.*")):
+            if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
         append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides})
+    if (folder / "index.html").exists():
+        with contextlib.suppress(Exception):  # the failure itself is what must be raised
+            write_page(folder)

@@ -81,7 +81,7 @@ WRONG = [
     (["train", "steps=10"], "type trainer.steps=10"),
     (["train", "iterations=100"], "type trainer.steps=100"),
     (["train", "lr=1e-3"], "type model.lr=1e-3"),
-    (["train", "epochs=5"], "5 epochs of 60,000 images are trainer.kimg=300"),
+    (["train", "epochs=5"], "type trainer.kimg=45: thousands of images, here 5 epochs"),
     (["train", "--model", "dcgan"], "type model=dcgan"),
     (["train", "--batch-size=64"], "type data.batch_size=64"),
     (["train", "--steps", "10"], "type trainer.steps=10"),

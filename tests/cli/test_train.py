@@ -129,6 +129,14 @@ def test_hydras_own_argument_parser_is_not_used(gan, monkeypatch):
     assert gan("train", "-m", *TINY, "trainer.steps=1", "seed=0,1", "run.dir=s")[0] == 0
 
 
+def test_the_page_of_a_run_that_fails_says_so_and_nothing_advises_to_resume_a_nan(gan):
+    code, _, error = gan("train", *TINY, "model=mlp", "model.lr=1e30", "trainer.steps=40", "run.dir=run")
+    assert code == 1 and "is not a finite number" in error and "resume=" not in error
+    assert "Traceback" in (log := Path("run/log.txt").read_text()) and "to resume" not in log
+    page = Path("run/index.html").read_text()
+    assert "status failed" in page and "is not a finite number" in page
+
+
 @pytest.mark.slow
 def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path):
     words = ["train", *NO_STEPS, "model=dcgan,mlp", "trainer.steps=2,-1", "seed=0,1", "-m", "run.dir=outputs/sweeps/s"]
