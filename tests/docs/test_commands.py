@@ -156,7 +156,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image(name, 16, 20, 3)
     for name in ("digit.png", "three.png", "seven.png", "a.png", "b.png", "c.png", "7.png", "2.png", "1.png"):
         image(name, 28, 28)
-    for name in ("images/cat", "images/dog", "cats/black", "cats/grey", "photos", "scans", "horses", "zebras", "maps"):
+    for name in ("images/cat", "images/dog", "cats/black", "cats/grey", "cars", "photos", "scans", "horses", "zebras", "maps"):
         for i in range(12):
             image(f"{name}/{i}.png", 32, 32, 3)
     for name in ("facades", "pairs"):
