@@ -175,7 +175,7 @@ def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
 
-def record_failure(folder: Path, error: Exception, overrides: list[str], resumable: bool) -> None:
+def record_failure(folder: Path, error: Exception, overrides: list[str], resumable: bool = True) -> None:
     """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard.
 
     Args:
