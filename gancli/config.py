@@ -6,6 +6,7 @@ key's default and meaning are written once, in its line of yaml.
 
 import contextlib
 import difflib
+import functools
 import itertools
 import re
 import secrets
@@ -120,8 +121,12 @@ def header(name: str) -> str:
 
 def groups() -> list[str]:
     """Return the groups of choices of `gan train`: data, experiment, model, model/loss, ..."""
-    files = [file.relative_to(folder) for folder in _folders() for file in folder.rglob("*/*.yaml")]
-    return sorted({file.parent.as_posix() for file in files})
+    return sorted({group for folder in _folders() for group in _groups_in(folder)})
+
+
+@functools.cache
+def _groups_in(folder: Path) -> set[str]:
+    return {file.relative_to(folder).parent.as_posix() for file in folder.rglob("*/*.yaml")}
 
 
 def choices(group: str) -> list[str]:

@@ -78,6 +78,10 @@ def _milliseconds(frames: Sequence[Image.Image]) -> int:
 
 def _write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
     """Write a GIF that loops, of fewer frames and then of half the size where LARGEST_GIF asks for it."""
+    first = frames[0]
+    if len(frames) * first.width * first.height * len(first.getbands()) <= LARGEST_GIF:  # even without compression
+        path.write_bytes(_gif(frames))
+        return
     size = _bytes_of_a_frame(frames)
     if size * min(FEWEST, len(frames)) > LARGEST_GIF:
         frames = [frame.reduce(2) for frame in frames]

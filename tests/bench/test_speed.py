@@ -92,6 +92,7 @@ def test_a_turn_has_as_many_steps_as_fill_its_seconds(monkeypatch):
     assert time_steps(Clock(), 40) == 10.0, "steps before the turn are not timed"
 
 
+@pytest.mark.slow
 def test_every_variant_is_compared_with_the_baseline(gan, tmp_path, in_process):
     models = ["mlp", "wgan_gp", "srgan"]
     code, out, error = gan("bench", "speed", *SMALL, f"models=[{','.join(models)}]")

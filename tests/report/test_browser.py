@@ -14,7 +14,10 @@ from gancli.report.run_page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: type pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: type apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: type apt-get install chromium"),
+]
 Open = Callable[..., Any]
 
 
