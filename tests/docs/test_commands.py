@@ -37,7 +37,7 @@ FIRST_RUN = {
     "configs/reconstruct.yaml": "aegan",
     "configs/translate.yaml": "cyclegan",
 }
-QUICK = ("docs/tutorial/first-gan.md", "docs/how-to/own-images.md", "docs/how-to/add-a-model.md")
+QUICK = ("docs/how-to/own-images.md", "docs/how-to/add-a-model.md")
 # Values of `gan train` in place of those on the page.
 SMALL = {
     "device": "cpu",

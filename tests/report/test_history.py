@@ -55,6 +55,7 @@ def test_black_white_and_grey_stay_what_they_are(tmp_path: Path) -> None:
     assert shown[:2] == [(0, 0, 0), (255, 255, 255)] and len(set(shown[2])) == 1 and abs(shown[2][0] - 130) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_the_gif_of_a_long_run_of_large_grids_stays_small(tmp_path: Path, mode: str) -> None:
     path = write_history(read_run(write_grids(tmp_path / "run", 60, 700, mode)))

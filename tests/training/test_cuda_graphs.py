@@ -56,6 +56,7 @@ def assert_same_state(a: Any, b: Any) -> None:
     assert_same(*({k: v for k, v in t.state_dict().items() if k != "seconds"} for t in (a, b)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", GRAPHS.values(), ids=list(GRAPHS))
 def test_replayed_steps_equal_eager_ones_across_a_resume(tmp_path, words):
     eager, replayed = trainer(tmp_path, *words), trainer(tmp_path, *words, graphs=RepeatedCalls())

@@ -73,6 +73,7 @@ def test_a_signal_saves_and_the_command_to_resume_is_printed(gan, tmp_path, name
     assert code == 0 and "resumed" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_sweep_resumes_when_it_is_typed_again(gan, monkeypatch, signum, code):
     """The first job is finished, the second is in its third step, the third has not started."""
