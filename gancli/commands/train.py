@@ -14,8 +14,8 @@ from gancli.runtime.files import relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
-from gancli.training.run import NonFinite, TrainingRun
-from gancli.training.run_log import record_failure
+from gancli.training.run import TrainingRun
+from gancli.training.run_log import NonFinite, record_failure
 
 
 def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str] = ()) -> float | None:
@@ -67,7 +67,7 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
 def _clean_up(error: BaseException, folder: Path, overrides: list[str], started: bool) -> None:
     """Record a failure in the folder, or remove a folder in which nothing was written."""
     if isinstance(error, Exception) and not isinstance(error, RunBusy) and started:
-        record_failure(folder, error, overrides, resumable=not isinstance(error, NonFinite))
+        record_failure(folder, error, overrides)
     else:
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()

@@ -297,7 +297,7 @@ def next_commands(tables: Sequence[Table]) -> list[tuple[str, str]]:
     means = [setting for setting in table.setting_rows if setting.rank == 1]
     best = min((row for row in table.rows if row.rank and (not means or means[0].holds(row))), key=_rank, default=None)
     found = [(f"the best: {label}", command) for label, command in commands(best.run)[:3]] if best else []
-    broken = [row.run for row in rows if row.run.status in ("failed", "stopped")]
+    broken = [row.run for row in rows if row.run.status in ("failed", "stopped") and row.run.is_resumable]
     found += [(f"resume {run.name}, which {run.status}", resume_command(run.folder)) for run in broken[:RESUMED]]
     if len(broken) > RESUMED:
         found.append((f"and {len(broken) - RESUMED} more", resume_command(broken[RESUMED].folder)))

@@ -118,6 +118,10 @@ class RunLogger:
             self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
+    def real_images(self, grid: Image.Image) -> None:
+        """Write a grid of real images to samples/real.png."""
+        images.write(grid, self.folder / "samples" / "real.png")
+
     def history(self) -> None:
         """Write samples/history.gif. The run has ended well, so a failure is only a warning."""
         try:

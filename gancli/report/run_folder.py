@@ -84,6 +84,11 @@ class Run:
         return next((event for event in reversed(self.events) if event["event"] in STATUS), {})
 
     @property
+    def is_resumable(self) -> bool:
+        """False for a run that would fail again at the same step."""
+        return self.ending.get("resumable") is not False
+
+    @property
     def status(self) -> str:
         """One of finished, stopped, failed, running."""
         return STATUS[self.ending.get("event", "started")]

@@ -160,7 +160,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
         found.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
     elif run.status == "running":  # a killed process leaves the same folder
         found.append(("resume, if it was killed", resume_command(run.folder)))
-    else:
+    elif run.is_resumable:
         found.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
         use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")

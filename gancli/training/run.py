@@ -28,13 +28,9 @@ from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
 from gancli.training.preflight import forecast, is_long, preflight
 from gancli.training.preview import Preview
-from gancli.training.run_log import NoLog, RunLog, save_config
+from gancli.training.run_log import NoLog, NonFinite, RunLog, save_config
 
 TASKS = {"evaluate": "evaluating", "log": "writing the page", "sample": "sampling", "save": "saving"}  # as shown
-
-
-class NonFinite(ValueError):
-    """A run has ended with a value that is not finite, and would again."""
 
 
 class TrainingRun:
@@ -134,6 +130,7 @@ class TrainingRun:
             if not self.resumed:
                 self.sample(with_metrics=trainer.progress >= 1)  # those of an untrained network say nothing
                 self.save()
+            self.log.page()  # with the first samples
             self.began = True
             first = trainer.step + 1
             self.log.start(seconds_left)
@@ -197,7 +194,6 @@ class TrainingRun:
             [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
             self.data.skipped,
         )
-        self.log.page()
 
     def _preflight(self) -> float:
         """Try everything that a long run will do, log its costs and return its seconds; ValueError if it cannot work.
@@ -207,6 +203,7 @@ class TrainingRun:
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
             return 0.0
+        self.log.page()  # the trial may take long
         with self.log.doing("trying one step of each phase"):
             trial = preflight(self.trainer, self.try_sample, self.try_save)
         start = time.perf_counter()

@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
-from gancli.images import write as write_image
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
@@ -36,7 +35,7 @@ class RunLog:
         self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self.doing = terminal.doing
-        self._graphs_warned = False
+        self._graphs_warned = self._page_named = False
         self.rewind()
 
     def rewind(self) -> None:
@@ -89,7 +88,7 @@ class RunLog:
     def real_images(self, preview: Preview) -> None:
         """Write samples/real.png, and log what the columns of the grids are, for the page."""
         if real := preview.real_grid():
-            write_image(real, self.folder / "samples" / "real.png")
+            self.logger.real_images(real)
         layout = {"columns": preview.columns, "parts": preview.parts, "class_names": preview.class_names}
         self.logger.fact("grids", step=self.trainer.step, **layout)
 
@@ -101,9 +100,11 @@ class RunLog:
             self.log(f"skipped {name}: {reason}")
 
     def page(self) -> None:
-        """Write the page of a run that is about to train, and log where it is."""
+        """Write the page of a run that is about to train, and log once where it is."""
         self.logger.page(now=True)
-        self.log(f"open {relative(self.folder / 'index.html')} to watch it train")
+        if not self._page_named:
+            self._page_named = True
+            self.log(f"open {relative(self.folder / 'index.html')} to watch it train")
 
     def start(self, seconds_left: float = 0.0) -> None:
         """Show from now on how far the trainer is; seconds_left: forecast, 0: none."""
@@ -115,7 +116,6 @@ class RunLog:
     def first_step(self) -> None:
         """Show the terms of the first step of this session: until the first row there may be minutes."""
         self.logger.first_step(self.trainer.step, self.trainer.images, self.trainer.mean_terms())
-        self.logger.page(now=True)  # with the first samples
 
     def progress(self) -> None:
         """Log the mean of every term since the last call."""
@@ -170,23 +170,24 @@ class NoLog:
         return lambda *args, **values: None
 
 
+class NonFinite(ValueError):
+    """A run has ended with a value that is not finite, and would again."""
+
+
 def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
     """Write config.yaml."""
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
 
-def record_failure(folder: Path, error: Exception, overrides: list[str], resumable: bool = True) -> None:
-    """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard.
-
-    Args:
-        resumable: write the command that resumes the run, where there is a checkpoint.
-    """
+def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
+    """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard."""
+    resumable = not isinstance(error, NonFinite)
     with contextlib.suppress(OSError):
         with (folder / "log.txt").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
-        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides})
+        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides, "resumable": resumable})
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
             write_page(folder)

@@ -134,7 +134,7 @@ def test_the_page_of_a_run_that_fails_says_so_and_nothing_advises_to_resume_a_na
     assert code == 1 and "is not a finite number" in error and "resume=" not in error
     assert "Traceback" in (log := Path("run/log.txt").read_text()) and "to resume" not in log
     page = Path("run/index.html").read_text()
-    assert "status failed" in page and "is not a finite number" in page
+    assert "status failed" in page and "is not a finite number" in page and "resume=" not in page
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tqdm.utils import disp_len
 
 from gancli.runtime import terminal
 from gancli.runtime.terminal import Progress, Terminal, say, wrap
-from gancli.training.run import TrainingRun
+from gancli.training.loop import Trainer
 
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 LONG = "warning: the data have 40 pairs and a batch has 64 of them; type data.batch_size=32, or gan data check pairs/"
@@ -157,13 +157,21 @@ def test_the_first_step_gets_a_line_where_there_is_no_terminal_and_no_row(gan):
     assert '"step": 1,' not in Path("run/metrics.jsonl").read_text()
 
 
-def test_the_page_is_there_before_the_first_step(gan, monkeypatch):
+@pytest.mark.parametrize("preflight", [True, False])
+def test_the_page_is_there_before_the_first_step(gan, monkeypatch, preflight):
+    """Before a trial it says that samples will come, and before the first step it shows those of the start."""
     pages = []
-    sample = TrainingRun.sample
-    first = lambda run, **words: (pages.append(Path("run/index.html").read_text()), sample(run, **words))  # noqa: E731
-    monkeypatch.setattr(TrainingRun, "sample", first)
-    code, _, error = gan("train", *TINY, "model=mlp", "run.dir=run")
-    assert code == 0 and "appears here in a moment" in pages[0] and "open run/index.html" in error
+    train_step = Trainer.train_step
+
+    def read_page(trainer, progress):
+        pages.append(Path("run/index.html").read_text())
+        train_step(trainer, progress)
+
+    monkeypatch.setattr(Trainer, "train_step", read_page)
+    code, _, error = gan("train", *TINY, "model=mlp", "run.dir=run", f"trainer.preflight={preflight}")
+    assert code == 0 and error.count("open run/index.html") == 1
+    waiting = ["appears here in a moment" in page for page in pages]
+    assert waiting[0] == preflight and not waiting[-6], "the last six are those of the training"
     assert "appears here in a moment" not in Path("run/index.html").read_text()
 
 
