@@ -1,5 +1,7 @@
 """Helpers of several tests: tiny runs, comparisons to the bit, and processes of the command line."""
 
+import copy
+import functools
 import json
 import signal
 import subprocess
@@ -40,7 +42,13 @@ GAN = [sys.executable, "-m", "gancli"]
 
 def config(*overrides: str, tiny: bool = True) -> DictConfig:
     """Return the composed config of `gan train`, with `tiny` that of TINY."""
-    return compose([*(TINY if tiny else []), *overrides])
+    return copy.deepcopy(composed(*(TINY if tiny else []), *overrides))
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """Return a composed config, which takes Hydra longer than a tiny step takes."""
+    return compose(list(overrides))
 
 
 def start(folder: Path, model: str, *overrides: str) -> TrainingRun:

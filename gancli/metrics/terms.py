@@ -145,7 +145,7 @@ OUTPUTS = (
         for of, images, normal in (("real", "real", "0.5 to 0.85"), ("fake", "generated", "0.15 to 0.5"))
     ),
     Term(
-        ("D(real over fake)",),
+        ("D(real over fake)", "D_target(real over fake)", "D_source(real over fake)"),
         "probability by D that a real image is more real than a generated one",
         D_OUTPUT,
         "0.5 to 0.8",

@@ -1,11 +1,11 @@
-"""Every term that a run logs and every metric that is measured has a line in the table."""
+"""Every metric that is measured has a line in the table of terms; the contract of the models checks what they log."""
 
 import runpy
 import subprocess
 import sys
 
 import pytest
-from helpers import MODELS, ROOT, rows_of, start
+from helpers import ROOT, rows_of, start
 
 from gancli.config import choices
 from gancli.evaluation.scores import SCORES
@@ -14,23 +14,6 @@ from gancli.training.monitor import Monitor
 
 EVALUATED = "psnr hole_psnr ssim sharpness high_frequency squared_error elbo importance_weighted kl elbo_bits "
 EVALUATED += "importance_weighted_bits cycle_error_sources cycle_error_targets"
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_every_key_that_a_model_logs_is_explained(model, tmp_path):
-    run = start(tmp_path, model)
-    run.train()
-    logged = {key for row in rows_of(tmp_path) if "event" not in row for key in row}
-    logged |= {key for progress in (0.0, 0.99) for key in terms_at(run, progress)}
-    assert [key for key in logged if not terms.find(key)] == []
-
-
-def terms_at(run, progress):
-    """Yield the names of the terms of a step in this phase."""
-    carried = None
-    for update in run.trainer.objective.updates(0, progress):
-        values, carried = update.loss(*run.trainer.next_batch(), carried)
-        yield from values
 
 
 @pytest.mark.parametrize("overrides", [f"model/loss={loss}" for loss in choices("model/loss")])

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from helpers import MODELS, assert_same, assert_same_runs, config, learned, start, stop
+from helpers import MODELS, assert_same, assert_same_runs, config, learned, rows_of, start, stop
 from torch import Tensor, nn
 
 import gancli
 from gancli.config import build, choices
+from gancli.metrics.terms import find
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.objectives.base import Update
 from gancli.training.run import TrainingRun
@@ -64,6 +65,7 @@ def test_every_term_is_a_finite_scalar_with_every_loss(run):
             assert any(term.requires_grad for term in terms.values()), f"{update.network} has nothing to minimise"
             for key, term in terms.items():
                 assert term.shape == () and torch.isfinite(term), (name, key)
+                assert find(key), f"gancli/metrics/terms.py has no line on {key}"
     if own:
         objective.loss = own
 
@@ -149,6 +151,7 @@ def test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run(model
     a, b, other = (learned(run.folder) for run in runs)
     assert_same(a, b)
     assert not torch.equal(next(iter(a["ema"].values())), next(iter(other["ema"].values())))
+    assert [key for row in rows_of(tmp_path / "a") if "event" not in row for key in row if not find(key)] == []
     G, run = gancli.load(tmp_path / "a"), runs[0]
     z, c, _ = run.preview.inputs
     with torch.no_grad():
