@@ -123,11 +123,11 @@ def restored(command: TrainCommand) -> list[str]:
     import hydra
     from omegaconf import OmegaConf
 
-    from gancli.training.config_diff import PLACES, changes
+    from gancli.training.config_diff import LOCAL, changes
 
     words = hydra_overrides(command._replace(overrides=command.overrides[: command.stored]))
     cfg = hydra.compose(command.config_name, [*words, "run.dir=none"])
-    values = {key: old for key, (old, _) in changes(command.config, cfg, free=PLACES).items()}
+    values = {key: old for key, (old, _) in changes(command.config, cfg, free=LOCAL).items()}
     overrides = []
     for key in [key.rpartition(".")[0] for key in values if key.endswith("._target_")]:  # objects of another class
         values = {name: value for name, value in values.items() if not is_within(name, [key])}

@@ -44,11 +44,8 @@ class Generator(nn.Module):
         self.embed = LabelEmbedding(classes, embedding)
         widths = [z_dim + self.embed.width] + [width << i for i in reversed(range(k))]
         layers: list[nn.Module] = []
-        kernel, stride, padding = (
-            -(-size >> k),
-            1,
-            0,
-        )  # the first kernel is the base map: ceil(size / 2^k) pixels from 1
+        # The first kernel is the base map: ceil(size / 2^k) pixels from 1.
+        kernel, stride, padding = -(-size >> k), 1, 0
         for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU(True)]

@@ -134,14 +134,14 @@ def band_chart(name: str, groups: Sequence[tuple[str, Sequence[tuple[np.ndarray,
         groups: name, and steps and values of each run. Of a group with several runs, the steps that two have count.
     """
     aligned = [(label, *_aligned(runs)) for label, runs in groups]
-    drawn = chart(name, [(label, steps, np.nanmedian(values, 0)) for label, steps, values in aligned])
-    for series, (label, steps, values) in zip(drawn["series"], aligned):
+    bands = chart(name, [(label, steps, np.nanmedian(values, 0)) for label, steps, values in aligned])
+    for series, (label, steps, values) in zip(bands["series"], aligned):
         if len(values) > 1:
             low, high = (curve(label, steps, f(values, 0)) for f in (np.nanmin, np.nanmax))
             series |= {"low": low["y"], "high": high["y"]}
             if low["window"] and high["window"]:
                 series["window"] = [low["window"][0], high["window"][1]]
-    return drawn
+    return bands
 
 
 def _aligned(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

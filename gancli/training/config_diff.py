@@ -18,7 +18,7 @@ FREE = (
     *("trainer.sync_bn", "trainer.graphs", "model.bf16_safe", "model.graph_safe", "model.quick_metrics"),
 )
 # These belong to the machine and to the command rather than to the run.
-PLACES = ("run.", "resume.", "data.root", "data.source.root", "data.cache", "data.source.cache")
+LOCAL = ("run.", "resume.", "data.root", "data.source.root", "data.cache", "data.source.cache")
 CONTENT = "data.content"  # stands in resume.allow for other images in the data set
 MAX_SHOWN = 12  # changes in a message
 

@@ -63,9 +63,9 @@ def indices_of(data: Any, labels: Tensor, classes: int) -> Tensor:
     indices = torch.arange(n) * len(data) // n
     for k in range(classes if classes > 1 else 0):
         members = (data.labels == k).nonzero().flatten()
-        places = (labels == k).nonzero().flatten()
-        if len(members) and len(places):
-            indices[places] = members[torch.arange(len(places)) * len(members) // len(places)]
+        cells = (labels == k).nonzero().flatten()
+        if len(members) and len(cells):
+            indices[cells] = members[torch.arange(len(cells)) * len(members) // len(cells)]
     return indices
 
 
