@@ -77,9 +77,9 @@ class Compact(nn.Module):
 class MergedConv(nn.Module):
     """A 3x3 convolution that trains as the sum of three branches and runs as one.
 
-    The branches are 3x3, 1x1 - 3x3 - 1x1 without biases inside, and identity times a learned factor of each channel. They
-    are summed in their weights (Ding et al. 2021, section 3, https://arxiv.org/abs/2101.03697), so a step of training
-    costs no more than one 3x3 convolution. `merged=True` has the sum alone; `merge` computes it.
+    The branches are 3x3, 1x1 - 3x3 - 1x1 without biases inside, and identity times a learned factor of each channel.
+    Their weights are summed (after Ding et al. 2021, RepVGG, https://arxiv.org/abs/2101.03697), so a step of training
+    costs about as much as with one 3x3 convolution. `merged=True` has the sum alone.
 
     Args:
         expand: channels between the 1x1 convolutions, as a multiple of `width`.
@@ -115,7 +115,7 @@ class MergedConv(nn.Module):
 class AttentionBlock(nn.Module):
     """Three convolutions y of x, and (x + y) times an attention without parameters, 1/2 + sigmoid(y).
 
-    After Wan et al. 2024 (SPAN), equations 3 and 4, https://arxiv.org/abs/2311.12770, whose attention is sigmoid(y) - 1/2:
+    After Wan et al. 2023 (SPAN), https://arxiv.org/abs/2311.12770, whose attention is sigmoid(y) - 1/2:
     with 1/2 + sigmoid(y) a block begins near the identity.
     """
 
