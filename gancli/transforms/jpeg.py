@@ -35,7 +35,7 @@ def constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def quantise(x: Tensor, quality: Tensor, table: Tensor, dct: Tensor) -> Tensor:
     """Return planes x (N, C, H, W) in 0 to 255 whose 8x8 blocks were quantised at `quality` (N,), 1 to 100."""
-    n, c, h, w = x.shape
+    n, _, h, w = x.shape
     factor = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality).view(-1, 1, 1)
     steps = ((table * factor + 50) / 100).floor().clamp(1, 255).view(n, 1, 1, 1, 8, 8)
     x = pad(x - 128, (0, -w % 8, 0, -h % 8), mode="replicate")
