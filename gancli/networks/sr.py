@@ -4,6 +4,7 @@ Every G here has `scale` and `halo`, the radius of its receptive field in pixels
 `halo` pixels of context on each side equals the same part of the whole image.
 """
 
+import contextlib
 import math
 
 import torch
@@ -74,6 +75,11 @@ class Compact(nn.Module):
         return enlarge(c, self.scale) + self.shuffle(self.last(self.body(c)))
 
 
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast on the device of x; the meta device has none."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 class MergedConv(nn.Module):
     """A 3x3 convolution that trains as the sum of three branches and runs as one.
 
@@ -103,7 +109,7 @@ class MergedConv(nn.Module):
         """Return the weights (width, width, 3, 3) of the one convolution."""
         if self.merged:
             return self.weight
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with full_precision(self.weight):
             inner = torch.einsum("abhw,bi->aihw", self.middle, self.narrow)
             kernel = self.weight + torch.einsum("oa,aihw->oihw", self.widen, inner)
             return kernel + pad(torch.diag(self.identity)[:, :, None, None], (1, 1, 1, 1))
@@ -128,7 +134,7 @@ class AttentionBlock(nn.Module):
         )
         if not merged:  # y begins as a small noise
             last = self.layers[-1]
-            nn.init.zeros_(last.identity)
+            nn.init.zeros_(last.identity)  # type: ignore[arg-type]
             last.weight.data.mul_(0.3)
             last.widen.data.mul_(0.3)
 

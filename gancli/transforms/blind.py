@@ -57,7 +57,7 @@ class BlindDegradation(Task):
         degraded = chance(x, self.fraction)
         size = [side // self.scale for side in x.shape[-2:]]
         blurred = torch.where(chance(x, 0.6), self.blurred(x), x)
-        small = torch.stack([interpolate(blurred, size, **kernel(name)) for name in RESAMPLING])
+        small = torch.stack([interpolate(blurred, size, mode=name, antialias=name != "area") for name in RESAMPLING])
         which = torch.randint(len(RESAMPLING), (len(x),), device=x.device)
         y = small[which, torch.arange(len(x), device=x.device)]
         y = (y * 127.5 + 127.5).round().clamp(0, 255)
@@ -81,8 +81,7 @@ class BlindDegradation(Task):
         kernels = torch.where(chance(x, 0.3), line, gaussian)
         kernels = kernels / kernels.sum((2, 3), keepdim=True)
         padded = pad(x, (RADIUS,) * 4, mode="replicate").reshape(1, n * c, h + 2 * RADIUS, w + 2 * RADIUS)
-        with torch.autocast(x.device.type, enabled=False):
-            y = conv2d(padded, kernels.repeat_interleave(c, 0), groups=n * c)
+        y = conv2d(padded, kernels.repeat_interleave(c, 0), groups=n * c)
         return y.reshape(n, c, h, w)
 
     def noisy(self, y: Tensor) -> Tensor:
@@ -102,11 +101,6 @@ class BlindDegradation(Task):
 
     def baseline(self, c: Tensor) -> Tensor:
         return enlarge(c, self.scale)
-
-
-def kernel(name: str) -> dict[str, object]:
-    """Return the arguments of `interpolate` for a kernel of RESAMPLING."""
-    return {"mode": name} if name == "area" else {"mode": name, "antialias": True}
 
 
 def chance(x: Tensor, probability: float) -> Tensor:
