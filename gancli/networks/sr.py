@@ -4,7 +4,6 @@ Every G here has `scale` and `halo`, the radius of its receptive field in pixels
 `halo` pixels of context on each side equals the same part of the whole image.
 """
 
-import contextlib
 import math
 
 import torch
@@ -15,6 +14,7 @@ from gancli.images import enlarge
 from gancli.networks.layers import spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.device import full_precision
 
 SCALES = (2, 3, 4)
 
@@ -75,11 +75,6 @@ class Compact(nn.Module):
         return enlarge(c, self.scale) + self.shuffle(self.last(self.body(c)))
 
 
-def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Return a context without autocast on the device of x; the meta device has none."""
-    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
-
-
 class MergedConv(nn.Module):
     """A 3x3 convolution that trains as the sum of three branches and runs as one.
 
@@ -127,14 +122,14 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, width: int, merged: bool = False):
         super().__init__()
+        last = MergedConv(width, merged=merged)
         self.layers = nn.Sequential(
             *(MergedConv(width, merged=merged), nn.LeakyReLU(0.1, inplace=True)),
             *(MergedConv(width, merged=merged), nn.LeakyReLU(0.1, inplace=True)),
-            MergedConv(width, merged=merged),
+            last,
         )
         if not merged:  # y begins as a small noise
-            last = self.layers[-1]
-            nn.init.zeros_(last.identity)  # type: ignore[arg-type]
+            nn.init.zeros_(last.identity)
             last.weight.data.mul_(0.3)
             last.widen.data.mul_(0.3)
 

@@ -1,5 +1,7 @@
 """The device a command computes on."""
 
+import contextlib
+
 import torch
 
 
@@ -15,3 +17,8 @@ def choose_device(name: str) -> torch.device:
     if missing or not available[device_type]:
         raise ValueError(f"device={name} is not on this machine; type device=auto or device=cpu")
     return torch.device(name)
+
+
+def full_precision(x: torch.Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast on the device of x; the meta device has none."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -13,6 +13,7 @@ from torch.nn.functional import conv2d, interpolate, pad
 
 from gancli.images import enlarge, luma, to_float, to_uint8
 from gancli.runtime.checks import check_number
+from gancli.runtime.device import full_precision
 from gancli.transforms.degradation import check_sides
 from gancli.transforms.jpeg import jpeg
 from gancli.transforms.tasks import Task
@@ -81,7 +82,8 @@ class BlindDegradation(Task):
         kernels = torch.where(chance(x, 0.3), line, gaussian)
         kernels = kernels / kernels.sum((2, 3), keepdim=True)
         padded = pad(x, (RADIUS,) * 4, mode="replicate").reshape(1, n * c, h + 2 * RADIUS, w + 2 * RADIUS)
-        y = conv2d(padded, kernels.repeat_interleave(c, 0), groups=n * c)
+        with full_precision(x):  # bf16 is coarser than 8 bits
+            y = conv2d(padded, kernels.repeat_interleave(c, 0), groups=n * c)
         return y.reshape(n, c, h, w)
 
     def noisy(self, y: Tensor) -> Tensor:
