@@ -66,7 +66,7 @@ def test_bad_archives_and_paths_are_refused(tmp_path):
 
 def test_an_archive_takes_no_more_memory_than_its_size_allows(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", x_train=np.zeros((700_000, 28, 28), np.uint8))
-    with pytest.raises(ValueError, match="would take 0.5 GB, more than 50 times the file"):
+    with pytest.raises(ValueError, match="GB, more than 50 times the file"):
         npz(str(tmp_path / "bomb.npz"))
     labels = np.array([2**32 - 1, 0, 1])
     np.savez(tmp_path / "label.npz", x_train=np.zeros((3, 8, 8), np.uint8), y_train=labels)
