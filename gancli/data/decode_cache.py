@@ -36,7 +36,7 @@ from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
 FOLDER = Path("~/.cache/gan/decoded")
-FORMAT = 2  # of the files
+FORMAT = 3  # of the files and of how images are decoded; 2: in sRGB by their profiles, 3: with a header
 FLUSH_SECONDS = 2.0  # between two writings of lines: a process that is killed loses no more than this
 
 Entry = list[int] | str  # of the index: an image's shape, or the reason why it cannot be decoded
