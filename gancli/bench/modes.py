@@ -138,8 +138,7 @@ def train_and_sample(
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = TrainingRun(compose(overrides), folder, overrides)
-    if run.trainer.progress < 1:  # otherwise an earlier call has finished it
-        run.train()
+    run.train()
     G = load(folder / "checkpoints" / "last.safetensors", ema=True, device=device)
     blocks = (x for x, _ in G.blocks(samples, seed))
     generated = torch.cat([x.cpu() if images.is_points(x) else images.to_uint8(x).cpu() for x in blocks])

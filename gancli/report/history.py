@@ -35,7 +35,7 @@ def write_history(run: Run, path: Path | None = None) -> Path:
     frames = _frames(run)
     if not frames:
         raise ValueError(f"{str(run.folder)!r} has no grid in samples/ to animate; train it for at least one step")
-    return write_atomically(path, lambda partial: write(partial, frames))
+    return write_atomically(path, lambda partial: write(partial, frames), durable=True)
 
 
 def _frames(run: Run) -> list[Image.Image]:

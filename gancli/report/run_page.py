@@ -52,9 +52,14 @@ class Grids(NamedTuple):
         return f"training data, {'of the same classes' if self.class_names else 'to compare with'}"
 
 
-def write_page(folder: Path) -> Path:
-    """Write index.html into a run folder."""
+def write_page(folder: Path, ending: dict[str, Any] | None = None) -> Path:
+    """Write index.html into a run folder.
+
+    Args:
+        ending: event that follows once the page is on the disk.
+    """
     run = read_run(folder)
+    run.events.extend([ending] if ending else [])
     running, charts, grids = run.status == "running", run_charts(run), _grids(run)
     events = [event for event in run.events if event["event"] not in HIDDEN_EVENTS or event.get("message")]
     model, data = run.choice("model"), run.choice("data")
@@ -86,7 +91,7 @@ def write_page(folder: Path) -> Path:
             "written": int(datetime.now().timestamp()),
         },
     )
-    return write_text(folder / "index.html", html)
+    return write_text(folder / "index.html", html, durable=bool(ending))
 
 
 def active_warnings(run: Run) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import contextlib
 import errno
 import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-PARTIAL = ".*.partial*"  # pattern of the temporary names
+PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
@@ -19,9 +21,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
         durable: flush file and folder to the disk, so that a power cut loses neither.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own length: that of `path` may be as long as the file system allows.
-    token = f"{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}"
-    partial = path.with_name(f".{token}.partial{path.suffix}")
+    partial = partial_path(path)
     try:
         partial.unlink(missing_ok=True)  # a received folder may have a link of this name
         write(partial)
@@ -36,9 +36,57 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
     return path
 
 
-def write_text(path: Path, text: str) -> Path:
+def partial_path(path: Path) -> Path:
+    """Return the temporary name of a file: of its own length, because that of `path` may be as long as allowed."""
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{path.suffix}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left under temporary names; files of other living processes stay."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if (match := PARTIAL.fullmatch(path.name)) and not _is_another_process(int(match[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_another_process(pid: int) -> bool:
+    if pid == os.getpid() or os.name == "nt":  # Windows removes no open file, and signal 0 would end a process there
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> Path:
     """Write UTF-8 text atomically."""
-    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"), durable)
+
+
+def append_line(path: Path, line: str, durable: bool = False) -> None:
+    """Append a line as a whole or not at all, on a line of its own even after one that a killed process left."""
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = bool(size) and not (file.seek(-1, os.SEEK_END), file.read(1) == b"\n")[1]
+        data = ("\n" * torn + line + "\n").encode()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise
+        if durable:
+            os.fsync(file.fileno())
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file to the disk, if it exists."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def expand_home(path: str) -> str:

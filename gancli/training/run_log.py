@@ -15,7 +15,7 @@ from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
 from gancli.report.run_page import write_page
-from gancli.runtime.files import relative
+from gancli.runtime.files import relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
 from gancli.runtime.text import plural
@@ -34,6 +34,7 @@ class RunLog:
         self.trainer, self.folder, self.config, self.terminal = trainer, folder, config, terminal
         self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
+        self.flush = self.logger.flush
         self.doing = terminal.doing
         self._graphs_warned = self._page_named = False
         self.rewind()
@@ -139,10 +140,8 @@ class RunLog:
         self.logger.grid(self.trainer.step, image)
 
     def finish(self, message: dict[str, str]) -> None:
-        """Write the history of samples and the last event."""
-        self.logger.history()
-        self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
-        self.logger.page(now=True)
+        """Write the history of samples, the page and, when all is on the disk, the event that says so."""
+        self.logger.finish(self.trainer.step, self.trainer.seconds / 60, message)
 
     def stopped(self, reason: str) -> None:
         """Log that the run stopped on request, after saving."""
@@ -176,7 +175,7 @@ class NonFinite(ValueError):
 
 def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
     """Write config.yaml."""
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)), durable=True)
 
 
 def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
