@@ -1,5 +1,6 @@
 """gan report: write the pages of runs, compare or rank several runs, and animate their samples."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gancli.report.leaderboard import write_leaderboard
 from gancli.report.run_folder import find_runs, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.checks import check_choice
+from gancli.runtime.text import printable
 
 ASCENDING = {"auto": None, "true": True, "false": False}
 
@@ -31,6 +33,9 @@ def main(
             raise ValueError(f"out={out} is the animation of one run, but {len(folders)} were given; type gif=true")
         print(write_history(read_run(folders[0]), target))
         return
+    for folder in folders:
+        if skipped := read_run(folder).skipped:
+            print(f"gan: {printable(str(folder))}: not read: {printable('; '.join(skipped))}", file=sys.stderr)
     pages = [write_page(folder) for folder in folders]
     if len(folders) == 1 and folders[0] == paths[0] and not out:
         print(pages[0])

@@ -13,6 +13,7 @@ import torch
 from gancli.data.dataset import ImageDataset
 from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
+from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice, check_number
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -24,7 +25,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 def mnist10k(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load the first 10,000 of MNIST's training digits, bundled: "train" is 9,000 of them, "test" the last 1,000."""
-    return read_npz(BUNDLED / "mnist10k.npz", split, DIGITS).resized(size, channels)
+    return read_npz(verified(BUNDLED / "mnist10k.npz"), split, DIGITS).resized(size, channels)
 
 
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
@@ -87,7 +88,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     files = Path(root).expanduser() / folder
     if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
-    if cached := cache.read_cached(_cache_file(files, split)):
+    if cached := cache.read_cached("sets", *_cache_facts(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
     import torchvision.datasets
@@ -109,7 +110,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             f"data={name}: {files} is damaged ({last_line(error)})",
             f"delete it to download it again, put {name}.npz next to it, or choose data=mnist10k, which is bundled",
         ) from error
-    cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
+    cache.write_cached({"images": images, "labels": labels}, "sets", *_cache_facts(files, split))
     return ImageDataset(images, labels, class_names)
 
 
@@ -132,10 +133,10 @@ def _read_idx(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return arrays[0].unsqueeze(1), arrays[1].long()
 
 
-def _cache_file(folder: Path, split: str) -> Path:
-    """Return the path of a split's cache, which depends on names, sizes and times of torchvision's files."""
+def _cache_facts(folder: Path, split: str) -> tuple[Any, ...]:
+    """Return what a split's cache depends on: names, sizes and times of torchvision's files, and the cache's format."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return cache.cache_path("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return 2, split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> None:
