@@ -47,7 +47,7 @@ def unbroken() -> Iterator[None]:
     os.close(file)
     before = sys.stdout, sys.stderr
     streams = [stream or open(os.devnull, "w") for stream in before]  # noqa: SIM115, PTH123
-    sys.stdout, sys.stderr = (Unbroken(stream) for stream in streams)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (Unbroken(stream) for stream in streams)
     try:
         yield
     finally:
