@@ -12,6 +12,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import user_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 DIGITS = [str(i) for i in range(10)]
@@ -81,7 +82,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
         raise ValueError(
             f"data.root= is empty; give the folder that has {name}.npz or {folder}, or leave data.root out"
         )
-    files = Path(root).expanduser() / folder
+    files = user_folder(root) / folder
     if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
     if cached := cache.read_cached(_cache_file(files, split)):

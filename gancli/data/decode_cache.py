@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gancli.data.image_files import Skipped, map_parallel
+from gancli.runtime.files import user_folder
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import say
@@ -73,7 +74,7 @@ def decode_cached(
     """
     if not names:
         return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
-    folder = Path(str(cache or FOLDER)).expanduser() / digest(FORMAT, str(root.resolve()), settings)
+    folder = user_folder(str(cache or FOLDER)) / digest(FORMAT, str(root.resolve()), settings)
     # Another version of Pillow may decode what this one cannot.
     name = digest(PIL.__version__, [[name, *file_stamp(f"{root}/{name}")] for name in names])
     pixel_file, index_file = folder / f"{name}.pixels", folder / f"{name}.index"

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import user_folder, write_atomically
 
 FOLDER = Path("~/.cache/gan")
 
 
 def cache_path(group: str, *facts: Any) -> Path:
     """Return the file below FOLDER/group for tensors that depend on these facts alone."""
-    return FOLDER.expanduser() / group / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
+    return user_folder(FOLDER) / group / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
 
 
 def read_cached(file: Path) -> dict[str, Tensor]:
