@@ -1,6 +1,7 @@
 """Generated images in files: a grid, arrays, an animation, or a folder with an image a file."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,14 @@ def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
 def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
     """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     info = PngInfo()
-    info.add_text(*MARK.decode().split("\0"))
+    info.add_text("Software", "gan sample")
     for i, array in enumerate(images.to_array(x)):
         folder = path
         if labels is not None:  # names come from an untrusted file: only letters, digits and _ are used
             label = int(labels[i])
             folder = path / (re.sub(r"[^\w-]+", "_", G.class_name(label))[:80] or str(label))
-        image = images.to_pil(array)
-        write_atomically(folder / f"{i:06d}.png", lambda partial, image=image: image.save(partial, pnginfo=info))
+        save = partial(images.to_pil(array).save, pnginfo=info)
+        write_atomically(folder / f"{i:06d}.png", save)
 
 
 # x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.
