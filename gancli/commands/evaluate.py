@@ -21,6 +21,7 @@ from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
 from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
+from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import check_writable, write_text
 from gancli.runtime.terminal import say
@@ -126,6 +127,7 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return
+    refuse_links(run)
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": options.command(ckpt),

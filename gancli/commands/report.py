@@ -1,5 +1,6 @@
 """gan report: write the pages of runs, compare or rank several runs, and animate their samples."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gancli.report.run_page import write_page
 from gancli.runtime.checks import check_choice
 from gancli.runtime.files import check_writable
 from gancli.runtime.terminal import say
+from gancli.runtime.text import printable
 
 ASCENDING = {"auto": None, "true": True, "false": False}
 
@@ -33,6 +35,9 @@ def main(
             raise ValueError(f"out={out} is the animation of one run, but {len(folders)} were given; type gif=true")
         print(write_history(read_run(folders[0]), target))
         return
+    for folder in folders:
+        if skipped := read_run(folder).skipped:
+            print(f"gan: {printable(str(folder))}: not read: {printable('; '.join(skipped))}", file=sys.stderr)
     pages = [page for folder in folders if (page := _page(folder))]
     if len(folders) == 1 and folders[0] == paths[0] and not out:
         if not pages:

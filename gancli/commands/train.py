@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gancli.report.run_folder import resume_command
+from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.files import relative
@@ -30,6 +30,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
         with deterministic(cfg.deterministic), lock, terminal:
             run = TrainingRun(cfg, folder, overrides, terminal)

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gancli.config import UsageError
+from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference import image_io
@@ -195,9 +196,8 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
             with contextlib.suppress(RuntimeError):  # ~user that does not exist
                 path = path.expanduser()
         paths = [path]
-        if not os.path.lexists(path):  # Path.glob takes no absolute pattern
-            matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-            paths = [p for p in matches if p.is_file() and p.suffix.lower() in EXTENSIONS]
+        if not os.path.lexists(path):
+            paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if not paths:
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
             items.append(Failure(printable(word), reason))
@@ -217,6 +217,16 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     return items
 
 
+def matches(path: Path) -> list[Path]:
+    """Return what a pattern matches, sorted. A part that exists as typed is a name: `scans [2024]/*.png`."""
+    pattern = ""
+    for part in path.parts:
+        literal = os.path.join(pattern, glob.escape(part))  # noqa: PTH118  patterns are no paths
+        is_name = glob.has_magic(part) and glob.glob(literal)  # noqa: PTH207  Path.glob takes no absolute pattern
+        pattern = literal if is_name else os.path.join(pattern, part)  # noqa: PTH118
+    return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+
+
 def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
     """Return the images at any depth of a folder, with the same subfolders in `to`; files inside `to` are no inputs."""
     names, refused = walk_images(folder)
@@ -233,7 +243,7 @@ def count_pixels(path: Path) -> int:
     """Return the number of pixels by the file's header; 0 where it is unreadable, which `attempt` reports later."""
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with image_io.open_image(path) as image:
+        with open_image(path) as image:
             return image.width * image.height
     return 0
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from gancli import images
+from gancli.data.decoder import open_image
 from gancli.data.image_modes import standardize, warn
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import free_memory
@@ -46,19 +47,6 @@ def names_file(out: str) -> bool:
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
-
-
-def open_image(path: Path) -> ImageFile.ImageFile:
-    """Open an image without decoding it; ValueError says why it cannot be read, without the path."""
-    if not path.is_file():  # a link to nothing, or a pipe that would block for ever
-        raise ValueError("is not a file that can be opened")
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ValueError(f"has more than the {most:,} pixels that Pillow opens; cut it into parts first") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError("is an empty file" if not path.stat().st_size else "is not an image Pillow can read") from None
 
 
 def read_image(path: Path, scale: int, format: str) -> Image.Image:

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import zlib
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -112,7 +111,8 @@ def csv_text(table: Table) -> str:
     protocols = column("protocol", [protocol if row.score.protocol else "" for row in table.rows])
     columns = [*run_columns(table), protocols, column("error", [row.error for row in table.rows])]
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([[c.key for c in columns], *zip(*(c.raw for c in columns))])
+    rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
+    csv.writer(buffer, lineterminator="\n").writerows([[text.csv_cell(cell) for cell in row] for row in rows])
     return text.printable(buffer.getvalue())
 
 
@@ -121,15 +121,18 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if lines := _comparison(tables):
         parts += [f"## {DIFFERS}", text.table(_escaped(lines), True, range(len(lines[0])))] if lines[1:] else [SAME]
     for name, table in zip(csv_names(tables), tables):
-        parts.append(f"## {escape(table.heading or 'Runs', quote=False)}")
-        parts += [escape(line, quote=False) for line in (table.details, _summary(table)) if line]
+        parts.append(f"## {text.markdown(table.heading or 'Runs')}")
+        parts += [text.markdown(line) for line in (table.details, _summary(table)) if line]
         parts.append(f"[{name}]({name})")
         if table.setting_rows:
             parts += [_aligned(seed_columns(table), markdown=True), "### Runs"]
         columns = [*run_columns(table), column("error", [row.error for row in table.rows])]
         parts.append(_aligned(columns, markdown=True))
     if found := next_commands(tables):
-        parts += [f"## {NEXT}", "\n".join(f"- {escape(label, quote=False)}: `{command}`" for label, command in found)]
+        parts += [
+            f"## {NEXT}",
+            "\n".join(f"- {text.markdown(label)}: {text.code_span(command)}" for label, command in found),
+        ]
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
@@ -226,7 +229,7 @@ def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
 
 def _escaped(cells: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return cells as Markdown."""
-    return [[escape(text.one_line(cell), quote=False).replace("|", "\\|") for cell in row] for row in cells]
+    return [[text.markdown(text.one_line(cell)) for cell in row] for row in cells]
 
 
 def _fit(columns: list[Column], width: int) -> list[Column]:

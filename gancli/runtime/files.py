@@ -24,6 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
     token = f"{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}"
     partial = path.with_name(f".{token}.partial{path.suffix}")
     try:
+        partial.unlink(missing_ok=True)  # a received folder may have a link of this name
         write(partial)
         if durable:
             with partial.open("rb+") as file:

@@ -249,6 +249,14 @@ def test_an_input_named_twice_is_processed_once(run):
     assert run("upscale", "b.png", "./b.png") == (0, ["b_x4.png"], "")
 
 
+def test_brackets_of_a_folder_are_part_of_its_name(run):
+    for name in ("scans [2024]/a.png", "scans [2024]/b.png", "scans 2/c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        scene(4, 4).save(name)
+    assert run("upscale", "scans [2024]/*.png", "out=o")[:2] == (0, ["o/a_x4.png", "o/b_x4.png"])
+    assert run("upscale", "scans [2]/*.png", "out=p")[:2] == (0, ["p/c_x4.png"])
+
+
 ODD_NAMES = (
     *("a b.png", "[1].png", "x=1, (y).png", "scale.png", "猫 ~ü.png"),
     *("{a}.png", "*.png", "a'b\".png", "~.png", "-a.png"),
