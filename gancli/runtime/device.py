@@ -17,7 +17,7 @@ def choose_device(name: Any) -> torch.device:
     if name == "auto":
         return torch.device(next(device_type for device_type, works in available.items() if works))
     if device_type not in available or (colon and not index.isdecimal()):
-        raise ValueError(f"device={given} is unknown; type device=auto, cpu, cuda, cuda:1 or mps")
+        raise ValueError(f"device={given} is unknown; type device=auto, cpu, cuda or mps")
     missing = device_type == "cuda" and int(index or 0) >= torch.cuda.device_count()
     if missing or not available[device_type]:
         raise ValueError(f"device={given} is not on this machine; type device=auto or device=cpu")
