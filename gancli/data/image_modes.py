@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import warnings
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from gancli import images
 from gancli.data.decoder import to_srgb, upright
 
+XMP_CHUNK = "XML:com.adobe.xmp"  # key of the text chunk of a PNG
 EXIF_IFD = 0x8769  # the block of EXIF with exposure and date
 SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # tag: 0 holds the width, 1 the height
 EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}
@@ -35,8 +37,8 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost. Raises ValueError
-    for values without a known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif, dpi, xmp, comment and text, as far as the image has them, and nothing else. An
+    `ImageWarning` says what is lost. Raises ValueError for values without a known range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -48,6 +50,7 @@ def standardize(image: Image.Image) -> Image.Image:
             metadata["dpi"] = (across, down)
     if exif := read_exif(image):
         metadata["exif"] = exif
+    metadata |= read_texts(image)
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
     result, done = to_srgb(convert(upright(image)))
@@ -98,6 +101,22 @@ def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
                 block[tag] = size[tags[tag]]
         return exif.tobytes() if len(exif) else b""
     return b""
+
+
+def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
+    """Return what an image has of xmp (bytes), comment (bytes) and text (a dict: the text chunks of a PNG)."""
+    texts: dict[str | tuple[int, int], Any] = {}
+    xmp = image.info.get("xmp") or image.info.get(XMP_CHUNK)
+    if isinstance(xmp, str):
+        xmp = xmp.encode("utf-8", "replace")
+    if isinstance(xmp, bytes) and xmp:
+        texts["xmp"] = re.sub(rb"(tiff:Orientation(?:=[\"']|>)\s*)[2-8]", rb"\g<1>1", xmp)  # the result is upright
+    if isinstance(comment := image.info.get("comment"), bytes) and comment:
+        texts["comment"] = comment
+    chunks = getattr(image, "text", None) or image.info.get("text")  # of a file, or of a standardized image
+    if isinstance(chunks, dict) and (chunks := {key: chunks[key] for key in chunks if key != XMP_CHUNK}):
+        texts["text"] = chunks
+    return texts
 
 
 def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:

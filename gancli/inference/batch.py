@@ -5,6 +5,7 @@ import glob
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,7 @@ class Batch:
         self.overwrite, self.skip = overwrite, skip
         self.items: list[Item] = []
         self.failures: list[Failure] = []
+        self.losses: Counter[str] = Counter()  # what results lack, and in how many: said once
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
         self._plan(find_items(inputs, out, suffix + image_io.FORMATS[self.format][0]))
@@ -159,9 +161,10 @@ class Batch:
                 if self.total == 1 or os.environ.get("GAN_TRACEBACK") == "1":
                     self.bar.close()
                     raise ValueError(f"{name}: {reason}") from error
-        for warning in caught:
-            if issubclass(warning.category, ImageWarning):
-                say(name, str(warning.message))
+        for text in (str(warning.message) for warning in caught if issubclass(warning.category, ImageWarning)):
+            self.losses[text] += 1
+            if self.losses[text] == 1:
+                say(name, text)
         if reason:
             self.failures.append(Failure(name, reason))
             say(name, reason)
@@ -170,7 +173,10 @@ class Batch:
             tqdm.write(printable(str(item.target)), file=sys.stdout)
 
     def finish(self) -> None:
-        """Say how many images were written; ValueError where some failed."""
+        """Say how many images were written and which lack what others lack too; ValueError where some failed."""
+        for text, n in self.losses.items():
+            if n > 1:
+                say(f"the same of {plural(n - 1, 'other image')}", text)
         if self.failures:
             raise ValueError(f"{len(self.failures)} of {plural(self.total, 'image')} failed: see above")
         if self.total != 1:

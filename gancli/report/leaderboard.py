@@ -34,7 +34,7 @@ from gancli.report.run_folder import Run, read_run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import write_atomically, write_text
+from gancli.runtime.files import without_home, write_atomically, write_text
 from gancli.runtime.terminal import say
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
@@ -59,7 +59,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
-    write_text(out / "leaderboard.md", text.printable(markdown_text(tables)))
+    write_text(out / "leaderboard.md", without_home(text.printable(markdown_text(tables))))
     write_text(out / "leaderboard.html", html_text(tables, out))
     sheet = contact_sheet(each_run(tables))
     if sheet:
@@ -113,7 +113,7 @@ def csv_text(table: Table) -> str:
     buffer = io.StringIO()
     rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
     csv.writer(buffer, lineterminator="\n").writerows([[text.csv_cell(cell) for cell in row] for row in rows])
-    return text.printable(buffer.getvalue())
+    return without_home(text.printable(buffer.getvalue()))
 
 
 def markdown_text(tables: Sequence[Table]) -> str:
