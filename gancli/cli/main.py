@@ -4,6 +4,7 @@ Help, completion and usage errors need neither torch nor Hydra.
 """
 
 import importlib
+import io
 import os
 import sys
 
@@ -19,6 +20,8 @@ from gancli.runtime.text import one_line
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 failed, 2 bad usage, 130 and 143 stopped after saving."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that it lacks must not end a night's sweep
     with unbroken():
         return _main(argv)
 

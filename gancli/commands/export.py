@@ -15,7 +15,7 @@ from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import check_writable, write_atomically
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
@@ -28,6 +28,7 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
         raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
+    check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
     if path.suffix == ".onnx":
         if half:

@@ -62,6 +62,13 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
         advice = ValueError(run.out_of_memory())
         advice.__cause__ = error
         return advice
+    if "Expected more than 1 value per channel when training" in str(error):
+        advice = ValueError(
+            "batch norm, which this model has, needs more than one image at a time, and data.batch_size gives it one; "
+            "type data.batch_size=2 or more"
+        )
+        advice.__cause__ = error
+        return advice
     return error
 
 

@@ -15,6 +15,7 @@ from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
 from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import user_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 LARGEST_IDX = 10**9  # bytes of one file; MNIST has 47 million
@@ -85,7 +86,7 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
         raise ValueError(
             f"data.root= is empty; give the folder that has {name}.npz or {folder}, or leave data.root out"
         )
-    files = Path(root).expanduser() / folder
+    files = user_folder(root) / folder
     if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
     if cached := cache.read_cached("sets", *_cache_facts(files, split)):

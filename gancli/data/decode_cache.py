@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from gancli.data.image_files import Skipped, map_parallel
 from gancli.runtime.cache import is_own
+from gancli.runtime.files import user_folder
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import say
@@ -91,7 +92,7 @@ def decode_cached(
     """
     if not names:
         return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
-    folder = Path(str(cache or FOLDER)).expanduser() / digest(FORMAT, str(root.resolve()), settings)
+    folder = user_folder(str(cache or FOLDER)) / digest(FORMAT, str(root.resolve()), settings)
     # Another version of Pillow may decode what this one cannot.
     name = digest(PIL.__version__, [[name, *file_stamp(f"{root}/{name}")] for name in names])
     head = Header(printable(str(root.resolve())), settings, name, bytes_each)

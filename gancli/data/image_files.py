@@ -9,7 +9,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,11 @@ T = TypeVar("T")
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
 
 FIT_MODES = ("crop", "pad", "squash")
+# Names of the folders of a layout with a training set, in any case.
+SPLITS = {
+    **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
 # Beginnings of names that systems write: hidden ones, and thumbnails and metadata of a NAS or a Mac.
 SYSTEM = (".", "@eaDir", "__MACOSX")
 # Pillow alone cannot decode HEIC, but a phone's images should be reported rather than overlooked.
@@ -39,12 +44,18 @@ class FolderListing:
     names:   paths below root with forward slashes, sorted
     classes: for each name the folder directly below root that holds it; empty where there are no such folders
     skipped: (name, reason) of images and folders that are left out
+    split:   train, val or test, where the folder has this layout, else empty
+    notes:   sentences about the layout
+    class_names: of the training images, where the folder has this layout
     """
 
     root: Path
     names: list[str]
     classes: list[str]
     skipped: Skipped
+    split: str = ""
+    notes: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
 
 
 def existing_folder(path: str, key: str = "path") -> Path:
@@ -56,20 +67,59 @@ def existing_folder(path: str, key: str = "path") -> Path:
     return root
 
 
-def list_folder(path: str) -> FolderListing:
-    """List every image at any depth below the folder `path`.
+def find_splits(names: Iterable[str]) -> dict[str, str]:
+    """Return the folders of a train/val/test layout, {"train": "Training", "test": "test"}; empty where it is none.
 
-    The folders directly below `path` that hold an image are the classes. Images outside such folders have no class
-    and are skipped; where there is only one such folder next to them, there are no classes and all are used. The order
-    depends on the names alone.
+    Every folder with images must be one of SPLITS and one of them `train`: a class may be called test.
+    """
+    folders = {name.split("/", 1)[0] for name in names if "/" in name}
+    splits = {SPLITS.get(folder.casefold(), folder): folder for folder in folders}
+    is_layout = "train" in splits and len(splits) == len(folders) and splits.keys() <= {*SPLITS.values()}
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits} if is_layout else {}
+
+
+def list_folder(path: str, split: str = "train") -> FolderListing:
+    """List every image at any depth below the folder `path`, or below its folder of the split: train, or test.
+
+    The folders directly below that hold an image are the classes. Images outside such folders have no class and are
+    skipped; where there is only one such folder next to them, there are no classes and all are used. The order depends
+    on the names alone.
     """
     root = existing_folder(path)
     names, skipped = walk_images(root)
+    if splits := find_splits(names):
+        return _list_split(root, names, skipped, splits, split)
+    return _list_classes(root, names, skipped)
+
+
+def _list_split(root: Path, names: list[str], skipped: Skipped, splits: dict[str, str], split: str) -> FolderListing:
+    below = {s: [n.removeprefix(f"{f}/") for n in names if n.startswith(f"{f}/")] for s, f in splits.items()}
+    held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
+    skipped = skipped + [(name, "is in no folder of train, val or test") for name in names if "/" not in name]
+    train = _list_classes(root / splits["train"], below["train"], skipped)
+    counts = ", ".join(f"{splits[s]}/ {len(below[s]):,}" for s in splits)
+    train.notes = [f"{printable(str(root))} has {counts} images: {splits['train']}/ is trained on, others are held out"]
+    train.split, train.class_names = "train", sorted({*train.classes})
+    if split == "train" or held_out == "train":
+        return train
+    listing = _list_classes(root / splits[held_out], below[held_out], skipped)
+    listing.split, listing.notes, listing.class_names = held_out, train.notes, train.class_names
+    if listing.class_names and listing.classes:  # the model knows the classes that it was trained on
+        pairs = list(zip(listing.names, listing.classes))
+        listing.skipped += [
+            (n, f"is of class {of}, which is not in train") for n, of in pairs if of not in train.classes
+        ]
+        known = [(name, of) for name, of in pairs if of in {*train.classes}]
+        listing.names, listing.classes = [name for name, _ in known], [of for _, of in known]
+    return listing
+
+
+def _list_classes(root: Path, names: list[str], skipped: Skipped) -> FolderListing:
     classes = ["" if "/" not in name else name.split("/", 1)[0] for name in names]
     if not any(classes) or ("" in classes and len({*classes}) == 2):  # one folder next to loose images is no class
         return FolderListing(root, names, [], skipped)
     reason = "is in no class folder, so it has no class"
-    skipped += [(name, reason) for name, of in zip(names, classes) if not of]
+    skipped = skipped + [(name, reason) for name, of in zip(names, classes) if not of]
     names = [name for name, of in zip(names, classes) if of]
     return FolderListing(root, names, [of for of in classes if of], skipped)
 
@@ -213,6 +263,7 @@ class CheckReport:
     infos: list[ImageInfo]  # of the images that can be decoded
     classes: dict[str, int]  # class to number of its images, sorted by name; empty where there are no sub-folders
     bad: Skipped
+    notes: list[str] = field(default_factory=list)
 
 
 def check_folder(path: str) -> CheckReport:
@@ -227,7 +278,8 @@ def check_folder(path: str) -> CheckReport:
         else:
             infos.append(result)
             counts[of] += 1
-    return CheckReport(listing.root, infos, dict(sorted(counts.items())) if listing.classes else {}, sorted(bad))
+    by_class = dict(sorted(counts.items())) if listing.classes else {}
+    return CheckReport(existing_folder(path), infos, by_class, sorted(bad), listing.notes)
 
 
 def no_images(key: str, path: str, why: str) -> ValueError:

@@ -159,6 +159,8 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
         print(f"gan: {file} was left out: {reason}", file=sys.stderr)
     described = " ".join(str(part) for part in (name, settings.get("path")) if part)
     without_split = "none" if word else "none, training images"
+    if name == "folder":
+        return data, printable(described), data.split or without_split
     return data, printable(described), split if has_split(name) else without_split
 
 

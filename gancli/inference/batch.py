@@ -18,6 +18,7 @@ from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference import image_io
+from gancli.runtime.files import check_writable
 from gancli.runtime.text import plural, printable
 
 
@@ -91,6 +92,7 @@ class Batch:
         """
         sources = {item.target.resolve(): item.source.resolve() for item in inputs if isinstance(item, Item)}
         targets: dict[Path, Path] = {}
+        checked: set[Path] = set()
         for item in inputs:
             if isinstance(item, Failure):
                 self.failures.append(item)
@@ -108,6 +110,9 @@ class Batch:
             else:
                 targets[target] = item.source
                 if not target.exists() or self.overwrite:
+                    if target.parent not in checked:
+                        check_writable("out", item.target)
+                        checked.add(target.parent)
                     self.items.append(item)
                 elif self.skip:
                     self.skipped += 1

@@ -35,6 +35,7 @@ from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
 from gancli.runtime.files import without_home, write_atomically, write_text
+from gancli.runtime.terminal import say
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 DEVIATION = "± is the standard deviation (n−1) over the seeds that finished and were measured"
@@ -54,7 +55,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
-    tables = rank_runs([read_run(folder) for folder in folders], sort_by, ascending)
+    tables = rank_runs(_readable(folders), sort_by, ascending)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
@@ -65,6 +66,19 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
         write_atomically(out / "contact.png", sheet.save)
     width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
     return terminal_text(tables, width)
+
+
+def _readable(folders: Sequence[Path]) -> list[Run]:
+    """Return the runs that can be read; name the others on standard error. Raise ValueError if there are none."""
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except OSError as error:
+            say(f"gan: {folder} is left out, it cannot be read: {error.strerror}")
+    if not runs:
+        raise ValueError(f"none of {text.plural(len(folders), 'run')} can be read; the first is {folders[0]}")
+    return runs
 
 
 def csv_names(tables: Sequence[Table]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import user_folder, write_atomically
 from gancli.runtime.text import printable
 
 FOLDER = Path("~/.cache/gan")
@@ -19,14 +19,7 @@ FOLDER = Path("~/.cache/gan")
 
 def cache_path(group: str, *facts: Any) -> Path:
     """Return the file below FOLDER/group for tensors that depend on these facts alone."""
-    return _folder() / group / f"{_digest(facts)}.safetensors"
-
-
-def _folder() -> Path:
-    try:
-        return FOLDER.expanduser()
-    except RuntimeError:  # there is no home: nothing lies in a file, so nothing is found and nothing is written
-        return Path(os.devnull)
+    return user_folder(FOLDER) / group / f"{_digest(facts)}.safetensors"
 
 
 def _text(facts: Any) -> str:
@@ -99,4 +92,4 @@ def is_remembered(path: str | Path) -> bool:
 
 
 def _named(path: str | Path) -> Path:
-    return _folder() / "named" / _digest(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+    return user_folder(FOLDER) / "named" / _digest(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111

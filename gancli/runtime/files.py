@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,24 @@ def flush_file(path: Path) -> None:
 def expand_home(path: str) -> str:
     """Return a typed path with ~ replaced by the home folder, unless a file of this very name is here."""
     return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
+
+
+def user_folder(path: Path | str) -> Path:
+    """Return a path with ~ replaced by the home folder; without a home, as in containers, by one of temporary files."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"gan-{os.getuid()}", *Path(path).parts[1:])
+
+
+def check_writable(key: str, path: Path) -> None:
+    """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    folder = path if path.is_dir() else folder
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))  # noqa: PTH106
+    except OSError as error:
+        raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
 
 
 def relative(path: Path) -> str:

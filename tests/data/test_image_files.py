@@ -175,6 +175,23 @@ def test_loose_images_next_to_one_folder_are_all_used_and_thumbnails_of_systems_
     assert len(data) == 3 and data.classes == 0 and not data.skipped
 
 
+def test_train_and_test_folders_are_a_layout_and_no_classes(tmp_path):
+    for i, name in enumerate(["Train/cat/a.png", "Train/dog/b.png", "Train/fox/c.png", "VALID/cat/d.png"]):
+        save(np.full((8, 8), i, np.uint8), tmp_path / name)
+    data = folder(str(tmp_path), size=8)
+    assert data.class_names == ["cat", "dog", "fox"] and len(data) == 3 and data.split == "train"
+    assert "Train/ 3, VALID/ 1 images: Train/ is trained on" in data.notes[0]
+    held_out = folder(str(tmp_path), size=8, split="test")
+    assert held_out.split == "val" and held_out.images.unique().tolist() == [3] and held_out.classes == 3
+    for name in ("test/dog/e.png", "test/wolf/f.png"):
+        save(np.full((8, 8), 9, np.uint8), tmp_path / name)
+    held_out = folder(str(tmp_path), size=8, split="test")
+    assert held_out.split == "test" and held_out.labels.tolist() == [1]
+    assert held_out.skipped == [("wolf/f.png", "is of class wolf, which is not in train")]
+    save(noise(8, 8), tmp_path / "bus" / "g.png")
+    assert folder(str(tmp_path), size=8).class_names == ["Train", "VALID", "bus", "test"], "a class may be called so"
+
+
 @pytest.fixture
 def damaged(tmp_path):
     """Two images and seven files that cannot be decoded."""
