@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import functools
 import itertools
+import os
 import re
 import secrets
 import time
@@ -202,6 +203,16 @@ def stamp() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
+def _environment(name: str, default: str | None = None) -> str | None:
+    """Return a variable of the environment; ValueError for all but GAN_DATA, whose values do not belong into files."""
+    if name != "GAN_DATA":
+        raise ValueError(
+            f"${{oc.env:{name}}} would write the variable {name} into the run's files; type its value, or ${name}, "
+            f"which the shell replaces"
+        )
+    return os.environ.get(name, default)
+
+
 def register_resolvers(name: str = "") -> None:
     """Register the functions that the yaml files call, such as `${gan.times:a,b}`.
 
@@ -215,6 +226,7 @@ def register_resolvers(name: str = "") -> None:
         "gan.times": lambda a, b: None if b is None else a * b,  # null until the data set is known
         "gan.plus": lambda a, b: None if a is None else a + b,
     }
+    functions["oc.env"] = _environment
     for key, function in functions.items():
         OmegaConf.register_new_resolver(key, function, replace=True)
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)

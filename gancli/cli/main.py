@@ -5,6 +5,7 @@ Help, completion and usage errors need neither torch nor Hydra.
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 
@@ -21,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if sys.stderr is None:  # closed, as by 2>&-: the next file that is opened would take its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that it lacks must not end a night's sweep
     try:
         return run(argv)
     except UsageError as error:

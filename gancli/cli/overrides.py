@@ -243,10 +243,30 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
         optional = defaults("train").get(group) == "null"
         if "," in value and not sweep and all(part.strip() in known for part in value.split(",")):
             raise UsageError(f"{key}={value} gives several values; type gan train -m {key}={value} for a sweep of them")
-        for choice in value.strip("'\"").split(",") if sweep else [value]:
+        for choice in swept_values(value.strip("'\"")) if sweep else [value]:
             if choice not in known and not (optional and choice == "null") and "(" not in choice:
                 similar = hints.for_choice(group, choice) or nearest(choice, known)
                 raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
+
+
+def swept_values(value: str) -> list[str]:
+    """Return the values that a sweep's list, choice(), shuffle() or sort() names; none of glob() and ranges."""
+    while function := re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value.strip()):
+        value = function[1]
+    parts = [part.strip() for part in value.split(",")]
+    return [] if "(" in value else [part for part in parts if "=" not in part]
+
+
+def keys_of_choices(overrides: list[str]) -> list[str]:
+    """Return a sweep's overrides with keys that only swept choices have as sweeps of one value.
+
+    Hydra checks all others against the default choices before it looks at any job.
+    """
+    single = [word for word in overrides if "," not in word and "(" not in word]
+    known = train_keys(chosen(single))
+    keys = {word: word.partition("=")[0] for word in single}
+    dependent = {word for word, key in keys.items() if key in every_key() and key not in known}
+    return [word.replace("=", "=choice(", 1) + ")" if word in dependent else word for word in overrides]
 
 
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
@@ -280,9 +300,11 @@ def _may_exist(key: str, known: dict[str, Key], sweep: bool) -> bool:
 
 def unknown_key(key: str, value: str = "") -> str:
     """Return the sentence for a key that the chosen config does not have."""
-    group = key.split(".")[0]
-    if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", f"{group}."))]:
-        return f"{key} is a key of {group}={', '.join(owners)} and not of the {group} chosen here; gan train --help"
+    for group in groups():
+        prefix = f"{group.replace('/', '.')}."
+        if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", prefix))]:
+            name = group.rpartition("/")[2]
+            return f"{key} is a key of {name}={', '.join(owners)} and not of the {name} chosen here; gan train --help"
     hint = hints.for_key(key, value) or f"{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
     return f"there is no key {key!r}{hint}"
 
@@ -325,7 +347,8 @@ def _is_path(key: str) -> bool:
 
 def chosen(words: list[str]) -> dict[str, str]:
     """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
-    typed = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words) if key in groups()}
+    pairs = (word.partition("=") for word in words)
+    typed = {key: values[0] for key, _, value in pairs if key in groups() and (values := swept_values(value))}
     choice = defaults("train")
     if (experiment := typed.get("experiment", "null")) in choices("experiment"):
         choice |= defaults(f"experiment/{experiment}")

@@ -26,6 +26,7 @@ def main(action: str, path: str) -> int:
 def report_text(report: CheckReport) -> str:
 
     rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
+    rows += [("layout", note) for note in report.notes]
     if report.infos:
         rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no sub-folders")]
         rows += [("", f"{n:>9,}  {name}") for name, n in report.classes.items()]

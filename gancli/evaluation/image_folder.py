@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancli.data.image_files import decode_image, fit_image, map_parallel, walk_images
+from gancli.data.npz import read_archive
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.text import plural, printable
@@ -129,9 +130,8 @@ def _shape(file: Path) -> tuple[int, int, int]:
 
 def _read_npz(key: str, path: str) -> np.ndarray:
     try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as content:
-            images: Any = content.get("images")
-    except (OSError, ValueError) as error:
+        images: Any = read_archive(Path(path).expanduser(), ["images"]).get("images")
+    except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(f"{key}={path} cannot be read as an .npz file: {error}") from error
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(

@@ -14,12 +14,13 @@ from torch import Tensor
 from gancli import images
 from gancli.config import nearest
 from gancli.data import image_modes
+from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS
 from gancli.data.image_modes import array_to_tensor, image_to_array, standardize, tensor_to_array
 from gancli.images import with_channels
 from gancli.inference.batch import Item
 from gancli.inference.generator import load
-from gancli.inference.image_io import explain, open_image
+from gancli.inference.image_io import explain
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
 from gancli.transforms.masks import centre
 

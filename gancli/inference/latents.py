@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
+from gancli.data.npz import read_archive
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
@@ -67,8 +68,8 @@ def write_latent(path: Path, z: Tensor, c: Tensor) -> Path:
 def read_latent(path: Path, G: Generator) -> Latents:
     """Read what `write_latent` wrote; ValueError with the reason, without the path, if it does not fit G."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            z, label = torch.from_numpy(file["z"]).float(), int(file["label"]) if "label" in file else -1
+        file = read_archive(path, ["z", "label"])
+        z, label = torch.from_numpy(file["z"]).float(), int(file["label"]) if "label" in file else -1
     except FileNotFoundError:
         raise ValueError("is not a file that can be opened") from None
     except Exception:  # a file that is not ours can fail in any way inside NumPy

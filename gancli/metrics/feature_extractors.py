@@ -23,6 +23,7 @@ from gancli.data.builtin import CIFAR10, DIGITS
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float, to_uint8
 from gancli.networks.classifier import Classifier
+from gancli.runtime.bundled import verified
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -109,7 +110,7 @@ def bundled_extractor(name: str, device: torch.device | str = "cpu") -> FeatureE
     """Return "mnist", 64 features of grey 28x28 images, or "cifar", 128 features of colour 32x32 images."""
     if name not in BUNDLED:
         raise ValueError(f"there are no features {name!r}{nearest(name, BUNDLED)}; there are: {', '.join(BUNDLED)}")
-    return classifier_extractor(WEIGHTS / f"features-{name}.safetensors", name, device)
+    return classifier_extractor(verified(WEIGHTS / f"features-{name}.safetensors"), name, device)
 
 
 def classifier_extractor(path: Path, name: str, device: torch.device | str = "cpu") -> FeatureExtractor:

@@ -12,7 +12,7 @@ from gancli.metrics.terms import HIGHER, LOWER, find
 from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, read_run, resume_command
+from gancli.report.run_folder import Run, is_number, links_out, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
 
@@ -67,7 +67,7 @@ def write_page(folder: Path) -> Path:
         facts=_facts(run),
         grids=grids,
         frames=_frames(run, width),
-        real=thumbnail(folder / "samples" / "real.png", width),
+        real=None if links_out(folder) else thumbnail(folder / "samples" / "real.png", width),
         history=(folder / "samples" / "history.gif").is_file(),
         charts=charts,
         waiting=running and bool(run.started),

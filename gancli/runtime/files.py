@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
     token = f"{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}"
     partial = path.with_name(f".{token}.partial{path.suffix}")
     try:
+        partial.unlink(missing_ok=True)  # a received folder may have a link of this name
         write(partial)
         if durable:
             with partial.open("rb+") as file:
@@ -45,6 +47,24 @@ def expand_home(path: str) -> str:
     return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
 
 
+def user_folder(path: Path | str) -> Path:
+    """Return a path with ~ replaced by the home folder; without a home, as in containers, by one of temporary files."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"gan-{os.getuid()}", *Path(path).parts[1:])
+
+
+def check_writable(key: str, path: Path) -> None:
+    """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    folder = path if path.is_dir() else folder
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))  # noqa: PTH106
+    except OSError as error:
+        raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
+
+
 def relative(path: Path) -> str:
     """Return a path as it is typed in the working folder: relative when it lies below, never an option or a key."""
     path = path.resolve()
@@ -52,6 +72,15 @@ def relative(path: Path) -> str:
         return str(path)
     text = str(path.relative_to(Path.cwd()))
     return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
+
+
+def without_home(text: str) -> str:
+    """Return a text that is given away, such as a page, with ~ for the home folder, whose name is often a person's."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # there is none
+        return text
+    return text.replace(f"{home}/", "~/") if len(home) > 1 else text
 
 
 def flush_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Text for people and for JSON: one line, tables, plurals, and numbers that JSON can hold."""
 
+import html
 import math
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -33,6 +35,26 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def csv_cell(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a number stays a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return cell
+
+
+def markdown(value: str) -> str:
+    """Return a text that Markdown shows as it is: without HTML, links, images, code and emphasis."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(value, quote=False))
+
+
+def code_span(value: str) -> str:
+    """Return a text as code in Markdown, which backticks in it do not end."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", value)), default=0))
+    return f"{fence}{value}{fence}" if fence == "`" else f"{fence} {value} {fence}"
 
 
 def table(rows: Sequence[Sequence[str]], markdown: bool = False, left: Collection[int] = (0,)) -> str:

@@ -190,6 +190,8 @@ class TrainingRun:
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
+        for note in getattr(self.data, "notes", []):
+            self.log.log(note)
         self.log.warnings(
             [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
             self.data.skipped,
