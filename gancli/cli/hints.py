@@ -1,10 +1,10 @@
 """Words that people type after `gan train` from habit, and what to type instead. Needs neither Hydra nor torch."""
 
-import shlex
 from pathlib import Path
 
 from gancli.cli.stored import is_run
-from gancli.config import choices, defaults, groups, nearest
+from gancli.config import choices, defaults, groups, nearest, typed
+from gancli.runtime.text import shell_quote
 
 # Names of other tools, and short ones, with the key they mean; {} stands for the value.
 WORDS = {
@@ -71,7 +71,7 @@ def for_word(word: str) -> str:
     if word in ("latest", "resume"):
         return "type resume=latest"
     if is_run(path):
-        return f"type {shlex.quote(f'resume={word}')}"
+        return f"type {shell_quote(typed('resume', word))}"
     if path.exists():
         return f"type {_data(word)}"
     for group in groups():
@@ -87,4 +87,4 @@ def for_choice(group: str, choice: str) -> str:
 
 
 def _data(path: str) -> str:
-    return f"data={'npz' if path.endswith('.npz') else 'folder'} {shlex.quote(f'data.path={path}')}"
+    return f"data={'npz' if path.endswith('.npz') else 'folder'} {shell_quote(typed('data.path', path))}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.config import QUOTED, UsageError, flatten, groups, quote, unquote
+from gancli.config import QUOTED, UsageError, flatten, groups, literal_text, quote, unquote
 from gancli.runtime.files import relative, write_text
 
 SWEEP = "sweep.json"  # in the folder of a sweep: the words that started it
@@ -123,7 +123,7 @@ def literal(value: Any) -> str:
         return "[" + ",".join(map(literal, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return quote(value.replace("${", "\\${")) if isinstance(value, str) else str(value)
+    return quote(literal_text(value)) if isinstance(value, str) else str(value)
 
 
 def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ This module does not import torch: checking a folder answers at once.
 """
 
 import os
-import shlex
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gancli.data.decoder import BadImage, open_image, orientation, to_srgb, upright
-from gancli.runtime.text import one_line, printable
+from gancli.runtime.text import one_line, printable, shell_quote
 
 T = TypeVar("T")
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
@@ -284,7 +283,7 @@ def check_folder(path: str) -> CheckReport:
 
 def no_images(key: str, path: str, why: str) -> ValueError:
     """Return the error for a folder without a usable image. `why`: a clause such as "it has no images"."""
-    command = f"gan data check {shlex.quote(str(path))}"
+    command = f"gan data check {shell_quote(str(path))}"
     return ValueError(f"data.{key}={path} cannot be trained on, {why}; type {command} to see what is there")
 
 

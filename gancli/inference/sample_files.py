@@ -10,6 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from gancli import images
+from gancli.data.classes import class_folders
 from gancli.inference.generator import Generator
 from gancli.runtime.files import write_atomically
 from gancli.runtime.text import plural
@@ -90,11 +91,9 @@ def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
     """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     info = PngInfo()
     info.add_text("Software", "gan sample")
+    folders = class_folders([G.class_name(label) for label in range(G.classes)])
     for i, array in enumerate(images.to_array(x)):
-        folder = path
-        if labels is not None:  # names come from an untrusted file: only letters, digits and _ are used
-            label = int(labels[i])
-            folder = path / (re.sub(r"[^\w-]+", "_", G.class_name(label))[:80] or str(label))
+        folder = path if labels is None else path / folders[int(labels[i])]
         save = partial(images.to_pil(array).save, pnginfo=info)
         write_atomically(folder / f"{i:06d}.png", save)
 

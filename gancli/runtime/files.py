@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+LONGEST = 255  # bytes of a name, on nearly every file system
 PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
@@ -39,7 +40,18 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
 
 def partial_path(path: Path) -> Path:
     """Return the temporary name of a file: of its own length, because that of `path` may be as long as allowed."""
-    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{path.suffix}")
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # no library's format has a longer one
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{suffix}")
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return name + ending; a name that this makes too long for a file system is cut, and marked by its checksum."""
+    if len(os.fsencode(name + ending)) <= LONGEST:
+        return name + ending
+    mark = f"~{zlib.crc32(os.fsencode(name)):08x}"
+    while len(os.fsencode(name + mark + ending)) > LONGEST:
+        name = name[:-1]
+    return name + mark + ending
 
 
 def remove_partials(folder: Path) -> None:

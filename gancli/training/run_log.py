@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import time
 import traceback
 from pathlib import Path
@@ -18,7 +17,7 @@ from gancli.report.run_page import write_page
 from gancli.runtime.files import relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural
+from gancli.runtime.text import plural, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -56,7 +55,7 @@ class RunLog:
             "resumed" if resumed else "started",
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
-            command=shlex.join(["gan", "train", *overrides]),
+            command=shell_join(["gan", "train", *overrides]),
             cwd=str(Path.cwd()),
             overrides=overrides,
             machine=describe(trainer.device),
