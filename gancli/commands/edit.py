@@ -50,7 +50,7 @@ def main(
     G.check_noise()
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
-    for line in how_read(classes, G.class_names):
+    for line in how_read(classes, G.class_names if G.classes else ()):
         print(line, file=sys.stderr)
     ends: Sequence[Tensor] = ()
     if plane or len(classes) < 2:

@@ -43,7 +43,7 @@ def main(
     G = load_generator(file, ema=ema, device=choose_device(device))
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
-    for line in how_read(classes, G.class_names):
+    for line in how_read(classes, G.class_names if G.classes else ()):
         print(line, file=sys.stderr)
     labels, columns = None, interpolate
     if images:

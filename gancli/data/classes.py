@@ -20,8 +20,9 @@ def class_index(name: int | str, names: Sequence[str], classes: int) -> int:
 
     Raises ValueError where there is no such class. `names` of the `classes` may be empty.
     """
-    if str(name) in names:
-        return names.index(str(name))
+    for text in (str(name), printable(str(name))):  # bytes that are no text are stored as escapes
+        if text in names:
+            return names.index(text)
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     there = f"; the classes are {printable(', '.join(names[:20]))}{more}" if names else ""
     if not re.fullmatch("-?(0|[1-9][0-9]*)", str(name)):

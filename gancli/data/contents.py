@@ -7,6 +7,7 @@ from typing import Any
 
 from gancli.data.decode_cache import file_stamp
 from gancli.data.image_files import walk_images
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural
 
 PATHS = ("path", "sources")  # keys of a data config that name a folder or an archive
@@ -22,7 +23,7 @@ def contents(data: Any, config: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"class_names": list(data.class_names)}
     for key in PATHS:
         if path := config.get(key):
-            described[key] = describe_files(Path(str(path)).expanduser())
+            described[key] = describe_files(typed_path(str(path)))
     return described if PATHS[0] in described else described | {"images": len(data)}
 
 

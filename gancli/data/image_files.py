@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gancli.data.decoder import BadImage, open_image, orientation, to_srgb, upright
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line, printable, shell_quote
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class FolderListing:
 
 def existing_folder(path: str, key: str = "path") -> Path:
     """Return `path` as a folder; raise ValueError, naming `data.<key>`, where there is none."""
-    root = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
+    root = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")

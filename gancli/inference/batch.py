@@ -18,7 +18,7 @@ from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference import image_io
-from gancli.runtime.files import check_writable, with_ending
+from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
 
 
@@ -193,14 +193,14 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     Args:
         ending: suffix and extension of the results, such as "_x4.png".
     """
-    to, one_file = Path(out).expanduser() if out else None, image_io.names_file(out)
+    to, one_file = typed_path(out) if out else None, image_io.names_file(out)
     items: list[Item | Failure] = []
     for word in map(str, words):
         path = Path(word)
         # A file of exactly this name comes first, even where the name reads as a pattern: [1].png, ~.png.
         if not os.path.lexists(path):
-            with contextlib.suppress(RuntimeError):  # ~user that does not exist
-                path = path.expanduser()
+            with contextlib.suppress(ValueError):  # ~user that does not exist
+                path = typed_path(word)
         paths = [path]
         if not os.path.lexists(path):
             paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]

@@ -12,7 +12,7 @@ from torch import Tensor
 from gancli import images
 from gancli.data.classes import class_folders
 from gancli.inference.generator import Generator
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import typed_path, write_atomically
 from gancli.runtime.text import plural
 
 FRAME_MS = 60  # of an animation
@@ -22,7 +22,7 @@ MARK = b"Software\0gan sample"  # near the start of every image in a folder: by 
 
 def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
     """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`."""
-    path = Path(out).expanduser() if out else unused(Path(default))
+    path = typed_path(out) if out else unused(Path(default))
     is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
     form = "folder" if is_folder else path.suffix.lower()
     if form not in WRITERS:

@@ -14,7 +14,7 @@ from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
 from gancli.report.run_page import write_page
-from gancli.runtime.files import relative, write_text
+from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
 from gancli.runtime.text import plural, shell_join
@@ -181,7 +181,7 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
     """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard."""
     resumable = not isinstance(error, NonFinite)
     with contextlib.suppress(OSError):
-        with (folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (folder / "log.txt").open("a", encoding="utf-8", errors=TEXT_ERRORS) as file:
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")

@@ -49,3 +49,7 @@ def test_folders_of_classes_stay_apart():
     folders = class_folders(["<=50K", ">50K", "A", "a", "字" * 80, "_50K_1", "/"])
     assert len({folder.casefold() for folder in folders}) == 7
     assert all(len(folder.encode()) <= 255 and "/" not in folder for folder in folders)
+
+
+def test_a_class_of_undecodable_bytes_is_found_by_its_name():
+    assert class_index("a\udcff", ["b", "a\\udcff"], 2) == 1
