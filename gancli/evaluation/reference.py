@@ -1,6 +1,7 @@
 """The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, keys, register_resolvers
+from gancli.config import CONFIGS, build, choices, keys, override, register_resolvers
 from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS
 from gancli.data.dataset import ImageDataset
@@ -178,7 +179,7 @@ def confirm(trained: dict[str, Any], typed: bool) -> None:
     paths = [str(trained[key]) for key in PATHS if trained.get(key)]
     unknown = [path for path in paths[int(typed) :] if not is_remembered(path)]
     if unknown:
-        command = f"type data={paths[0]} to evaluate on it, or data= of other images"
+        command = f"type {shlex.quote(override('data', paths[0]))} to evaluate on it, or data= of other images"
         if unknown[0] != paths[0]:
             command = "type data=DIR, a folder of images side by side"
         raise ValueError(
