@@ -149,11 +149,16 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 def quote(value: str) -> str:
     """Return a text as Hydra must be given it to read back exactly this text. For a shell, quote it once more."""
     words = ("null", "true", "false", "nan", "inf")
-    if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in words:
+    if re.fullmatch(r"(?!\.[0-9])[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in words:
         return value
     # A backslash counts for Hydra only before a quote or at the end.
     escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"'{escaped}'"
+
+
+def literal_text(text: str) -> str:
+    """Return a text as a config must hold it so that ${...} in it is a name and no interpolation."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def unquote(text: str) -> str:
@@ -163,9 +168,25 @@ def unquote(text: str) -> str:
     return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][: len(m[1]) // 2] + m[2], text[1:-1])
 
 
+def entries(text: str) -> list[str]:
+    """Return the entries of a typed list, each exactly as typed: a class may be called no, 007, >50K or #1.
+
+    Quotes enclose an entry with a comma or with spaces at its ends.
+    """
+    if not text.startswith("["):
+        return [unquote(text)] if text else []
+    parts = re.findall(rf"\s*((?:{QUOTED.pattern})(?=\s*(?:,|\Z))|[^,]*)(?:,|\Z)", text[1:-1])
+    return [unquote(part.strip()) for part in parts if part.strip()]
+
+
 def override(key: str, value: str) -> str:
     """Return `key=value` as an override that Hydra reads back as exactly this text."""
     return f"{key}={quote(value)}"
+
+
+def typed(key: str, path: str) -> str:
+    """Return `key=path` as it is typed: without quotes, unless those of the path would count as Hydra's."""
+    return override(key, path) if path.startswith(("'", '"')) else f"{key}={path}"
 
 
 def compose(overrides: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,21 @@ from typing import Any, NamedTuple
 
 from gancli.cli import hints, stored
 from gancli.cli.stored import Word
-from gancli.config import CONFIGS, QUOTED, Key, UsageError, choices, defaults, groups, keys, nearest, quote, unquote
+from gancli.config import (
+    CONFIGS,
+    QUOTED,
+    Key,
+    UsageError,
+    choices,
+    defaults,
+    entries,
+    groups,
+    keys,
+    literal_text,
+    nearest,
+    quote,
+    unquote,
+)
 from gancli.runtime.files import expand_home
 
 # Options of `gan train`, which may stand anywhere.
@@ -18,6 +33,7 @@ WITH_VALUE = {
     **{"--cfg": "cfg", "-c": "cfg", "--package": "package", "-p": "package"},
     **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
 }
+NAMES = ("classes", "words")  # lists of names, in which ~ is no home
 READERS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
     bool: ({"true": True, "false": False}.__getitem__, "true or false"),
@@ -84,15 +100,10 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
 def read_value(key: str, text: str, default: Any) -> Any:
     """Return a typed value in the type of its default; texts and paths stay exactly as typed."""
     if isinstance(default, list):
-        import yaml
-
-        with contextlib.suppress(yaml.YAMLError):
-            # All entries are texts: a class may be called no, 007 or 2020-02-01.
-            value = yaml.load(text, yaml.BaseLoader)
-            entries = value if isinstance(value, list) else [value] if value else []
-            if all(isinstance(entry, str) for entry in entries):
-                return [read_value(key, entry, default[0] if default else "") for entry in entries]
-        raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+        if text.startswith("[") and not text.endswith("]"):
+            raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+        given = entries(text)
+        return given if key in NAMES else [read_value(key, e, default[0] if default else "") for e in given]
     reader, expected = READERS[type(default)]
     try:
         return expand_home(text) if reader is str else reader(text)
@@ -328,7 +339,7 @@ def _quoted(key: str, value: str, sweep: bool) -> str:
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
         return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
-    return quote(value.replace("${", "\\${") if "${" in value and Path(value).exists() else value)
+    return quote(literal_text(value) if "${" in value and os.path.lexists(value) else value)
 
 
 def _quoted_class(name: re.Match[str]) -> str:

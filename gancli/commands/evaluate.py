@@ -1,7 +1,6 @@
 """gan evaluate: metrics of a model, or of a folder of generated images, together with their protocol."""
 
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import check_writable, write_text
 from gancli.runtime.terminal import say
-from gancli.runtime.text import plural, printable, without_nan
+from gancli.runtime.text import plural, printable, shell_join, without_nan
 
 SCORES = "scores.jsonl"  # in a run folder: the evaluations of its checkpoints, one a line
 
@@ -39,7 +38,7 @@ class Options(SimpleNamespace):
         values = {**vars(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
         texts = {"metrics": f"[{','.join(map(str, self.metrics))}]", "ema": str(self.ema).lower()}
         changed = (key for key, value in values.items() if value != defaults[key])
-        return shlex.join(["gan", "evaluate", *(f"{key}={texts.get(key, values[key])}" for key in changed)])
+        return shell_join(["gan", "evaluate", *(f"{key}={texts.get(key, values[key])}" for key in changed)])
 
 
 def main(**keys: Any) -> None:

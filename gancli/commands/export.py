@@ -15,7 +15,7 @@ from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
-from gancli.runtime.files import check_writable, write_atomically
+from gancli.runtime.files import check_writable, typed_path, write_atomically
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
@@ -23,7 +23,7 @@ TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1
 
 def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
     """Write the generator of a checkpoint and print the path."""
-    path = Path(out).expanduser()
+    path = typed_path(out)
     if path.suffix not in (".safetensors", ".onnx"):
         raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
     if path.exists():

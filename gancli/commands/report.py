@@ -10,7 +10,7 @@ from gancli.report.leaderboard import write_leaderboard
 from gancli.report.run_folder import find_runs, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.checks import check_choice
-from gancli.runtime.files import check_writable
+from gancli.runtime.files import check_writable, typed_path
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
@@ -27,9 +27,9 @@ def main(
 ) -> None:
     """Write the page of every run and the animations that were asked for; for several runs, print the leaderboard."""
     check_choice("ascending", ascending, ASCENDING)
-    paths = [latest_run() if run == "latest" else Path(run).expanduser() for run in runs] or [Path("outputs")]
+    paths = [latest_run() if run == "latest" else typed_path(run) for run in runs] or [Path("outputs")]
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
-    target = Path(out).expanduser() if out else paths[0]
+    target = typed_path(out) if out else paths[0]
     if target.suffix.lower() in FORMATS and not target.is_dir():
         if len(folders) > 1:
             raise ValueError(f"out={out} is the animation of one run, but {len(folders)} were given; type gif=true")

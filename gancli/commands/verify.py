@@ -13,6 +13,7 @@ from gancli.data.npz import read_archive
 from gancli.report.run_folder import find_runs, read_run
 from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line, plural, printable
 
 LONGEST, SHOWN = 300, 20  # characters of a line, and runs of a sweep
@@ -31,7 +32,7 @@ def main(path: str) -> int:
     """Print the findings of a path; return 0 if everything is sound, else 1."""
     if not path:
         raise ValueError("nothing to verify was given; type gan verify FILE, RUN or SWEEP")
-    given = Path(path).expanduser()
+    given = typed_path(path)
     if not given.exists():
         raise ValueError(f"{path} does not exist; type gan verify FILE, RUN or SWEEP")
     findings = list(of_folder(given) if given.is_dir() else of_file(given))

@@ -4,7 +4,6 @@ This module does not import torch: checking a folder answers at once.
 """
 
 import os
-import shlex
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gancli.data.decoder import BadImage, open_image, orientation, to_srgb, upright
-from gancli.runtime.text import one_line, printable
+from gancli.runtime.files import typed_path
+from gancli.runtime.text import one_line, printable, shell_quote
 
 T = TypeVar("T")
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
@@ -60,7 +60,7 @@ class FolderListing:
 
 def existing_folder(path: str, key: str = "path") -> Path:
     """Return `path` as a folder; raise ValueError, naming `data.<key>`, where there is none."""
-    root = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
+    root = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")
@@ -284,7 +284,7 @@ def check_folder(path: str) -> CheckReport:
 
 def no_images(key: str, path: str, why: str) -> ValueError:
     """Return the error for a folder without a usable image. `why`: a clause such as "it has no images"."""
-    command = f"gan data check {shlex.quote(str(path))}"
+    command = f"gan data check {shell_quote(str(path))}"
     return ValueError(f"data.{key}={path} cannot be trained on, {why}; type {command} to see what is there")
 
 

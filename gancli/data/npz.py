@@ -11,6 +11,7 @@ import torch
 
 from gancli.data.dataset import ImageDataset
 from gancli.runtime.checks import check_choice
+from gancli.runtime.files import typed_path
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
@@ -28,7 +29,7 @@ def npz(path: str, size: int | None = None, channels: int | None = None, split: 
     """
     if not path:
         raise ValueError(f"data=npz needs data.path=FILE.npz, a file with the keys {KEYS}")
-    file = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
+    file = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     if not file.is_file():
         raise ValueError(f"data.path={path} is not a file; give an .npz file with the keys {KEYS}")
     return read_npz(file, split).resized(size, channels)

@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import plural, printable
 
@@ -150,7 +150,7 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
         confirm(trained, typed=bool(path))
     else:
         is_file = word.lower().endswith(".npz")
-        if word in names or not (is_file or Path(word).expanduser().is_dir()):
+        if word in names or not (is_file or typed_path(word).is_dir()):
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
         name, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
@@ -168,7 +168,7 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
 def is_stored(word: str, trained: dict[str, Any]) -> bool:
     """Return whether a typed path is the one that the training data have in the checkpoint."""
     stored = trained.get("path")
-    return isinstance(stored, str) and bool(stored) and Path(word).expanduser() == Path(stored).expanduser()
+    return isinstance(stored, str) and bool(stored) and typed_path(word) == typed_path(stored)
 
 
 def confirm(trained: dict[str, Any], typed: bool) -> None:

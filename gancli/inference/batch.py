@@ -18,7 +18,7 @@ from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference import image_io
-from gancli.runtime.files import check_writable
+from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
 
 
@@ -193,14 +193,14 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     Args:
         ending: suffix and extension of the results, such as "_x4.png".
     """
-    to, one_file = Path(out).expanduser() if out else None, image_io.names_file(out)
+    to, one_file = typed_path(out) if out else None, image_io.names_file(out)
     items: list[Item | Failure] = []
     for word in map(str, words):
         path = Path(word)
         # A file of exactly this name comes first, even where the name reads as a pattern: [1].png, ~.png.
         if not os.path.lexists(path):
-            with contextlib.suppress(RuntimeError):  # ~user that does not exist
-                path = path.expanduser()
+            with contextlib.suppress(ValueError):  # ~user that does not exist
+                path = typed_path(word)
         paths = [path]
         if not os.path.lexists(path):
             paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]
@@ -209,14 +209,14 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
             items.append(Failure(printable(word), reason))
         for path in paths:
             if not path.is_dir():
-                in_folder = (to or path.parent) / f"{path.stem}{ending}"
+                in_folder = (to or path.parent) / with_ending(path.stem, ending)
                 items.append(Item(path, to if to and one_file else in_folder))
             elif one_file:
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
             else:
                 # Next to the folder, not inside: a second run must not take results for inputs.
                 named = path if path.name and path.name != ".." else path.resolve()
-                mirror = to or named.with_name(named.name + Path(ending).stem)
+                mirror = to or named.with_name(with_ending(named.name, Path(ending).stem))
                 items += find_in_folder(path, mirror, ending) or [Failure(printable(word), "no image is in it")]
     if one_file and len(items) > 1:
         raise ValueError(f"out={out} names one image, but {len(items)} were given; type out=DIR/")
@@ -241,7 +241,7 @@ def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
     for source in (folder / name for name in names):
         subfolder = source.relative_to(folder).parent
         if not (inside and source.resolve().is_relative_to(inside)):
-            items.append(Item(source, to / subfolder / f"{source.stem}{ending}", subfolder))
+            items.append(Item(source, to / subfolder / with_ending(source.stem, ending), subfolder))
     return [*items, *(Failure(printable(f"{folder / name}"), reason) for name, reason in refused)]
 
 

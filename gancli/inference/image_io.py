@@ -12,6 +12,7 @@ from gancli import images
 from gancli.data.decoder import open_image
 from gancli.data.image_modes import XMP_CHUNK, standardize, warn
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
@@ -44,7 +45,7 @@ def output_format(out: str, format: str = "", quality: int = 100) -> str:
 
 def names_file(out: str) -> bool:
     """Return whether out= names a file and not a folder."""
-    return bool(Path(out).suffix) and not out.endswith(("/", "\\")) and not Path(out).expanduser().is_dir()
+    return bool(Path(out).suffix) and not out.endswith(("/", "\\")) and not typed_path(out).is_dir()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

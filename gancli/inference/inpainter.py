@@ -22,6 +22,7 @@ from gancli.inference.batch import Item
 from gancli.inference.generator import load
 from gancli.inference.image_io import explain
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
+from gancli.runtime.files import typed_path
 from gancli.transforms.masks import centre
 
 CENTRE = "centre"
@@ -84,7 +85,7 @@ class Masks:
     """The mask of every image: its centre, one file for all, or from a folder the file with the image's name."""
 
     def __init__(self, mask: str):
-        self.path = Path(mask).expanduser()
+        self.path = typed_path(mask)
         self.files: dict[Path, list[Path]] = {}  # by folder, listed once
         self.centre = mask == CENTRE
         if not mask:

@@ -23,7 +23,7 @@ from gancli.data.npz import read_archive
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import typed_path, write_atomically
 from gancli.runtime.text import printable
 
 STEPS = 500  # of a search
@@ -88,7 +88,7 @@ def latents_of_files(
     G.check_noise()
     rows = []
     for file in files:
-        path = Path(file) if Path(file).exists() else Path(file).expanduser()
+        path = typed_path(file)
         try:
             if path.suffix.lower() == ".npz":
                 rows.append(read_latent(path, G))

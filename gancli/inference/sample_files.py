@@ -10,8 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from gancli import images
+from gancli.data.classes import class_folders
 from gancli.inference.generator import Generator
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import typed_path, write_atomically
 from gancli.runtime.text import plural
 
 FRAME_MS = 60  # of an animation
@@ -21,7 +22,7 @@ MARK = b"Software\0gan sample"  # near the start of every image in a folder: by 
 
 def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
     """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`."""
-    path = Path(out).expanduser() if out else unused(Path(default))
+    path = typed_path(out) if out else unused(Path(default))
     is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
     form = "folder" if is_folder else path.suffix.lower()
     if form not in WRITERS:
@@ -90,11 +91,9 @@ def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
     """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
     info = PngInfo()
     info.add_text("Software", "gan sample")
+    folders = class_folders([G.class_name(label) for label in range(G.classes)])
     for i, array in enumerate(images.to_array(x)):
-        folder = path
-        if labels is not None:  # names come from an untrusted file: only letters, digits and _ are used
-            label = int(labels[i])
-            folder = path / (re.sub(r"[^\w-]+", "_", G.class_name(label))[:80] or str(label))
+        folder = path if labels is None else path / folders[int(labels[i])]
         save = partial(images.to_pil(array).save, pnginfo=info)
         write_atomically(folder / f"{i:06d}.png", save)
 

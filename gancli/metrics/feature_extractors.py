@@ -24,6 +24,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.images import to_float, to_uint8
 from gancli.networks.classifier import Classifier
 from gancli.runtime.bundled import verified
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -159,7 +160,7 @@ def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu
             "scores by Inception need the package torch-fidelity; type pip install torch-fidelity, or leave metrics= "
             "out for the scores of a bundled network"
         ) from None
-    file = Path(path).expanduser() if path else _download(URL_INCEPTION_V3)
+    file = typed_path(path) if path else _download(URL_INCEPTION_V3)
     if not file.is_file():
         raise ValueError(f"there are no Inception weights in {file}; download {URL_INCEPTION_V3} and name that file")
     content = file.read_bytes()

@@ -5,7 +5,6 @@ Reading never fails: a run that failed early has few files, and a run that was k
 
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gancli.config import override
+from gancli.config import typed
 from gancli.runtime.files import relative
-from gancli.runtime.text import one_line, plural, printable
+from gancli.runtime.text import one_line, plural, printable, shell_join
 
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
 NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about quality
@@ -210,9 +209,7 @@ class Run:
 def resume_command(folder: Path) -> str:
     """Return the command that continues a run or a sweep, quoted for a shell; its folder holds all other settings."""
     path = relative(folder)
-    # Quotes around the whole would count as Hydra's.
-    word = override("resume", path) if path.startswith(("'", '"')) else f"resume={path}"
-    return shlex.join(["gan", "train", word])
+    return shell_join(["gan", "train", typed("resume", path)])
 
 
 def is_number(value: Any) -> bool:

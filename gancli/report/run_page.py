@@ -1,6 +1,5 @@
 """The page of a run, index.html: samples over time, curves, scores, config and provenance."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from gancli.report.rendering import render
 from gancli.report.run_folder import Run, is_number, links_out, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
+from gancli.runtime.text import shell_quote
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
@@ -159,7 +159,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 def commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
-    folder = shlex.quote(relative(run.folder))
+    folder = shell_quote(relative(run.folder))
     found = []
     if run.status == "finished":
         found.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
@@ -168,7 +168,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
     elif run.is_resumable:
         found.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
-        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
+        use, ckpt = str(run.started.get("use", "sample")), shell_quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
             found.append(("sample", f"gan sample {ckpt}"))
         if use in USES:
@@ -180,7 +180,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
         found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
         found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
-    parent = shlex.quote(relative(run.folder.resolve().parent))
+    parent = shell_quote(relative(run.folder.resolve().parent))
     return [*found, ("compare with the runs next to it", f"gan report {parent}")]
 
 

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+TEXT_ERRORS = "backslashreplace"  # for file names that are no text
+LONGEST = 255  # bytes of a name, on nearly every file system
 PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
@@ -39,7 +41,18 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
 
 def partial_path(path: Path) -> Path:
     """Return the temporary name of a file: of its own length, because that of `path` may be as long as allowed."""
-    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{path.suffix}")
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # no library's format has a longer one
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{suffix}")
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return name + ending; a name that this makes too long for a file system is cut, and marked by its checksum."""
+    if len(os.fsencode(name + ending)) <= LONGEST:
+        return name + ending
+    mark = f"~{zlib.crc32(os.fsencode(name)):08x}"
+    while len(os.fsencode(name + mark + ending)) > LONGEST:
+        name = name[:-1]
+    return name + mark + ending
 
 
 def remove_partials(folder: Path) -> None:
@@ -64,7 +77,7 @@ def _is_another_process(pid: int) -> bool:
 
 def write_text(path: Path, text: str, durable: bool = False) -> Path:
     """Write UTF-8 text atomically."""
-    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"), durable)
+    return write_atomically(path, lambda partial: partial.write_text(text, "utf-8", TEXT_ERRORS), durable)
 
 
 def append_line(path: Path, line: str, durable: bool = False) -> None:
@@ -72,7 +85,7 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
     with path.open("ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         torn = bool(size) and not (file.seek(-1, os.SEEK_END), file.read(1) == b"\n")[1]
-        data = ("\n" * torn + line + "\n").encode()
+        data = ("\n" * torn + line + "\n").encode("utf-8", TEXT_ERRORS)
         try:
             if file.write(data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -92,7 +105,17 @@ def flush_file(path: Path) -> None:
 
 def expand_home(path: str) -> str:
     """Return a typed path with ~ replaced by the home folder, unless a file of this very name is here."""
-    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
+    if not path.startswith("~") or os.path.lexists(path):
+        return path
+    expanded = os.path.expanduser(path)  # noqa: PTH111
+    if expanded.startswith("~") and not set("*?[") & set(path):
+        raise ValueError(f"{path} names the home of a user who does not exist; type ./{path} for a file of this name")
+    return expanded
+
+
+def typed_path(path: str | Path) -> Path:
+    """Return the path that was typed. Path.expanduser would take ./~ for the home, because Path drops the ./."""
+    return Path(expand_home(str(path)))
 
 
 def user_folder(path: Path | str) -> Path:

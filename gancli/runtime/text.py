@@ -2,8 +2,10 @@
 
 import html
 import math
+import os
 import re
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 
@@ -21,6 +23,24 @@ def one_line(value: object, limit: int = 0) -> str:
 def printable(name: str) -> str:
     """Return a file name as text that can be printed: bytes that are not valid text become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def shell_quote(text: str) -> str:
+    """Return a text as a shell must be given it, on one line and without spaces that a message would join.
+
+    What cannot be printed, and bytes that are no text, become $'...' of bash, zsh and ksh.
+    """
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    octal = (
+        "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) if c in " '\\" or not c.isprintable() else c for c in text
+    )
+    return f"$'{''.join(octal)}'"
+
+
+def shell_join(words: Iterable[str]) -> str:
+    """Return words as one line for a shell."""
+    return " ".join(map(shell_quote, words))
 
 
 def plural(n: int, noun: str) -> str:

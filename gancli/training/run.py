@@ -22,7 +22,7 @@ from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
 from gancli.training import resume, setup
 from gancli.training.checkpoint_manager import BEST, CheckpointManager
-from gancli.training.config_diff import allowed_changes
+from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
 from gancli.training.preflight import forecast, is_long, preflight
@@ -69,7 +69,9 @@ class TrainingRun:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
         elif self.options.start and ranks.is_first():
-            self.warnings += resume.start_from(self.trainer, self.options.start)
+            self.warnings += resume.start_from(
+                self.trainer, self.options.start, self.data.class_names, CONTENT in cfg.resume.allow
+            )
         send_state(self.trainer)
         self.preview = Preview(objective, self.data, cfg.model.classes, self.options.sample_rows, cfg.seed, device)
         self._prepare_evaluation(build(cfg.model.quick_metrics))

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import time
 import traceback
 from pathlib import Path
@@ -15,10 +14,10 @@ from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
 from gancli.report.run_page import write_page
-from gancli.runtime.files import relative, write_text
+from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural
+from gancli.runtime.text import plural, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -56,7 +55,7 @@ class RunLog:
             "resumed" if resumed else "started",
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
-            command=shlex.join(["gan", "train", *overrides]),
+            command=shell_join(["gan", "train", *overrides]),
             cwd=str(Path.cwd()),
             overrides=overrides,
             machine=describe(trainer.device),
@@ -182,7 +181,7 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
     """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard."""
     resumable = not isinstance(error, NonFinite)
     with contextlib.suppress(OSError):
-        with (folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (folder / "log.txt").open("a", encoding="utf-8", errors=TEXT_ERRORS) as file:
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
