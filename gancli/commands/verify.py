@@ -81,10 +81,9 @@ def of_file(file: Path) -> Iterator[Finding]:
         elif zipfile.is_zipfile(file):
             archive = zipfile.ZipFile(file)
             needed = sum(entry.file_size for entry in archive.infolist())
-            text = (
-                f"{printable(str(file))}: {plural(len(archive.namelist()), 'entry')}, {needed / 1e6:,.1f} MB unpacked"
-            )
-            yield Finding("archive", text.replace("entrys", "entries"), needed <= 1.1 * size + 10**6)
+            files = plural(len(archive.namelist()), "file")
+            text = f"{printable(str(file))}: {files}, {needed / 1e6:,.1f} MB unpacked"
+            yield Finding("archive", text, needed <= 1.1 * size + 10**6)
         else:
             image = decode_image(file)[1]
             yield Finding("image", f"{printable(str(file))}: {image.format}, {image.width}x{image.height} {image.mode}")

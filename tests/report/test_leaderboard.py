@@ -16,7 +16,6 @@ from gancli.report.leaderboard import NOTE, csv_names, terminal_text, write_lead
 from gancli.report.ranking import Table, each_run, rank_runs
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
-from gancli.runtime import text
 
 ATTACK = "</script><script>alert('x')</script><img src=x onerror=alert(1)>|\x1b[2J\n# "
 
@@ -398,10 +397,3 @@ def test_the_command(scored: list[Path], tmp_path: Path, capsys: pytest.CaptureF
     assert csv_of(tmp_path / "out" / "leaderboard.csv")[0]["fd_mnist"] == "19.25"
     with pytest.raises(ValueError, match="ascending=down is not one of auto, true, false"):
         report.main([str(tmp_path / "sweep")], ascending="down")
-
-
-def test_text_of_names_is_inert_in_csv_and_markdown():
-    cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "-1.5", "1e-4", "mlp"]
-    assert [text.csv_cell(cell) for cell in cells] == ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", *cells[5:]]
-    assert text.markdown("![x](http://y) <b>`a`*|") == r"!\[x\](http://y) &lt;b&gt;\`a\`\*\|"
-    assert text.code_span("gan") == "`gan`" and text.code_span("a`b``c") == "``` a`b``c ```"

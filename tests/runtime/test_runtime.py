@@ -12,7 +12,7 @@ from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_atomically, write_text
 from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import one_line, plural, printable, table, without_nan
+from gancli.runtime.text import code_span, csv_cell, markdown, one_line, plural, printable, table, without_nan
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -117,3 +117,10 @@ def test_seeds_and_memory():
     assert peak_memory(torch.device("cpu")) > 0 and free_memory() > 0
     assert is_out_of_memory(MemoryError()) and is_out_of_memory(RuntimeError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes differ")) and not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_text_of_names_is_inert_in_csv_and_markdown():
+    cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "-1.5", "1e-4", "mlp"]
+    assert [csv_cell(cell) for cell in cells] == ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", *cells[5:]]
+    assert markdown("![x](http://y) <b>`a`*|") == r"!\[x\](http://y) &lt;b&gt;\`a\`\*\|"
+    assert code_span("gan") == "`gan`" and code_span("a`b``c") == "``` a`b``c ```"
