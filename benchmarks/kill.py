@@ -110,7 +110,11 @@ def ended(child: int, kill: bool = False) -> int:
 
 def partial_files(run: Path) -> set[tuple[str, int]]:
     """Return the files of unfinished saves, by name and time."""
-    return {(file.name, file.stat().st_mtime_ns) for file in (run / "checkpoints").glob(PARTIAL)}
+    return {
+        (file.name, file.stat().st_mtime_ns)
+        for file in (run / "checkpoints").glob(".*")
+        if PARTIAL.fullmatch(file.name)
+    }
 
 
 def moment(run: Path, before: set[tuple[str, int]]) -> str:

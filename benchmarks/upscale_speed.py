@@ -20,14 +20,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from gancli.data.decoder import open_image
+
 # Read, one forward over the whole image, write.
 SINGLE_FORWARD = """
 import json, sys, time
+from pathlib import Path
 import numpy as np, torch
-from PIL import Image
+from gancli.data.decoder import open_image
 from gancli.inference.upscaler import bundled_network
 network = bundled_network("faithful", 4).eval()
-x = torch.from_numpy(np.array(Image.open(sys.argv[1]).convert("RGB"))).permute(2, 0, 1)[None] / 127.5 - 1
+x = torch.from_numpy(np.array(open_image(Path(sys.argv[1])).convert("RGB"))).permute(2, 0, 1)[None] / 127.5 - 1
 began = time.perf_counter()
 with torch.no_grad():
     y = network(torch.zeros(1, 0), x)
@@ -55,7 +58,7 @@ sys.exit(code)
 
 def test_image(width: int, height: int, photo: str) -> Image.Image:
     if photo:
-        return ImageOps.fit(Image.open(photo).convert("RGB"), (width, height), Image.Resampling.BICUBIC)
+        return ImageOps.fit(open_image(Path(photo)).convert("RGB"), (width, height), Image.Resampling.BICUBIC)
     rng, layers = np.random.default_rng(0), np.zeros((height, width, 3))
     for side in (4, 16, 64, 256):
         coarse = Image.fromarray(rng.integers(0, 256, (side * 3 // 4, side, 3), dtype=np.uint8))
@@ -99,7 +102,7 @@ def main() -> None:
                 times = f"{seconds:6.1f} s in all ({spread}), network {network:6.1f} s"
                 print(f"{width}x{height}  {name:<14} {times}, peak {memory:.2f} GB", flush=True)
             if len(results) == 2 and width < 2000:
-                single, tiled = (np.asarray(Image.open(path)).astype(int) for path in results)
+                single, tiled = (np.asarray(open_image(path)).astype(int) for path in map(Path, results))
                 print(f"{width}x{height}  largest difference {abs(tiled - single).max()} grey levels")
 
 

@@ -39,7 +39,12 @@ nitpicky = False  # types of torch and PIL have no page here; links between page
 
 
 # Pages of the site that are files of the repository.
-FILES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "gancli/weights/README.md": "reference/weights.md"}
+FILES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "gancli/weights/README.md": "reference/weights.md",
+}
 
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import functools
 import itertools
+import os
 import re
 import secrets
 import time
@@ -148,11 +149,16 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 def quote(value: str) -> str:
     """Return a text as Hydra must be given it to read back exactly this text. For a shell, quote it once more."""
     words = ("null", "true", "false", "nan", "inf")
-    if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in words:
+    if re.fullmatch(r"(?!\.[0-9])[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in words:
         return value
     # A backslash counts for Hydra only before a quote or at the end.
     escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"'{escaped}'"
+
+
+def literal_text(text: str) -> str:
+    """Return a text as a config must hold it so that ${...} in it is a name and no interpolation."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def unquote(text: str) -> str:
@@ -162,9 +168,25 @@ def unquote(text: str) -> str:
     return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][: len(m[1]) // 2] + m[2], text[1:-1])
 
 
+def entries(text: str) -> list[str]:
+    """Return the entries of a typed list, each exactly as typed: a class may be called no, 007, >50K or #1.
+
+    Quotes enclose an entry with a comma or with spaces at its ends.
+    """
+    if not text.startswith("["):
+        return [unquote(text)] if text else []
+    parts = re.findall(rf"\s*((?:{QUOTED.pattern})(?=\s*(?:,|\Z))|[^,]*)(?:,|\Z)", text[1:-1])
+    return [unquote(part.strip()) for part in parts if part.strip()]
+
+
 def override(key: str, value: str) -> str:
     """Return `key=value` as an override that Hydra reads back as exactly this text."""
     return f"{key}={quote(value)}"
+
+
+def typed(key: str, path: str) -> str:
+    """Return `key=path` as it is typed: without quotes, unless those of the path would count as Hydra's."""
+    return override(key, path) if path.startswith(("'", '"')) else f"{key}={path}"
 
 
 def compose(overrides: list[str]) -> Any:
@@ -202,6 +224,16 @@ def stamp() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
+def _environment(name: str, default: str | None = None) -> str | None:
+    """Return a variable of the environment; ValueError for all but GAN_DATA, whose values do not belong into files."""
+    if name != "GAN_DATA":
+        raise ValueError(
+            f"${{oc.env:{name}}} would write the variable {name} into the run's files; type its value, or ${name}, "
+            f"which the shell replaces"
+        )
+    return os.environ.get(name, default)
+
+
 def register_resolvers(name: str = "") -> None:
     """Register the functions that the yaml files call, such as `${gan.times:a,b}`.
 
@@ -215,6 +247,7 @@ def register_resolvers(name: str = "") -> None:
         "gan.times": lambda a, b: None if b is None else a * b,  # null until the data set is known
         "gan.plus": lambda a, b: None if a is None else a + b,
     }
+    functions["oc.env"] = _environment
     for key, function in functions.items():
         OmegaConf.register_new_resolver(key, function, replace=True)
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)

@@ -120,6 +120,6 @@ def stack(images: Sequence[Image.Image], gap: int = 6) -> Image.Image:
     return sheet
 
 
-def write(image: Image.Image, path: Path, **options: Any) -> Path:
+def write(image: Image.Image, path: Path, durable: bool = False, **options: Any) -> Path:
     """Write an image file atomically, with the options of Pillow's save."""
-    return write_atomically(path, lambda partial: image.save(partial, **options))
+    return write_atomically(path, lambda partial: image.save(partial, **options), durable)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -20,6 +19,7 @@ from gancli.bench.timing import TimedLoop
 from gancli.config import build, compose
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
+from gancli.data.decoder import open_image
 from gancli.images import to_pil
 from gancli.losses.adversarial import Hinge, NonSaturating, Wasserstein
 from gancli.losses.penalties import GradientPenalty
@@ -135,7 +135,7 @@ class Crops(Dataset):
 
     def __init__(self, cfg: Any):
         size, files = cfg.data.size, sorted(Path(cfg.data.path).iterdir())
-        with Image.open(files[0]) as first:
+        with open_image(files[0]) as first:
             crops = (first.width // size) * (first.height // size)
         # With one crop per file an epoch, after which the workers are started anew, would be too short.
         self.files, self.mode = files * crops, "L" if cfg.data.channels == 1 else "RGB"
@@ -148,6 +148,6 @@ class Crops(Dataset):
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        with Image.open(self.files[i]) as image:
+        with open_image(self.files[i]) as image:
             large = self.crop(image.convert(self.mode))
         return self.to_tensor(large), self.to_tensor(self.smaller(large))

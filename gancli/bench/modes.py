@@ -4,7 +4,6 @@ How many modes of the data a generator finds, and how evenly. Metz et al. 2016, 
 Srivastava et al. 2017, https://arxiv.org/abs/1705.07761; Lin et al. 2018, https://arxiv.org/abs/1712.04086.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from gancli.inference.generator import load
 from gancli.metrics.mode_coverage import DigitClassifier, coverage, stacked_modes, train_digit_classifier
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
-from gancli.runtime.text import one_line, plural
+from gancli.runtime.text import one_line, plural, shell_join
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import record_failure
 
@@ -138,8 +137,7 @@ def train_and_sample(
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = TrainingRun(compose(overrides), folder, overrides)
-    if run.trainer.progress < 1:  # otherwise an earlier call has finished it
-        run.train()
+    run.train()
     G = load(folder / "checkpoints" / "last.safetensors", ema=True, device=device)
     blocks = (x for x, _ in G.blocks(samples, seed))
     generated = torch.cat([x.cpu() if images.is_points(x) else images.to_uint8(x).cpu() for x in blocks])
@@ -152,7 +150,7 @@ def train_and_sample(
         "width": config["model"]["width"],
         "ema": config["trainer"]["ema"],
         "folder": str(folder),
-        "command": shlex.join(["gan", "train", *overrides, f"run.dir={folder}"]),
+        "command": shell_join(["gan", "train", *overrides, f"run.dir={folder}"]),
     }
     return facts, generated
 

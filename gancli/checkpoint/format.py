@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import gancli
-from gancli.runtime.files import flush_folder, write_atomically
+from gancli.runtime.files import flush_folder, typed_path, write_atomically
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.serialization import PREFIX, Refused, decode, encode, map_tensors
 from gancli.runtime.text import one_line
@@ -164,7 +164,7 @@ def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
         raise ValueError("no checkpoint was given; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
     if str(path) == "latest":
         return find(latest_run(outputs))
-    path = Path(path).expanduser()
+    path = typed_path(path)
     if not path.is_dir():
         return path
     folders = (path / "checkpoints", path)

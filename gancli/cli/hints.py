@@ -1,10 +1,9 @@
 """Words that people type after `gan train` from habit, and what to type instead. Needs neither Hydra nor torch."""
 
-import shlex
-from pathlib import Path
-
 from gancli.cli.stored import is_run
-from gancli.config import choices, defaults, groups, nearest
+from gancli.config import choices, defaults, groups, nearest, typed
+from gancli.runtime.files import typed_path
+from gancli.runtime.text import shell_quote
 
 # Names of other tools, and short ones, with the key they mean; {} stands for the value.
 WORDS = {
@@ -67,11 +66,11 @@ OPTIONS = ["-m", "--multirun", "--resolve", "--cfg", "--package", "--config-dir"
 
 def for_word(word: str) -> str:
     """Return what to type for a word without "=": a folder, an archive, a choice, a run, or "latest"."""
-    path = Path(word).expanduser()
+    path = typed_path(word)
     if word in ("latest", "resume"):
         return "type resume=latest"
     if is_run(path):
-        return f"type {shlex.quote(f'resume={word}')}"
+        return f"type {shell_quote(typed('resume', word))}"
     if path.exists():
         return f"type {_data(word)}"
     for group in groups():
@@ -82,9 +81,9 @@ def for_word(word: str) -> str:
 
 def for_choice(group: str, choice: str) -> str:
     """Return "; type data=folder data.path=pictures/" for a path in place of a data set, or an empty string."""
-    is_path = "/" in choice or "\\" in choice or choice.endswith(".npz") or Path(choice).expanduser().exists()
+    is_path = "/" in choice or "\\" in choice or choice.endswith(".npz") or typed_path(choice).exists()
     return f"; type {_data(choice)}" if group == "data" and is_path else ""
 
 
 def _data(path: str) -> str:
-    return f"data={'npz' if path.endswith('.npz') else 'folder'} {shlex.quote(f'data.path={path}')}"
+    return f"data={'npz' if path.endswith('.npz') else 'folder'} {shell_quote(typed('data.path', path))}"

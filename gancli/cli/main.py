@@ -3,8 +3,8 @@
 Help, completion and usage errors need neither torch nor Hydra.
 """
 
-import contextlib
 import importlib
+import io
 import os
 import sys
 
@@ -13,22 +13,26 @@ from gancli.cli.overrides import read_values
 from gancli.cli.train import process, train
 from gancli.config import UsageError, nearest
 from gancli.runtime.signals import terminable
+from gancli.runtime.streams import unbroken
 from gancli.runtime.text import one_line
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 failed, 2 bad usage, 130 and 143 stopped after saving."""
     argv = sys.argv[1:] if argv is None else argv
-    if sys.stderr is None:  # closed, as by 2>&-: the next file that is opened would take its place
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that it lacks must not end a night's sweep
+    with unbroken():
+        return _main(argv)
+
+
+def _main(argv: list[str]) -> int:
     try:
-        return run(argv)
+        code = run(argv)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         return fail(error, 2)
-    except BrokenPipeError:  # `gan list | head`
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt as error:
         if process()[0] == 0:
             say(f"gan: stopped{f': {error}' if str(error) else ''}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,21 @@ from typing import Any, NamedTuple
 
 from gancli.cli import hints, stored
 from gancli.cli.stored import Word
-from gancli.config import CONFIGS, QUOTED, Key, UsageError, choices, defaults, groups, keys, nearest, quote, unquote
+from gancli.config import (
+    CONFIGS,
+    QUOTED,
+    Key,
+    UsageError,
+    choices,
+    defaults,
+    entries,
+    groups,
+    keys,
+    literal_text,
+    nearest,
+    quote,
+    unquote,
+)
 from gancli.runtime.files import expand_home
 
 # Options of `gan train`, which may stand anywhere.
@@ -18,6 +33,7 @@ WITH_VALUE = {
     **{"--cfg": "cfg", "-c": "cfg", "--package": "package", "-p": "package"},
     **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
 }
+NAMES = ("classes", "words")  # lists of names, in which ~ is no home
 READERS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
     bool: ({"true": True, "false": False}.__getitem__, "true or false"),
@@ -84,15 +100,10 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
 def read_value(key: str, text: str, default: Any) -> Any:
     """Return a typed value in the type of its default; texts and paths stay exactly as typed."""
     if isinstance(default, list):
-        import yaml
-
-        with contextlib.suppress(yaml.YAMLError):
-            # All entries are texts: a class may be called no, 007 or 2020-02-01.
-            value = yaml.load(text, yaml.BaseLoader)
-            entries = value if isinstance(value, list) else [value] if value else []
-            if all(isinstance(entry, str) for entry in entries):
-                return [read_value(key, entry, default[0] if default else "") for entry in entries]
-        raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+        if text.startswith("[") and not text.endswith("]"):
+            raise UsageError(f"{key} is a list, but {key}={text} was given; type it as in {key}=[3,7]")
+        given = entries(text)
+        return given if key in NAMES else [read_value(key, e, default[0] if default else "") for e in given]
     reader, expected = READERS[type(default)]
     try:
         return expand_home(text) if reader is str else reader(text)
@@ -243,10 +254,30 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
         optional = defaults("train").get(group) == "null"
         if "," in value and not sweep and all(part.strip() in known for part in value.split(",")):
             raise UsageError(f"{key}={value} gives several values; type gan train -m {key}={value} for a sweep of them")
-        for choice in value.strip("'\"").split(",") if sweep else [value]:
+        for choice in swept_values(value.strip("'\"")) if sweep else [value]:
             if choice not in known and not (optional and choice == "null") and "(" not in choice:
                 similar = hints.for_choice(group, choice) or nearest(choice, known)
                 raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
+
+
+def swept_values(value: str) -> list[str]:
+    """Return the values that a sweep's list, choice(), shuffle() or sort() names; none of glob() and ranges."""
+    while function := re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value.strip()):
+        value = function[1]
+    parts = [part.strip() for part in value.split(",")]
+    return [] if "(" in value else [part for part in parts if "=" not in part]
+
+
+def keys_of_choices(overrides: list[str]) -> list[str]:
+    """Return a sweep's overrides with keys that only swept choices have as sweeps of one value.
+
+    Hydra checks all others against the default choices before it looks at any job.
+    """
+    single = [word for word in overrides if "," not in word and "(" not in word]
+    known = train_keys(chosen(single))
+    keys = {word: word.partition("=")[0] for word in single}
+    dependent = {word for word, key in keys.items() if key in every_key() and key not in known}
+    return [word.replace("=", "=choice(", 1) + ")" if word in dependent else word for word in overrides]
 
 
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
@@ -280,9 +311,11 @@ def _may_exist(key: str, known: dict[str, Key], sweep: bool) -> bool:
 
 def unknown_key(key: str, value: str = "") -> str:
     """Return the sentence for a key that the chosen config does not have."""
-    group = key.split(".")[0]
-    if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", f"{group}."))]:
-        return f"{key} is a key of {group}={', '.join(owners)} and not of the {group} chosen here; gan train --help"
+    for group in groups():
+        prefix = f"{group.replace('/', '.')}."
+        if owners := [c for c in choices(group) if key in (k.name for k in keys(f"{group}/{c}", prefix))]:
+            name = group.rpartition("/")[2]
+            return f"{key} is a key of {name}={', '.join(owners)} and not of the {name} chosen here; gan train --help"
     hint = hints.for_key(key, value) or f"{nearest(key, [*groups(), *every_key()])}; gan train --help lists them"
     return f"there is no key {key!r}{hint}"
 
@@ -306,7 +339,7 @@ def _quoted(key: str, value: str, sweep: bool) -> str:
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
         return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
-    return quote(value.replace("${", "\\${") if "${" in value and Path(value).exists() else value)
+    return quote(literal_text(value) if "${" in value and os.path.lexists(value) else value)
 
 
 def _quoted_class(name: re.Match[str]) -> str:
@@ -325,7 +358,8 @@ def _is_path(key: str) -> bool:
 
 def chosen(words: list[str]) -> dict[str, str]:
     """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
-    typed = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words) if key in groups()}
+    pairs = (word.partition("=") for word in words)
+    typed = {key: values[0] for key, _, value in pairs if key in groups() and (values := swept_values(value))}
     choice = defaults("train")
     if (experiment := typed.get("experiment", "null")) in choices("experiment"):
         choice |= defaults(f"experiment/{experiment}")

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.config import QUOTED, UsageError, flatten, groups, quote, unquote
-from gancli.runtime.files import relative, write_text
+from gancli.config import QUOTED, UsageError, flatten, groups, literal_text, quote, unquote
+from gancli.runtime.files import relative, typed_path, write_text
 
 SWEEP = "sweep.json"  # in the folder of a sweep: the words that started it
 BUDGET = ("trainer.steps", "trainer.minutes", "trainer.kimg")
@@ -81,7 +81,7 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
 def _reachable(path: str, cwd: Path) -> str:
     """Return a path that was typed in the folder `cwd`, as it is reached from here."""
     there = cwd / path
-    return str(there) if not Path(path).expanduser().exists() and there.exists() else path
+    return str(there) if not typed_path(path).exists() and there.exists() else path
 
 
 def replaced_keys(stored: list[Word], typed: list[Word]) -> list[str]:
@@ -123,7 +123,7 @@ def literal(value: Any) -> str:
         return "[" + ",".join(map(literal, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return quote(value.replace("${", "\\${")) if isinstance(value, str) else str(value)
+    return quote(literal_text(value)) if isinstance(value, str) else str(value)
 
 
 def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gancli.cli.overrides import TrainCommand, read_train, unknown_key
+from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
+from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
 from gancli.cli.stored import is_within, literal, write_sweep
 from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
@@ -178,18 +179,21 @@ def sweep(command: TrainCommand) -> None:
 
     named = any(word.startswith("run.dir=") for word in command.words)
     words = [] if named else [f"run.dir=outputs/sweeps/{stamp()}"]
-    overrides = [*hydra_overrides(command), *words, "hydra.mode=MULTIRUN"]
+    overrides = [*keys_of_choices(hydra_overrides(command)), *words, "hydra.mode=MULTIRUN"]
     folder: Path | None = None
     stopped: KeyboardInterrupt | None = None
     with StopRequest(at_once=True) as stop:
         try:
             with hydra_of(command) as engine:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
-                folder, jobs = Path(cfg.hydra.sweep.dir), count_jobs(cfg)
+                folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
+                # One folder for all jobs, also where it is named by something that differs between them.
+                overrides.append(f"hydra.sweep.dir={quote(str(folder).replace('${', chr(92) + '${'))}")
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 write_sweep(folder, own, options)
-                job = partial(run_job, jobs=jobs, typed=command.words)
+                folders = assign(folder, jobs)
+                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders)
                 engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
             stopped = error
@@ -205,25 +209,33 @@ def sweep(command: TrainCommand) -> None:
         raise ValueError(failed)
 
 
-def run_job(cfg: Any, jobs: int, typed: list[str]) -> float:
+def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> float:
     """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed.
 
     Args:
         jobs: their number; 0: not known.
         typed: overrides of the command; the title of a job leaves out those that all jobs share.
+        folders: of known jobs.
     """
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import read_write
 
     worker = multiprocessing.parent_process() is not None
     stop = of_worker() if worker else current()
-    hydra = HydraConfig.get()
+    hydra: Any = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    folder = Path(hydra.runtime.output_dir)
+    if folder == Path(hydra.sweep.dir).absolute():  # hydra.sweep.subdir was not typed
+        folder = (folders.get(identity(overrides)) or claim(folder, hydra.job.num)).absolute()
+        with read_write(hydra.runtime):
+            hydra.runtime.output_dir = str(folder)
     try:
         if stop and stop.signum:
             raise Stopped(stop.signum)
-        main, overrides = training(quiet=worker), list(hydra.overrides.task)
+        main = training(quiet=worker)
         number = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
         own = [word for word in overrides if word not in typed and not word.startswith("run.dir=")]
-        value = main(cfg, Path(hydra.runtime.output_dir), overrides, [number, *own])
+        value = main(cfg, folder, overrides, [number, *own])
         if value is not None:
             return value
     except Stopped:
@@ -234,25 +246,15 @@ def run_job(cfg: Any, jobs: int, typed: list[str]) -> float:
     return math.inf
 
 
-def count_jobs(cfg: Any) -> int:
-    """Return the number of jobs of a sweep, 0 when the sweeper does not know it in advance."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    sweeper = cfg.hydra.sweeper
-    if not sweeper._target_.endswith("BasicSweeper"):
-        return sweeper.get("n_trials") or 0
-    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(cfg.hydra.overrides.task)
-    last = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides(words)}
-    return math.prod(sum(1 for _ in o.sweep_iterator()) for o in last.values() if o.is_sweep_override())
-
-
 def report_sweep(folder: Path) -> str:
     """Write and print the leaderboard; return a sentence on the jobs that failed, or an empty string."""
     from gancli.commands import report
     from gancli.report.run_folder import find_runs, read_run
 
-    if not any(folder.glob("*/metrics.jsonl")):
-        return ""
+    try:
+        find_runs(folder)
+    except ValueError:
+        return f"no job of the sweep in {folder} has begun, so it has no leaderboard; the same command starts them"
     report.main([str(folder)])
     runs = [read_run(job) for job in find_runs(folder)]
     failed = [run for run in runs if run.status == "failed"]

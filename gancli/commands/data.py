@@ -1,12 +1,11 @@
 """gan data check: report what is in a folder of images before training on it."""
 
-import shlex
 import statistics
 from collections import Counter
 
-from gancli.config import override
+from gancli.config import literal_text, override
 from gancli.data.image_files import CheckReport, check_folder
-from gancli.runtime.text import plural, printable
+from gancli.runtime.text import plural, printable, shell_quote
 
 
 def main(action: str, path: str) -> int:
@@ -26,6 +25,7 @@ def main(action: str, path: str) -> int:
 def report_text(report: CheckReport) -> str:
 
     rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
+    rows += [("layout", note) for note in report.notes]
     if report.infos:
         rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no sub-folders")]
         rows += [("", f"{n:>9,}  {name}") for name, n in report.classes.items()]
@@ -47,7 +47,9 @@ def suggestions(report: CheckReport) -> list[str]:
         return []
     side = statistics.median(min(info.width, info.height) for info in report.infos)
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
-    command = f"gan train data=folder {shlex.quote(override('data.path', f'{report.path}/'))} data.size={size}"
+    command = (
+        f"gan train data=folder {shell_quote(override('data.path', literal_text(f'{report.path}/')))} data.size={size}"
+    )
     if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
         command += " data.channels=1"
     if len(report.classes) > 1:

@@ -1,7 +1,6 @@
 """gan evaluate: metrics of a model, or of a folder of generated images, together with their protocol."""
 
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -21,9 +20,11 @@ from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
 from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
+from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
-from gancli.runtime.files import write_text
-from gancli.runtime.text import plural, printable, without_nan
+from gancli.runtime.files import check_writable, write_text
+from gancli.runtime.terminal import say
+from gancli.runtime.text import plural, printable, shell_join, without_nan
 
 SCORES = "scores.jsonl"  # in a run folder: the evaluations of its checkpoints, one a line
 
@@ -37,7 +38,7 @@ class Options(SimpleNamespace):
         values = {**vars(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
         texts = {"metrics": f"[{','.join(map(str, self.metrics))}]", "ema": str(self.ema).lower()}
         changed = (key for key, value in values.items() if value != defaults[key])
-        return shlex.join(["gan", "evaluate", *(f"{key}={texts.get(key, values[key])}" for key in changed)])
+        return shell_join(["gan", "evaluate", *(f"{key}={texts.get(key, values[key])}" for key in changed)])
 
 
 def main(**keys: Any) -> None:
@@ -50,6 +51,8 @@ def main(**keys: Any) -> None:
     for key, path, suffix in (("out", options.out, ".png"), ("json", options.json, ".json")):
         if path and Path(path).suffix.lower() != suffix:
             raise ValueError(f"{key}={path} is not a format that can be written; type {key}=x{suffix}")
+        if path:
+            check_writable(key, Path(path))
     device = choose_device(options.device)
     if not options.ckpt and not options.images:
         raise ValueError(
@@ -123,6 +126,7 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return
+    refuse_links(run)
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": options.command(ckpt),
@@ -132,8 +136,11 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
     }
     file = run / SCORES
     torn = file.is_file() and not file.read_bytes().endswith(b"\n")  # by a process that was killed
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write("\n" * torn + json.dumps(row) + "\n")
+    try:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write("\n" * torn + json.dumps(row) + "\n")
+    except OSError as error:  # a read-only run is no reason to lose the results
+        say(f"gan: not added to the run, {file}: {error.strerror}; json=scores.json keeps the results")
 
 
 def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:

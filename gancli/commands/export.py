@@ -13,19 +13,22 @@ from torch import Tensor, nn
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
+from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import check_writable, typed_path, write_atomically
 
+LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
 def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
     """Write the generator of a checkpoint and print the path."""
-    path = Path(out).expanduser()
+    path = typed_path(out)
     if path.suffix not in (".safetensors", ".onnx"):
         raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
+    check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
     if path.suffix == ".onnx":
         if half:
@@ -49,6 +52,16 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
     print(model.example(path), file=sys.stderr)
 
 
+def without_paths(value: Any) -> Any:
+    """Return nested dicts and lists with the last part alone of every absolute path."""
+    if isinstance(value, dict):
+        return {key: without_paths(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(v) for v in value]
+    is_path = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+    return Path(value).name if is_path else value
+
+
 def generator_only(
     content: dict[str, Any], ema: bool, half: bool = False, other: dict[str, Any] | None = None, weight: float = 0.5
 ) -> dict[str, Any]:
@@ -70,6 +83,9 @@ def generator_only(
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
+    # A file that is given away names no folder of this machine.
+    config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
+    config = without_paths(config)
     network = {"config": content["networks"]["G"]["config"], "state": state}
     averaged = bool(content.get("averaged", ema))
     return {**facts, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
@@ -167,6 +183,9 @@ class OnnxGenerator(nn.Module):
                 verbose=False,
             )
         assert program is not None  # with dynamo
+        for node in program.model.graph:
+            node.metadata_props.clear()  # where in whose folders the network's code lies
+            node.doc_string = None
         program.model.metadata_props.update(metadata)
         program.save(path, external_data=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

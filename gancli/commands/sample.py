@@ -7,11 +7,13 @@ import torch
 
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
+from gancli.data.classes import how_read
 from gancli.inference.generator import load as load_generator
 from gancli.inference.latents import latents_of_files
-from gancli.inference.sample_files import WRITERS, output_path
+from gancli.inference.sample_files import WRITERS, check_samples, output_path, remove_samples
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
+from gancli.runtime.files import check_writable
 
 
 def main(
@@ -24,10 +26,13 @@ def main(
     interpolate: int,
     images: Sequence[str],
     fit: str,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Generate images, write them in the form that `out` names and print the path."""
     path, form = output_path(out, "samples.png", (len(images) or n) * max(interpolate, 1))
+    check_writable("out", path)
+    older = check_samples(path, overwrite) if form == "folder" else []
     check_number("interpolate", interpolate, 0, example=8)
     if images and (len(images) < 2 or interpolate < 2):
         raise ValueError(
@@ -38,6 +43,8 @@ def main(
     G = load_generator(file, ema=ema, device=choose_device(device))
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
+    for line in how_read(classes, G.class_names if G.classes else ()):
+        print(line, file=sys.stderr)
     labels, columns = None, interpolate
     if images:
         z, c = latents_of_files(G, [str(name) for name in images], classes, fit, seed)
@@ -49,5 +56,6 @@ def main(
         blocks = [(x if pixels.is_points(x) else pixels.to_uint8(x), y) for x, y in G.blocks(n, seed, classes)]
         x, labels = (torch.cat(parts) for parts in zip(*blocks))
         columns = len(set(classes)) or G.classes
+    remove_samples(older)
     WRITERS[form](path, x, labels if G.classes else None, columns if 1 < columns <= 16 or interpolate else None, G)
     print(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gancli.report.run_folder import resume_command
+from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.files import relative
@@ -30,6 +30,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
         with deterministic(cfg.deterministic), lock, terminal:
             run = TrainingRun(cfg, folder, overrides, terminal)
@@ -59,6 +60,13 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
         return RuntimeError(f"the job called sys.exit({error.code})")
     if run and is_out_of_memory(error):
         advice = ValueError(run.out_of_memory())
+        advice.__cause__ = error
+        return advice
+    if "Expected more than 1 value per channel when training" in str(error):
+        advice = ValueError(
+            "batch norm, which this model has, needs more than one image at a time, and data.batch_size gives it one; "
+            "type data.batch_size=2 or more"
+        )
         advice.__cause__ = error
         return advice
     return error

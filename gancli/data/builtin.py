@@ -1,5 +1,7 @@
 """Built-in data sets."""
 
+import gzip
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,12 @@ import torch
 from gancli.data.dataset import ImageDataset
 from gancli.data.npz import KEYS, SPLITS, read_npz
 from gancli.runtime import cache
+from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import user_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
+LARGEST_IDX = 10**9  # bytes of one file; MNIST has 47 million
 DIGITS = [str(i) for i in range(10)]
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -21,7 +26,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 def mnist10k(size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
     """Load the first 10,000 of MNIST's training digits, bundled: "train" is 9,000 of them, "test" the last 1,000."""
-    return read_npz(BUNDLED / "mnist10k.npz", split, DIGITS).resized(size, channels)
+    return read_npz(verified(BUNDLED / "mnist10k.npz"), split, DIGITS).resized(size, channels)
 
 
 def mnist(root: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
@@ -81,10 +86,10 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
         raise ValueError(
             f"data.root= is empty; give the folder that has {name}.npz or {folder}, or leave data.root out"
         )
-    files = Path(root).expanduser() / folder
+    files = user_folder(root) / folder
     if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
-    if cached := cache.read_cached(_cache_file(files, split)):
+    if cached := cache.read_cached("sets", *_cache_facts(files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
     import torchvision.datasets
@@ -93,9 +98,12 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     if not files.exists():
         _download(name, torchvision_set, files)
     try:
-        data = torchvision_set(files.parent, train=split == "train", download=False)
-        images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
-        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        if (files / "raw").is_dir():
+            images, labels = _read_idx(files / "raw", split)
+        else:
+            data = torchvision_set(files.parent, train=split == "train", download=False)
+            images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
+            images = images.permute(0, 3, 1, 2).contiguous()
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged file can fail in any way inside torchvision
@@ -103,14 +111,33 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             f"data={name}: {files} is damaged ({last_line(error)})",
             f"delete it to download it again, put {name}.npz next to it, or choose data=mnist10k, which is bundled",
         ) from error
-    cache.write_cached(_cache_file(files, split), {"images": images, "labels": labels})
+    cache.write_cached({"images": images, "labels": labels}, "sets", *_cache_facts(files, split))
     return ImageDataset(images, labels, class_names)
 
 
-def _cache_file(folder: Path, split: str) -> Path:
-    """Return the path of a split's cache, which depends on names, sizes and times of torchvision's files."""
+def _read_idx(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read MNIST's files of a split, each as it is or still as .gz: images uint8 (N, 1, H, W), labels int64 (N,)."""
+    arrays = []
+    for part, sides in (("images-idx3", 3), ("labels-idx1", 1)):
+        file = folder / f"{'train' if split == 'train' else 't10k'}-{part}-ubyte"
+        packed = file.with_name(f"{file.name}.gz")
+        with file.open("rb") if file.exists() else gzip.open(packed) as opened:
+            magic = opened.read(4)
+            shape = [int.from_bytes(opened.read(4), "big") for _ in range(sides)]
+            size = math.prod(shape)
+            if magic != bytes([0, 0, 8, sides]) or not 0 < size <= LARGEST_IDX:
+                raise ValueError(f"{file.name} is not in MNIST's format")
+            content = opened.read(size)
+            if len(content) != size or opened.read(1):
+                raise ValueError(f"{file.name} has another size than it says")
+        arrays.append(torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(shape))
+    return arrays[0].unsqueeze(1), arrays[1].long()
+
+
+def _cache_facts(folder: Path, split: str) -> tuple[Any, ...]:
+    """Return what a split's cache depends on: names, sizes and times of torchvision's files, and the cache's format."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return cache.cache_path("sets", split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return 2, split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 def _download(name: str, torchvision_set: Callable[..., Any], folder: Path) -> None:

@@ -1,11 +1,11 @@
 """A data set by the name that a person types for it outside training."""
 
-from pathlib import Path
 from typing import Any
 
 from gancli.config import CONFIGS, build, choices, nearest, register_resolvers
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
+from gancli.runtime.files import typed_path
 
 
 def load_by_name(name: str, size: int | None, channels: int | None, split: str = "test") -> ImageDataset:
@@ -16,7 +16,7 @@ def load_by_name(name: str, size: int | None, channels: int | None, split: str =
     """
     known = choices("data")
     if name not in known:
-        if not name or not Path(name).expanduser().is_dir():
+        if not name or not typed_path(name).is_dir():
             raise ValueError(
                 f"data={name} does not exist{nearest(name, known)}; choose one of {', '.join(known)}, or type a folder"
             )

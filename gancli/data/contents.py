@@ -7,6 +7,7 @@ from typing import Any
 
 from gancli.data.decode_cache import file_stamp
 from gancli.data.image_files import walk_images
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural
 
 PATHS = ("path", "sources")  # keys of a data config that name a folder or an archive
@@ -22,7 +23,7 @@ def contents(data: Any, config: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"class_names": list(data.class_names)}
     for key in PATHS:
         if path := config.get(key):
-            described[key] = describe_files(Path(str(path)).expanduser())
+            described[key] = describe_files(typed_path(str(path)))
     return described if PATHS[0] in described else described | {"images": len(data)}
 
 
@@ -56,7 +57,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         parts.append(f"{before.get('images')} images -> {now.get('images')} images")
     if before.get("class_names") != now.get("class_names"):
         a, b = (
-            ", ".join(map(str, names[:5])) + ", ..." * (len(names) > 5)
+            ", ".join(map(str, names[:20])) + ", ..." * (len(names) > 20)
             for names in (before["class_names"], now["class_names"])
         )
         parts.append(f"classes {a} -> {b}")

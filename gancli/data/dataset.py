@@ -27,6 +27,8 @@ class ImageDataset:
     paired:      source i belongs to image i, M = N; else the two sets are in no common order
     memory_mapped: the images are in a file and are read when they are indexed
     warnings:    about how the images were loaded
+    split:       train, val or test of a folder with this layout, else empty
+    notes:       sentences about the layout of a folder
     """
 
     images: Tensor
@@ -37,6 +39,8 @@ class ImageDataset:
     paired: bool = True
     memory_mapped: bool = False
     warnings: list[str] = field(default_factory=list)
+    split: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n, c, h, w = self.images.shape

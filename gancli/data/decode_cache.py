@@ -1,8 +1,10 @@
 """Cache of decoded images: a file of pixels that is memory-mapped from the second run on.
 
-Next to the pixels lies an index with one line per image: its shape, or the reason why it cannot be decoded. A line is
-written after its pixels are on the disk, so a process may be killed at any moment: the next run reads the complete
-lines and goes on from there.
+Next to the pixels lies an index. Its first line says of what and how they were decoded, with a checksum. Each further
+line is an image: its shape, or the reason why it cannot be decoded. A line is written after its pixels are on the disk,
+so a process may be killed at any moment: the next run reads the complete lines and goes on from there.
+
+A file with another first line, or that another user made, is not believed and made again.
 """
 
 import contextlib
@@ -27,17 +29,34 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gancli.data.image_files import Skipped, map_parallel
+from gancli.runtime.cache import is_own
+from gancli.runtime.files import user_folder
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
 FOLDER = Path("~/.cache/gan/decoded")
-FORMAT = 1  # of the files
+FORMAT = 3  # of the files and of how images are decoded; 2: in sRGB by their profiles, 3: with a header
 FLUSH_SECONDS = 2.0  # between two writings of lines: a process that is killed loses no more than this
 
 Entry = list[int] | str  # of the index: an image's shape, or the reason why it cannot be decoded
 Read = Callable[[Path], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Header:
+    """First line of an index."""
+
+    source: str  # folder of the images
+    settings: list[Any]  # everything that the decoded arrays depend on, the size among it
+    files: str  # digest of names, sizes and times of the images
+    bytes_each: int  # of a decoded image, where they are alike; else 0
+
+    @property
+    def line(self) -> bytes:
+        facts = {"format": FORMAT, **vars(self)}
+        return f"{json.dumps({**facts, 'checksum': digest(facts)})}\n".encode()
 
 
 @dataclass
@@ -73,12 +92,18 @@ def decode_cached(
     """
     if not names:
         return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
-    folder = Path(str(cache or FOLDER)).expanduser() / digest(FORMAT, str(root.resolve()), settings)
+    folder = user_folder(str(cache or FOLDER)) / digest(FORMAT, str(root.resolve()), settings)
     # Another version of Pillow may decode what this one cannot.
     name = digest(PIL.__version__, [[name, *file_stamp(f"{root}/{name}")] for name in names])
+    head = Header(printable(str(root.resolve())), settings, name, bytes_each)
     pixel_file, index_file = folder / f"{name}.pixels", folder / f"{name}.index"
+    if reason := untrusted(head, pixel_file, index_file):
+        say(f"gan: {printable(str(index_file))} is not used, since {reason}; it is made again")
+        with contextlib.suppress(OSError):
+            pixel_file.unlink(missing_ok=True)
+            index_file.unlink(missing_ok=True)
     with contextlib.suppress(OSError), pixel_file.open("rb") as pixels, index_file.open("rb") as index:
-        entries, used, _ = complete_entries(pixels, index)
+        entries, used, _ = complete_entries(pixels, index, head)
         if len(entries) == len(names):
             return DecodedImages(memory_map(pixels, used), entries)
     with contextlib.ExitStack() as stack:
@@ -87,6 +112,8 @@ def decode_cached(
             wait_for_lock(stack, folder, root)
             pixel_file.touch()
             index_file.touch()
+            if untrusted(head, pixel_file, index_file):
+                raise PermissionError(0, "another user's files lie there")
         except OSError as error:
             why = f"{printable(str(folder))} cannot be written to ({error.strerror})"
             return decode_in_memory(root, names, read, bytes_each, why)
@@ -98,7 +125,7 @@ def decode_cached(
             raise disk_full(root, folder, f"{needed / 1e6:,.0f} MB are needed")
         try:
             with pixel_file.open("r+b") as pixels, index_file.open("r+b") as index:
-                entries, used = decode_rest(root, names, read, pixels, index)
+                entries, used = decode_rest(root, names, read, pixels, index, head)
                 return DecodedImages(memory_map(pixels, used), entries)
         except OSError as error:
             raise disk_full(root, folder, error.strerror or str(error)) from error
@@ -113,7 +140,7 @@ def decode_in_memory(root: Path, names: list[str], read: Read, bytes_each: int, 
             f"{free / 1e6:,.0f} MB of memory are free, and {why}; {advice}"
         )
     buffer = io.BytesIO()
-    entries, _ = decode_rest(root, names, read, buffer, io.BytesIO())
+    entries, _ = decode_rest(root, names, read, buffer, io.BytesIO(), Header("", [], "", bytes_each))
     pixels = torch.from_numpy(np.frombuffer(buffer.getbuffer(), np.uint8))
     warning = f"the decoded images are in memory and every run decodes them again: {why}; {advice}"
     return DecodedImages(pixels, entries, memory_mapped=False, warnings=[warning])
@@ -146,16 +173,31 @@ def wait_for_lock(stack: contextlib.ExitStack, folder: Path, root: Path) -> None
         time.sleep(0.2)
 
 
-def complete_entries(pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int, int]:
+def untrusted(head: Header, *files: Path) -> str:
+    """Return why the files of pixels and index are not believed; empty where they are, or are missing or empty."""
+    with contextlib.suppress(OSError):
+        if not all(is_own(file) for file in files):
+            return "another user made it"
+        with files[-1].open("rb") as index:
+            first = index.readline(len(head.line))
+        # A power cut may leave a part of the line, or zeros.
+        return "its header was changed" if first.strip(b"\0") and not head.line.startswith(first) else ""
+    return ""
+
+
+def complete_entries(pixels: BinaryIO, index: BinaryIO, head: Header) -> tuple[list[Entry], int, int]:
     """Return the complete entries, and the bytes that they take in the pixel file and in the index."""
     size = pixels.seek(0, io.SEEK_END)
     entries: list[Entry] = []
-    used = length = 0
+    used = 0
     index.seek(0)
+    length = len(head.line)
+    if index.readline() != head.line:
+        return [], 0, 0
     for line in index:
         try:
             entry = json.loads(line)
-            end = used + (0 if isinstance(entry, str) else math.prod(entry))
+            end = used + (0 if isinstance(entry, str) else checked_bytes(entry, head.bytes_each))
         except (ValueError, TypeError):  # a power cut may leave anything
             break
         if not line.endswith(b"\n") or end > size:
@@ -165,11 +207,23 @@ def complete_entries(pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], in
     return entries, used, length
 
 
-def decode_rest(root: Path, names: list[str], read: Read, pixels: BinaryIO, index: BinaryIO) -> tuple[list[Entry], int]:
+def checked_bytes(shape: list[int], bytes_each: int) -> int:
+    """Return the bytes of an image of this shape; ValueError for a shape that no decoder returns."""
+    size = math.prod(shape)
+    if not all(type(n) is int and n > 0 for n in shape) or (bytes_each and size != bytes_each):
+        raise ValueError(shape)
+    return size
+
+
+def decode_rest(
+    root: Path, names: list[str], read: Read, pixels: BinaryIO, index: BinaryIO, head: Header
+) -> tuple[list[Entry], int]:
     """Decode and write what the files lack; return all entries and the bytes of all pixels."""
-    entries, used, length = complete_entries(pixels, index)
+    entries, used, length = complete_entries(pixels, index, head)
     index.truncate(length)
     index.seek(length)
+    if not length:
+        index.write(head.line)
     pixels.seek(used)
     written, since = len(entries), time.monotonic()
 

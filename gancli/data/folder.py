@@ -21,7 +21,13 @@ from gancli.runtime.text import plural, printable
 
 
 def folder(
-    path: str, size: int = 32, channels: int = 3, fit: str = "crop", strict: bool = False, cache: str = ""
+    path: str,
+    size: int = 32,
+    channels: int = 3,
+    fit: str = "crop",
+    strict: bool = False,
+    cache: str = "",
+    split: str = "train",
 ) -> ImageDataset:
     """Load every image at any depth below the folder `path`, resized to `size` x `size` pixels.
 
@@ -32,12 +38,14 @@ def folder(
         fit: "crop" the middle, "pad" with white, or "squash".
         strict: raise ValueError for the first image that cannot be used; else list it in `skipped`.
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
+        split: "train", or "test" for the held-out images, of a folder of train, val and test folders.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
     check_choice("data.fit", fit, FIT_MODES)
-    listing = list_folder(path)
+    check_choice("data.split", split, ("train", "test"))
+    listing = list_folder(path, split)
     if strict and listing.skipped:
         raise unusable(listing.root, *min(listing.skipped))
 
@@ -61,11 +69,19 @@ def folder(
         total = plural(len(skipped), "image")
         raise no_images("path", path, f"its {total} cannot be decoded" if skipped else "it has no images")
     classes = [printable(listing.classes[i]) for i in good] if listing.classes else []
-    names = sorted(set(classes))
+    names = (
+        [printable(name) for name in listing.class_names] if classes and listing.class_names else sorted(set(classes))
+    )
     indices = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
     images = decoded.pixels.reshape(len(good), channels, size, size)
-    return ImageDataset(images, labels, names, skipped, memory_mapped=decoded.memory_mapped, warnings=decoded.warnings)
+    return ImageDataset(
+        *(images, labels, names, skipped),
+        memory_mapped=decoded.memory_mapped,
+        warnings=decoded.warnings,
+        split=listing.split,
+        notes=listing.notes,
+    )
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:

@@ -1,19 +1,21 @@
 """PIL images of every mode: converted to one of five, rotated upright, with their metadata and alpha."""
 
 import contextlib
-import io
 import math
+import re
 import warnings
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancli import images
+from gancli.data.decoder import to_srgb, upright
 
+XMP_CHUNK = "XML:com.adobe.xmp"  # key of the text chunk of a PNG
 EXIF_IFD = 0x8769  # the block of EXIF with exposure and date
 SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # tag: 0 holds the width, 1 the height
 EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}
@@ -35,8 +37,8 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif and dpi and nothing else. An `ImageWarning` says what is lost. Raises ValueError
-    for values without a known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif, dpi, xmp, comment and text, as far as the image has them, and nothing else. An
+    `ImageWarning` says what is lost. Raises ValueError for values without a known range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -48,25 +50,28 @@ def standardize(image: Image.Image) -> Image.Image:
             metadata["dpi"] = (across, down)
     if exif := read_exif(image):
         metadata["exif"] = exif
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception:  # damaged metadata can fail in any way inside Pillow
-        warn("EXIF is unreadable and was dropped")
-        upright = image
+    metadata |= read_texts(image)
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
-    upright = convert(upright)
-    if image.mode in ("CMYK", "LAB"):
+    result, done = to_srgb(convert(upright(image)))
+    if done or image.mode in ("CMYK", "LAB"):
         metadata.pop("icc_profile", None)
+    if image.mode in ("CMYK", "LAB"):
         warn(f"{image.mode} was converted to sRGB, and its ICC profile dropped")
-    if upright is image:
-        upright = image.copy()
-    upright.info = metadata
-    return upright
+    elif done == "converted":
+        warn("was converted to sRGB by its ICC profile")
+    elif done == "damaged":
+        warn("its ICC profile is damaged, or not for its colours, and was dropped")
+    if result.mode == "CMYK":
+        result = result.convert("RGB")
+    if result is image:
+        result = image.copy()
+    result.info = metadata
+    return result
 
 
 def convert(image: Image.Image) -> Image.Image:
-    """Convert any mode to "L", "LA", "RGB", "RGBA" or "I;16"."""
+    """Convert any mode to "L", "LA", "RGB", "RGBA" or "I;16"; leave "CMYK", which needs its profile."""
     mode = image.mode
     if mode == "F":
         raise ValueError("floating-point values have no known range; save the image with 8 or 16 bits")
@@ -76,14 +81,8 @@ def convert(image: Image.Image) -> Image.Image:
             problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
             raise ValueError(f"{problem}; save the image with 16 bits")
         return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
-    if mode == "CMYK" and (profile := image.info.get("icc_profile")):
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError):  # a damaged profile, or one of RGB
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            assert converted is not None  # None is for inPlace=True
-            return converted
     grey = mode in ("1", "L", "LA", "La")
-    wanted = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
+    wanted = "CMYK" if mode == "CMYK" else ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     return image if mode == wanted else image.convert(wanted)
 
 
@@ -102,6 +101,22 @@ def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
                 block[tag] = size[tags[tag]]
         return exif.tobytes() if len(exif) else b""
     return b""
+
+
+def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
+    """Return what an image has of xmp (bytes), comment (bytes) and text (a dict: the text chunks of a PNG)."""
+    texts: dict[str | tuple[int, int], Any] = {}
+    xmp = image.info.get("xmp") or image.info.get(XMP_CHUNK)
+    if isinstance(xmp, str):
+        xmp = xmp.encode("utf-8", "replace")
+    if isinstance(xmp, bytes) and xmp:
+        texts["xmp"] = re.sub(rb"(tiff:Orientation(?:=[\"']|>)\s*)[2-8]", rb"\g<1>1", xmp)  # the result is upright
+    if isinstance(comment := image.info.get("comment"), bytes) and comment:
+        texts["comment"] = comment
+    chunks = getattr(image, "text", None) or image.info.get("text")  # of a file, or of a standardized image
+    if isinstance(chunks, dict) and (chunks := {key: chunks[key] for key in chunks if key != XMP_CHUNK}):
+        texts["text"] = chunks
+    return texts
 
 
 def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:

@@ -1,16 +1,24 @@
 """Data sets in one NumPy archive with the keys x_train y_train x_test y_test."""
 
+import math
+import zipfile
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from gancli.data.dataset import ImageDataset
 from gancli.runtime.checks import check_choice
+from gancli.runtime.files import typed_path
+from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
 KEYS = "x_train y_train x_test y_test"
 SPLITS = ("train", "test")
+# What an archive may take in memory: this many bytes, or this many times its own size. Images compress by 2 to 8.
+SMALL, LARGEST_RATIO = 2**29, 50
 
 
 def npz(path: str, size: int | None = None, channels: int | None = None, split: str = "train") -> ImageDataset:
@@ -21,7 +29,7 @@ def npz(path: str, size: int | None = None, channels: int | None = None, split: 
     """
     if not path:
         raise ValueError(f"data=npz needs data.path=FILE.npz, a file with the keys {KEYS}")
-    file = Path(str(path)).expanduser()  # Hydra reads data.path=2024 as a number
+    file = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     if not file.is_file():
         raise ValueError(f"data.path={path} is not a file; give an .npz file with the keys {KEYS}")
     return read_npz(file, split).resized(size, channels)
@@ -50,27 +58,52 @@ def read_npz(file: Path, split: str, class_names: list[str] | None = None) -> Im
             f"{file} has {len(x)} images in {x_key} but {len(ys[y_key])} labels in {y_key}; give a label per image"
         )
     if class_names is None:
-        class_names = [str(i) for i in range(1 + max(int(y.max(initial=0)) for y in ys.values()))]
-        if len(class_names) > sum(map(len, ys.values())):
-            raise ValueError(
-                f"{file} has labels up to {len(class_names) - 1}, more than images; number the classes 0, 1, 2, ..."
-            )
+        top = max(int(y.max(initial=0)) for y in ys.values())
+        if top >= sum(map(len, ys.values())):
+            raise ValueError(f"{file} has labels up to {top}, more than images; number the classes 0, 1, 2, ...")
+        class_names = [str(i) for i in range(1 + top)]
     return ImageDataset(images, torch.from_numpy(ys[y_key]), class_names)
 
 
 def _arrays(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     """Return all arrays by key, read where they are wanted and empty elsewhere."""
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("it is one bare array")
-        with archive:
-            return {key: archive[key] if key in wanted else np.empty(0) for key in archive}
+        return read_archive(file, wanted)
     except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(
             f"{file} is not a readable npz archive of arrays ({one_line(error)}); "
             f"write it again with numpy.savez and the keys {KEYS}"
         ) from error
+
+
+def read_archive(file: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """Return the arrays of an archive, which may be untrusted, by key: read where they are wanted, else empty.
+
+    An array that is much larger than the file, or than the free memory, is refused before memory is taken.
+    """
+    size = file.stat().st_size
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no archive")
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        needed = sum(entries[key].file_size for key in wanted if key in entries)
+    if needed > max(SMALL, LARGEST_RATIO * size):
+        raise ValueError(f"its arrays would take {needed / 1e9:,.1f} GB, more than {LARGEST_RATIO} times the file")
+    if needed > (free := free_memory()):
+        raise ValueError(f"its arrays take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} are free")
+    with np.load(file, allow_pickle=False) as arrays:
+        return {key: _array(arrays, key, entries) if key in wanted else np.empty(0) for key in arrays}
+
+
+def _array(arrays: Any, key: str, entries: dict[str, zipfile.ZipInfo]) -> np.ndarray:
+    """Return an array whose header says no more than its entry holds."""
+    with arrays.zip.open(entries[key]) as stored:
+        version = np.lib.format.read_magic(stored)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stored)
+    if math.prod(shape) * dtype.itemsize > entries[key].file_size:
+        raise ValueError(f"{key} has the shape {shape}, which is more than it holds")
+    return arrays[key]
 
 
 def _checked_images(name: str, x: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Targets x with the sources c to generate them from: pairs of images, or two sets in no common order."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
@@ -23,6 +24,7 @@ from gancli.data.image_files import (
     walk_images,
 )
 from gancli.runtime.checks import check_choice
+from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import plural, printable
 
 Files = dict[str, Path]  # by their names below the folder, sorted
@@ -203,6 +205,13 @@ def decode_all(
 
     `read` decodes a file to one array (size, size, C) for each C, or raises BadImage to skip it.
     """
+    needed, free = len(files) * sum(channels) * size**2, free_memory()
+    if needed > free:
+        fits = max(int(size * math.sqrt(free / 2 / needed)) // 8 * 8, 8)
+        raise ValueError(
+            f"the {plural(len(files), 'image')} of data.{key}={folder} take {needed / 1e9:,.1f} GB of memory at "
+            f"data.size={size} and {free / 1e9:,.1f} are free; type data.size={fits}, or leave images out"
+        )
     stacks = [torch.empty((len(files), c, size, size), dtype=torch.uint8) for c in channels]
     n = 0
     for file, result in zip(files.values(), map_parallel(read, files.values())):

@@ -18,7 +18,7 @@ from gancli.runtime.seeding import derive_seed
 MAX_FEATURES = 10_000  # images in the subset; distances between all pairs of more take minutes
 SPLITS = 10  # of the Inception score
 MIN_IMAGES = 2 * SPLITS  # enough for a covariance, nearest neighbours and every split
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 
 
 class Images(Protocol):
@@ -120,9 +120,8 @@ def cached_statistics(
     The file is named after the images' `content_hash`, the network and the seed, so it never serves other images.
     """
     facts = (CACHE_FORMAT, extractor.name, extractor.hash, content, seed, MAX_FEATURES, SPLITS)
-    file = cache.cache_path("statistics", *facts)
     with contextlib.suppress(KeyError):
-        return FeatureStatistics.from_tensors(cache.read_cached(file))
+        return FeatureStatistics.from_tensors(cache.read_cached("statistics", *facts))
     (statistics,) = collect([extractor], images, seed, progress)
-    cache.write_cached(file, statistics.tensors())
+    cache.write_cached(statistics.tensors(), "statistics", *facts)
     return statistics

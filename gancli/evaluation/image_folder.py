@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from gancli.data.image_files import decode_image, fit_image, map_parallel, walk_images
+from gancli.data.npz import read_archive
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable
 
 Shape = tuple[int, ...]  # height, width, channels
@@ -46,7 +48,7 @@ class ImageFolder:
 
     def _readable(self) -> tuple[list[Path], dict[Shape, str]]:
         """Return the images that can be read, and for each shape the name of one image that has it."""
-        root = Path(self.path).expanduser()
+        root = typed_path(self.path)
         if not root.is_dir():
             raise ValueError(
                 f"{self.key}={self.path} is neither a folder nor an .npz file; type {self.key}=DIR, a folder of "
@@ -129,9 +131,8 @@ def _shape(file: Path) -> tuple[int, int, int]:
 
 def _read_npz(key: str, path: str) -> np.ndarray:
     try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as content:
-            images: Any = content.get("images")
-    except (OSError, ValueError) as error:
+        images: Any = read_archive(typed_path(path), ["images"]).get("images")
+    except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(f"{key}={path} cannot be read as an .npz file: {error}") from error
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(

@@ -1,22 +1,25 @@
 """The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, keys, register_resolvers
+from gancli.config import CONFIGS, build, choices, keys, override, register_resolvers
 from gancli.data.by_name import load_by_name
+from gancli.data.contents import PATHS
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
+from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import plural, printable
 
@@ -113,6 +116,9 @@ def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
         yield
 
 
+LARGEST_SET = 10_000  # images in the test split of a built-in data set
+MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
+
 # How a typed folder is read, by the data the model was trained on; other models read it as data=folder.
 FOLDERS = {"photos": "photos", "pairs": "pairs", "unpaired": "pairs"}
 
@@ -137,18 +143,62 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
             f"{', '.join(names)}"
         )
     name, path = own, {}
-    if word:
+    if word and is_stored(word, trained):
+        word = ""  # the typed path confirms the file's own settings; a second folder has to be known too
+        path = {"path": trained["path"]}
+    if not word:
+        confirm(trained, typed=bool(path))
+    else:
         is_file = word.lower().endswith(".npz")
-        if word in names or not (is_file or Path(word).expanduser().is_dir()):
+        if word in names or not (is_file or typed_path(word).is_dir()):
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
         name, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
+    check_cost(name, settings)
     data = build_data(name, settings)
     for file, reason in data.skipped:
         print(f"gan: {file} was left out: {reason}", file=sys.stderr)
     described = " ".join(str(part) for part in (name, settings.get("path")) if part)
     without_split = "none" if word else "none, training images"
+    if name == "folder":
+        return data, printable(described), data.split or without_split
     return data, printable(described), split if has_split(name) else without_split
+
+
+def is_stored(word: str, trained: dict[str, Any]) -> bool:
+    """Return whether a typed path is the one that the training data have in the checkpoint."""
+    stored = trained.get("path")
+    return isinstance(stored, str) and bool(stored) and typed_path(word) == typed_path(stored)
+
+
+def confirm(trained: dict[str, Any], typed: bool) -> None:
+    """Raise ValueError for a path of a checkpoint that the user of this machine has never named in a command.
+
+    A file may be untrusted: it must not choose what is read here.
+    """
+    paths = [str(trained[key]) for key in PATHS if trained.get(key)]
+    unknown = [path for path in paths[int(typed) :] if not is_remembered(path)]
+    if unknown:
+        command = f"type {shlex.quote(override('data', paths[0]))} to evaluate on it, or data= of other images"
+        if unknown[0] != paths[0]:
+            command = "type data=DIR, a folder of images side by side"
+        raise ValueError(
+            f"the checkpoint names {printable(unknown[0])} as its training data, which was not read, since no gan "
+            f"train on this machine has named it; {printable(command)}"
+        )
+
+
+def check_cost(name: str, settings: dict[str, Any]) -> None:
+    """Raise ValueError where the settings of a checkpoint ask for more memory than a file may."""
+    n = settings.get("n")
+    if "n" not in {key.name for key in keys(f"data/{name}")}:
+        n = LARGEST_SET if name in choices("data") and not settings.get("path") else 1
+    side, channels = settings["size"], settings["channels"]
+    if not isinstance(n, int) or not n * side * side * channels <= MOST_BYTES:
+        raise ValueError(
+            f"the checkpoint asks for data={name} of {n} images of {side}x{side} pixels, more than the "
+            f"{MOST_BYTES / 1e9:.0f} GB that a file may take; type data=DIR, a folder of fewer images"
+        )
 
 
 def has_split(name: str) -> bool:

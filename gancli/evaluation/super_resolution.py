@@ -16,6 +16,7 @@ from gancli.data.image_files import decode_image, walk_images
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import printable, table
 from gancli.transforms.degradation import Degradation
 
@@ -71,7 +72,7 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
 
 def find_pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
     """Yield (name, large image, small image or None) of a folder, sorted; x_LR.png is the small image of x_HR.png."""
-    folder = Path(images).expanduser()
+    folder = typed_path(images)
     if not images or not folder.is_dir():
         what = f"images={images} is not a folder" if images else "no images were given"
         raise ValueError(f"{what}; type images=DIR, a folder of large images")

@@ -5,6 +5,7 @@ import glob
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from gancli.config import UsageError
+from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
 from gancli.inference import image_io
+from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
 
 
@@ -70,6 +73,7 @@ class Batch:
         self.overwrite, self.skip = overwrite, skip
         self.items: list[Item] = []
         self.failures: list[Failure] = []
+        self.losses: Counter[str] = Counter()  # what results lack, and in how many: said once
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
         self._plan(find_items(inputs, out, suffix + image_io.FORMATS[self.format][0]))
@@ -88,6 +92,7 @@ class Batch:
         """
         sources = {item.target.resolve(): item.source.resolve() for item in inputs if isinstance(item, Item)}
         targets: dict[Path, Path] = {}
+        checked: set[Path] = set()
         for item in inputs:
             if isinstance(item, Failure):
                 self.failures.append(item)
@@ -105,6 +110,9 @@ class Batch:
             else:
                 targets[target] = item.source
                 if not target.exists() or self.overwrite:
+                    if target.parent not in checked:
+                        check_writable("out", item.target)
+                        checked.add(target.parent)
                     self.items.append(item)
                 elif self.skip:
                     self.skipped += 1
@@ -153,9 +161,10 @@ class Batch:
                 if self.total == 1 or os.environ.get("GAN_TRACEBACK") == "1":
                     self.bar.close()
                     raise ValueError(f"{name}: {reason}") from error
-        for warning in caught:
-            if issubclass(warning.category, ImageWarning):
-                say(name, str(warning.message))
+        for text in (str(warning.message) for warning in caught if issubclass(warning.category, ImageWarning)):
+            self.losses[text] += 1
+            if self.losses[text] == 1:
+                say(name, text)
         if reason:
             self.failures.append(Failure(name, reason))
             say(name, reason)
@@ -164,7 +173,10 @@ class Batch:
             tqdm.write(printable(str(item.target)), file=sys.stdout)
 
     def finish(self) -> None:
-        """Say how many images were written; ValueError where some failed."""
+        """Say how many images were written and which lack what others lack too; ValueError where some failed."""
+        for text, n in self.losses.items():
+            if n > 1:
+                say(f"the same of {plural(n - 1, 'other image')}", text)
         if self.failures:
             raise ValueError(f"{len(self.failures)} of {plural(self.total, 'image')} failed: see above")
         if self.total != 1:
@@ -181,35 +193,44 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     Args:
         ending: suffix and extension of the results, such as "_x4.png".
     """
-    to, one_file = Path(out).expanduser() if out else None, image_io.names_file(out)
+    to, one_file = typed_path(out) if out else None, image_io.names_file(out)
     items: list[Item | Failure] = []
     for word in map(str, words):
         path = Path(word)
         # A file of exactly this name comes first, even where the name reads as a pattern: [1].png, ~.png.
         if not os.path.lexists(path):
-            with contextlib.suppress(RuntimeError):  # ~user that does not exist
-                path = path.expanduser()
+            with contextlib.suppress(ValueError):  # ~user that does not exist
+                path = typed_path(word)
         paths = [path]
-        if not os.path.lexists(path):  # Path.glob takes no absolute pattern
-            matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-            paths = [p for p in matches if p.is_file() and p.suffix.lower() in EXTENSIONS]
+        if not os.path.lexists(path):
+            paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if not paths:
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
             items.append(Failure(printable(word), reason))
         for path in paths:
             if not path.is_dir():
-                in_folder = (to or path.parent) / f"{path.stem}{ending}"
+                in_folder = (to or path.parent) / with_ending(path.stem, ending)
                 items.append(Item(path, to if to and one_file else in_folder))
             elif one_file:
                 raise ValueError(f"out={out} names one image, but {path} is a folder; type out=DIR/")
             else:
                 # Next to the folder, not inside: a second run must not take results for inputs.
                 named = path if path.name and path.name != ".." else path.resolve()
-                mirror = to or named.with_name(named.name + Path(ending).stem)
+                mirror = to or named.with_name(with_ending(named.name, Path(ending).stem))
                 items += find_in_folder(path, mirror, ending) or [Failure(printable(word), "no image is in it")]
     if one_file and len(items) > 1:
         raise ValueError(f"out={out} names one image, but {len(items)} were given; type out=DIR/")
     return items
+
+
+def matches(path: Path) -> list[Path]:
+    """Return what a pattern matches, sorted. A part that exists as typed is a name: `scans [2024]/*.png`."""
+    pattern = ""
+    for part in path.parts:
+        literal = os.path.join(pattern, glob.escape(part))  # noqa: PTH118  patterns are no paths
+        is_name = glob.has_magic(part) and glob.glob(literal)  # noqa: PTH207  Path.glob takes no absolute pattern
+        pattern = literal if is_name else os.path.join(pattern, part)  # noqa: PTH118
+    return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
 
 
 def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
@@ -220,7 +241,7 @@ def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
     for source in (folder / name for name in names):
         subfolder = source.relative_to(folder).parent
         if not (inside and source.resolve().is_relative_to(inside)):
-            items.append(Item(source, to / subfolder / f"{source.stem}{ending}", subfolder))
+            items.append(Item(source, to / subfolder / with_ending(source.stem, ending), subfolder))
     return [*items, *(Failure(printable(f"{folder / name}"), reason) for name, reason in refused)]
 
 
@@ -228,7 +249,7 @@ def count_pixels(path: Path) -> int:
     """Return the number of pixels by the file's header; 0 where it is unreadable, which `attempt` reports later."""
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with image_io.open_image(path) as image:
+        with open_image(path) as image:
             return image.width * image.height
     return 0
 

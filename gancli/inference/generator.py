@@ -1,6 +1,5 @@
 """Generators loaded from checkpoints: images by number, and interpolation."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.data.classes import class_index, one_hot
 from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import one_line
+from gancli.runtime.text import one_line, shell_quote
 
 Latents = tuple[Tensor, Tensor]  # z (N, z_dim) and c (N, classes) of N images
 
@@ -164,7 +163,7 @@ def _another_command(network: nn.Module, model: dict[str, Any], file: Path, comm
     task_name = str(task.get("_target_")).rpartition(".")[2].lower() if isinstance(task, dict) else ""
     name = f"{name} on task={task_name}" if task_name.isidentifier() else name
     does, more, _ = COMMANDS[right]
-    ckpt = shlex.quote(f"ckpt={file}")
+    ckpt = shell_quote(f"ckpt={file}")
     typed = f"gan {right} {'' if right == 'sample' else 'IN '}{ckpt}{more.format(scale=getattr(network, 'scale', 1))}"
     advice = f"type {typed}, or for gan {command} {COMMANDS[command][2]}"
     if (right, command) == ("sample", "reconstruct"):

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gancli import images
-from gancli.data.image_modes import standardize, warn
+from gancli.data.decoder import open_image
+from gancli.data.image_modes import XMP_CHUNK, standardize, warn
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
@@ -42,23 +45,10 @@ def output_format(out: str, format: str = "", quality: int = 100) -> str:
 
 def names_file(out: str) -> bool:
     """Return whether out= names a file and not a folder."""
-    return bool(Path(out).suffix) and not out.endswith(("/", "\\")) and not Path(out).expanduser().is_dir()
+    return bool(Path(out).suffix) and not out.endswith(("/", "\\")) and not typed_path(out).is_dir()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
-
-
-def open_image(path: Path) -> ImageFile.ImageFile:
-    """Open an image without decoding it; ValueError says why it cannot be read, without the path."""
-    if not path.is_file():  # a link to nothing, or a pipe that would block for ever
-        raise ValueError("is not a file that can be opened")
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ValueError(f"has more than the {most:,} pixels that Pillow opens; cut it into parts first") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError("is an empty file" if not path.stat().st_size else "is not an image Pillow can read") from None
 
 
 def read_image(path: Path, scale: int, format: str) -> Image.Image:
@@ -105,6 +95,32 @@ def reduce_to_format(image: Image.Image, format: str) -> Image.Image:
     return reduced
 
 
+TEXTS = {"xmp": "XMP", "comment": "its comment", "text": "text chunks"}
+LONGEST_TEXT = 65_000  # bytes of XMP or of a comment in a jpg
+
+
+def texts_for(image: Image.Image, format: str) -> dict[str, Any]:
+    """Return the options of Pillow's save for XMP, comment and text chunks; warn of what the format cannot hold."""
+    texts = {key: image.info[key] for key in TEXTS if key in image.info}
+    options: dict[str, Any] = {}
+    if format == "png" and texts:
+        chunks = PngInfo()
+        for key, value in texts.pop("text", {}).items():
+            chunks.add_text(key, value)
+        if xmp := texts.pop("xmp", b""):
+            chunks.add_itxt(XMP_CHUNK, xmp.decode("utf-8", "replace"))
+        if comment := texts.pop("comment", b""):
+            chunks.add_text("Comment", comment.decode("utf-8", "replace"))
+        return {"pnginfo": chunks}
+    for key in {"jpg": ("xmp", "comment"), "webp": ("xmp",)}.get(format, ()):
+        if key in texts and (format != "jpg" or len(texts[key]) <= LONGEST_TEXT):
+            options[key] = texts.pop(key)
+    if texts:
+        warn(f"{' and '.join(TEXTS[key] for key in texts)} cannot be written to {format}; type format=png to keep them")
+    image.info.pop("comment", None)  # Pillow would write it
+    return options
+
+
 def write_image(image: Image.Image, path: Path, format: str, quality: int) -> None:
     """Write a standardized image and the metadata in its `info`, reduced to what the format can hold.
 
@@ -117,7 +133,8 @@ def write_image(image: Image.Image, path: Path, format: str, quality: int) -> No
         "tiff": {"format": "TIFF"},  # uncompressed: Pillow cannot write EXIF into compressed files
     }
     image = reduce_to_format(image, format)
-    metadata = {key: image.info[key] for key in ("exif", "icc_profile", "dpi") if key in image.info}
+    metadata: dict[str, Any] = {key: image.info[key] for key in ("exif", "icc_profile", "dpi") if key in image.info}
+    metadata |= texts_for(image, format)
     try:
         images.write(image, path, **options[format], **metadata)
     except (OSError, MemoryError):

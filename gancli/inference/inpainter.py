@@ -14,13 +14,15 @@ from torch import Tensor
 from gancli import images
 from gancli.config import nearest
 from gancli.data import image_modes
+from gancli.data.decoder import open_image
 from gancli.data.image_files import EXTENSIONS
 from gancli.data.image_modes import array_to_tensor, image_to_array, standardize, tensor_to_array
 from gancli.images import with_channels
 from gancli.inference.batch import Item
 from gancli.inference.generator import load
-from gancli.inference.image_io import explain, open_image
+from gancli.inference.image_io import explain
 from gancli.inference.tiling import Progress, Tiler, pad_to_multiple
+from gancli.runtime.files import typed_path
 from gancli.transforms.masks import centre
 
 CENTRE = "centre"
@@ -83,7 +85,7 @@ class Masks:
     """The mask of every image: its centre, one file for all, or from a folder the file with the image's name."""
 
     def __init__(self, mask: str):
-        self.path = Path(mask).expanduser()
+        self.path = typed_path(mask)
         self.files: dict[Path, list[Path]] = {}  # by folder, listed once
         self.centre = mask == CENTRE
         if not mask:

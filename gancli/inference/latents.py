@@ -19,10 +19,11 @@ from tqdm import tqdm
 from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
+from gancli.data.npz import read_archive
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import typed_path, write_atomically
 from gancli.runtime.text import printable
 
 STEPS = 500  # of a search
@@ -67,8 +68,8 @@ def write_latent(path: Path, z: Tensor, c: Tensor) -> Path:
 def read_latent(path: Path, G: Generator) -> Latents:
     """Read what `write_latent` wrote; ValueError with the reason, without the path, if it does not fit G."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            z, label = torch.from_numpy(file["z"]).float(), int(file["label"]) if "label" in file else -1
+        file = read_archive(path, ["z", "label"])
+        z, label = torch.from_numpy(file["z"]).float(), int(file["label"]) if "label" in file else -1
     except FileNotFoundError:
         raise ValueError("is not a file that can be opened") from None
     except Exception:  # a file that is not ours can fail in any way inside NumPy
@@ -87,7 +88,7 @@ def latents_of_files(
     G.check_noise()
     rows = []
     for file in files:
-        path = Path(file) if Path(file).exists() else Path(file).expanduser()
+        path = typed_path(file)
         try:
             if path.suffix.lower() == ".npz":
                 rows.append(read_latent(path, G))

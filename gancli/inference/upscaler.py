@@ -5,6 +5,8 @@ large = upscaler(Image.open("photo.jpg"))            # exactly 4 times as wide a
 """
 
 import functools
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
 from gancli.networks.sr import SCALES
 from gancli.networks.unet import WHOLE_IMAGE
+from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice
 from gancli.runtime.device import choose_device
 from gancli.runtime.text import one_line
@@ -117,7 +120,7 @@ def bundled_network(style: str, scale: int) -> nn.Module:
     check_choice("style", style, STYLES)
     for available in (scale, 4):
         if (path := WEIGHTS / f"sr_compact-x{available}-{style}.safetensors").is_file():
-            network = load(path).network
+            network = load(verified(path)).network
             return network if available == scale else Downscaled(network, scale)
     raise ValueError(f"style={style} has no weights in this installation; type ckpt=FILE, or another style=")
 
@@ -134,13 +137,33 @@ def read_spandrel(path: Path) -> nn.Module:
     # spandrel reads .pth by its own unpickler; torch's weights_only is stricter.
     try:
         is_pth = path.suffix.lower() == ".pth"
+        if is_pth and zipfile.is_zipfile(path):
+            check_size(path, sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()))
         state = torch.load(path, map_location="cpu", weights_only=True) if is_pth else load_file(path)
+        check_size(path, sum(x.numel() * x.element_size() for x in tensors_of(state)))
         model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
     except Exception as error:  # an untrusted file can fail in any way
         raise ValueError(f"{path} is not a model that spandrel knows: {one_line(error, 200)}") from error
     if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != model.output_channels:
         raise ValueError(f"{path} does not turn images into images of the same channels; type another ckpt=")
     return SpandrelModel(model)
+
+
+def tensors_of(value: Any, depth: int = 0) -> Iterator[Tensor]:
+    """Yield the tensors in nested dicts; ValueError for a tensor without ordinary memory."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise ValueError("it holds a tensor that is not stored in full")
+        yield value
+    elif isinstance(value, dict) and depth < 5:
+        for inner in value.values():
+            yield from tensors_of(inner, depth + 1)
+
+
+def check_size(path: Path, needed: int) -> None:
+    """Raise ValueError where a file would take more memory than it holds: compressed, or one number repeated."""
+    if needed > 1.1 * path.stat().st_size + 10**6:
+        raise ValueError(f"it would take {needed / 1e9:.1f} GB of memory, more than the file holds")
 
 
 def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Image.Image:

@@ -12,7 +12,7 @@ Discriminate = Callable[[Tensor, Tensor], Tensor]
 
 
 class Discriminated(NamedTuple):
-    """Images (N, C, H, W) and D's logits for them (N,), or (N / packing,) of packed images."""
+    """Images (N, C, H, W) and D's logits for them: (N,), (N / packing,) of packed images, (N, H', W') of patches."""
 
     images: Tensor
     logits: Tensor
@@ -79,13 +79,14 @@ class GradientPenalty(Penalty):
     """WGAN-GP: mean (|gradient of D| - 1)^2 at random points between real and generated images.
 
     Gulrajani et al. 2017, equation 3, https://arxiv.org/abs/1704.00028. It is defined per image, so D must not mix the
-    images of a batch: no batch norm in D (model.norm=none).
+    images of a batch: no batch norm in D (model.norm=none). Images that are packed together share one random point.
     """
 
     def __call__(self, discriminate: Discriminate, real: Discriminated, fake: Discriminated, c: Tensor) -> Tensor:
         x = real.images.detach()
-        epsilon = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
-        fake_images = fake.images.detach().to(x.dtype)  # under autocast G's are bf16
+        packs = len(real.logits)
+        epsilon = torch.rand(packs, 1, 1, 1, device=x.device, dtype=x.dtype).repeat_interleave(len(x) // packs, 0)
+        fake_images = fake.images.to(x.dtype)  # under autocast G's are bf16
         return ((gradient_norm(discriminate, torch.lerp(x, fake_images, epsilon), c) - 1) ** 2).mean()
 
 
@@ -131,9 +132,13 @@ class R1R2(R1):
 
 
 def image_gradient(d: Discriminated) -> Tensor:
-    """Return the gradient of D's logits with respect to the images (N, C, H, W), itself differentiable."""
+    """Return the gradient of D's logits with respect to the images (N, C, H, W), itself differentiable.
+
+    The logit of an image is the mean of its patches' logits, as in the losses.
+    """
     # The logits of a batch are summed: each depends on its own images alone, unless D mixes them on purpose.
-    return torch.autograd.grad(d.logits.sum(), d.images, create_graph=True)[0]
+    logits = d.logits if d.logits.dim() == 1 else d.logits.flatten(1).mean(1)
+    return torch.autograd.grad(logits.sum(), d.images, create_graph=True)[0]
 
 
 def half_squared_gradient(d: Discriminated) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from gancli.runtime.checks import check_choice
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line
 
 LAYERS = {"22": 9, "54": 36}  # of VGG19: number of torchvision's layers, which are convolutions, ReLUs and poolings
@@ -87,7 +88,7 @@ def hash_prefix(published: Any) -> str:
 
 def read_weights(weights: str | Path, published: Any) -> dict[str, Tensor]:
     """Return torchvision's weights from a user's copy of the file, whose hash is checked."""
-    path, prefix = Path(str(weights)).expanduser(), hash_prefix(published)
+    path, prefix = typed_path(str(weights)), hash_prefix(published)
     instead = f"give torchvision's {Path(published.url).name}, or type model/content=mse, which needs no weights"
     try:
         with path.open("rb") as file:

@@ -23,6 +23,8 @@ from gancli.data.builtin import CIFAR10, DIGITS
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float, to_uint8
 from gancli.networks.classifier import Classifier
+from gancli.runtime.bundled import verified
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -109,7 +111,7 @@ def bundled_extractor(name: str, device: torch.device | str = "cpu") -> FeatureE
     """Return "mnist", 64 features of grey 28x28 images, or "cifar", 128 features of colour 32x32 images."""
     if name not in BUNDLED:
         raise ValueError(f"there are no features {name!r}{nearest(name, BUNDLED)}; there are: {', '.join(BUNDLED)}")
-    return classifier_extractor(WEIGHTS / f"features-{name}.safetensors", name, device)
+    return classifier_extractor(verified(WEIGHTS / f"features-{name}.safetensors"), name, device)
 
 
 def classifier_extractor(path: Path, name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
@@ -158,7 +160,7 @@ def inception_extractor(path: str | Path = "", device: torch.device | str = "cpu
             "scores by Inception need the package torch-fidelity; type pip install torch-fidelity, or leave metrics= "
             "out for the scores of a bundled network"
         ) from None
-    file = Path(path).expanduser() if path else _download(URL_INCEPTION_V3)
+    file = typed_path(path) if path else _download(URL_INCEPTION_V3)
     if not file.is_file():
         raise ValueError(f"there are no Inception weights in {file}; download {URL_INCEPTION_V3} and name that file")
     content = file.read_bytes()

@@ -42,6 +42,9 @@ class UNet(nn.Module):
     times `width`; LeakyReLU(0.2) down, ReLU up; dropout behind the three innermost steps up (the paper's noise).
     Sizes that are no multiple of 2^depth are padded.
 
+    Departure from the paper: in evaluation there is no dropout and batch norm uses its running statistics, so that an
+    image does not depend on its batch or on chance. (Section 3.1: dropout changed the results little.)
+
     Args:
         depth: Number of halvings, at most down to one pixel of an image of `size`.
         skip: Use skip connections; without them all information passes the innermost layer.

@@ -123,9 +123,14 @@ class VAEGAN(Variational, GAN):
 
     Larsen et al. 2016, algorithm 1, https://arxiv.org/abs/1512.09300: the likelihood of equation 6 is a Gaussian of D's
     features. Only these features train the encoder against D, and D's own loss alone trains the features.
+
+    The bound, log likelihood minus beta times the KL divergence, is divided by half the number of features, so that
+    the balance with the adversarial loss does not depend on size and width. Departure from the paper: half of D's fakes
+    are reconstructions and half are generated from noise, which gives real images the weight of both together; in G's
+    loss each has weight 1/2.
     """
 
-    similarity: float = 1.0  # weight of the distance of features; the adversarial loss has weight 1 (the paper's gamma)
+    similarity: float = 1.0  # weight of the bound; the adversarial loss has weight 1 (the paper's gamma)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,16 +140,23 @@ class VAEGAN(Variational, GAN):
         *critics, generator = super().updates(step, progress)
         return [*critics, generator._replace(loss=partial(self.generator_loss, kl_weight=self.kl_weight(progress)))]
 
+    def discriminator_terms(self, x: Tensor, c: Tensor, fake: Any, penalty_weight: float) -> Terms:
+        half = len(x) // 2
+        with torch.no_grad():
+            reconstructed = self.G(self.sample_posterior(x, c)[0], c)
+        return super().discriminator_terms(x, c, torch.cat([fake[:half], reconstructed[half:]]), penalty_weight)
+
     def generator_terms(self, x: Tensor, c: Tensor, fake: Any, kl_weight: float = 1.0) -> Terms:
         z, kl = self.sample_posterior(x, c)
         with torch.no_grad():
             real_features = self.D(x, c).features
         error = (self.D(self.G(z, c), c).features - real_features).square().mean()
+        features = real_features[0].numel()
         # Without z's gradient: the adversarial loss of reconstructions trains the decoder alone.
         logits = [self.discriminate(images, c).logits for images in (fake, self.G(z.detach(), c))]
         real = self.real_logits(x, c)
         return {
             "G/similarity": self.similarity * error,
-            "G/kl": kl_weight * kl,
+            "G/kl": self.similarity * kl_weight * kl / (features / 2),
             "G/adversarial": sum(self.loss.generator(fake_logits, real) for fake_logits in logits) / 2,
         }

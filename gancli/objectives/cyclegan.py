@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gancli.losses.adversarial import LeastSquares
 from gancli.objectives.base import Terms, sample_noise
 from gancli.objectives.gan import GAN
 from gancli.runtime.checks import check_number
@@ -43,6 +44,11 @@ class CycleGAN(GAN):
             )
         self.pools = {"target": Pool(self.pool), "source": Pool(self.pool)}
 
+    @property
+    def generator_scale(self) -> float:
+        """Weight of G's adversarial loss. Section 4 halves D's squares alone, Mao et al. 2017 those of G too."""
+        return 2.0 if isinstance(self.loss, LeastSquares) else 1.0
+
     def check_data(self, data: Any) -> None:
         if not len(data.sources):
             raise ValueError(
@@ -74,7 +80,7 @@ class CycleGAN(GAN):
         for name, D, real_images, images in self.sides(x, c, fake):
             with torch.no_grad():
                 real = D(real_images, c[:, :0]).logits if self.loss.paired else None
-            terms[f"G/{name}"] = self.loss.generator(D(images, c[:, :0]).logits, real)
+            terms[f"G/{name}"] = self.generator_scale * self.loss.generator(D(images, c[:, :0]).logits, real)
         if self.cycle:
             cycled = self.G.back(z, fake[0]), self.G.there(z, fake[1])
             terms["G/cycle"] = self.cycle * sum((a - b).abs().mean() for a, b in zip(cycled, (c, x)))

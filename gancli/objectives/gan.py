@@ -90,7 +90,8 @@ class GAN(Objective):
 
     def discriminate(self, x: Tensor, c: Tensor, D: Callable[..., DiscriminatorOutputs] | None = None) -> Any:
         """Return D's outputs for images x (N, C, H, W), augmented and packed; D defaults to the trained one."""
-        return (D or self.D)(self.packed(self.augment(x)), self.packed(c))
+        x, c = self.augment.pair(x, c)
+        return (D or self.D)(self.packed(x), self.packed(c))
 
     def discriminator_terms(self, x: Tensor, c: Tensor, fake: Any, penalty_weight: float) -> Terms:
         """Return D's terms for real images x and fakes of the same condition."""
@@ -106,7 +107,7 @@ class GAN(Objective):
         with torch.no_grad():
             if isinstance(self.augment, AdaptiveAugment):
                 assert self.loss.threshold is not None  # refused above
-                self.augment.observe(real.logits - self.loss.threshold)
+                self.augment.observe(real.logits - self.loss.threshold, len(x))
                 terms["augment_p"] = self.augment.p.clone()
             return terms | self.loss.watch(real.logits, fake.logits)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from gancli.data.decoder import BadImage, open_image
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
 
@@ -21,9 +22,9 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
     grids = []
     for row in [row for row in rows if row.run.samples][:GRIDS]:
         try:
-            with Image.open(row.run.samples[-1][1]) as opened:
+            with open_image(row.run.samples[-1][1]) as opened:
                 grids.append((row, opened.convert("RGB")))
-        except OSError:
+        except (OSError, BadImage):
             continue  # a file that cannot be read
     if not grids:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gancli.data.decoder import BadImage, open_image
 from gancli.report.run_folder import Run
 from gancli.report.run_page import spread
 from gancli.runtime.files import write_atomically
@@ -34,7 +35,7 @@ def write_history(run: Run, path: Path | None = None) -> Path:
     frames = _frames(run)
     if not frames:
         raise ValueError(f"{str(run.folder)!r} has no grid in samples/ to animate; train it for at least one step")
-    return write_atomically(path, lambda partial: write(partial, frames))
+    return write_atomically(path, lambda partial: write(partial, frames), durable=True)
 
 
 def _frames(run: Run) -> list[Image.Image]:
@@ -55,9 +56,9 @@ def _frames(run: Run) -> list[Image.Image]:
 def _read(path: Path) -> Image.Image | None:
     """Return a grid at most WIDTH pixels wide; None when it cannot be read."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             grid = opened.convert("L" if opened.mode == "L" else "RGB")
-    except OSError:
+    except (OSError, BadImage):
         return None
     # Whole factors keep the squares of enlarged pixels; what is left is scaled smoothly.
     grid = grid.reduce(max(1, grid.width // WIDTH))

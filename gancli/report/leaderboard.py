@@ -9,7 +9,6 @@ import sys
 import textwrap
 import zlib
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +34,8 @@ from gancli.report.run_folder import Run, read_run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import write_atomically, write_text
+from gancli.runtime.files import without_home, write_atomically, write_text
+from gancli.runtime.terminal import say
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 DEVIATION = "± is the standard deviation (n−1) over the seeds that finished and were measured"
@@ -55,17 +55,30 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
-    tables = rank_runs([read_run(folder) for folder in folders], sort_by, ascending)
+    tables = rank_runs(_readable(folders), sort_by, ascending)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
-    write_text(out / "leaderboard.md", text.printable(markdown_text(tables)))
+    write_text(out / "leaderboard.md", without_home(text.printable(markdown_text(tables))))
     write_text(out / "leaderboard.html", html_text(tables, out))
     sheet = contact_sheet(each_run(tables))
     if sheet:
         write_atomically(out / "contact.png", sheet.save)
     width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
     return terminal_text(tables, width)
+
+
+def _readable(folders: Sequence[Path]) -> list[Run]:
+    """Return the runs that can be read; name the others on standard error. Raise ValueError if there are none."""
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except OSError as error:
+            say(f"gan: {folder} is left out, it cannot be read: {error.strerror}")
+    if not runs:
+        raise ValueError(f"none of {text.plural(len(folders), 'run')} can be read; the first is {folders[0]}")
+    return runs
 
 
 def csv_names(tables: Sequence[Table]) -> list[str]:
@@ -98,8 +111,9 @@ def csv_text(table: Table) -> str:
     protocols = column("protocol", [protocol if row.score.protocol else "" for row in table.rows])
     columns = [*run_columns(table), protocols, column("error", [row.error for row in table.rows])]
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([[c.key for c in columns], *zip(*(c.raw for c in columns))])
-    return text.printable(buffer.getvalue())
+    rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
+    csv.writer(buffer, lineterminator="\n").writerows([[text.csv_cell(cell) for cell in row] for row in rows])
+    return without_home(text.printable(buffer.getvalue()))
 
 
 def markdown_text(tables: Sequence[Table]) -> str:
@@ -107,15 +121,18 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if lines := _comparison(tables):
         parts += [f"## {DIFFERS}", text.table(_escaped(lines), True, range(len(lines[0])))] if lines[1:] else [SAME]
     for name, table in zip(csv_names(tables), tables):
-        parts.append(f"## {escape(table.heading or 'Runs', quote=False)}")
-        parts += [escape(line, quote=False) for line in (table.details, _summary(table)) if line]
+        parts.append(f"## {text.markdown(table.heading or 'Runs')}")
+        parts += [text.markdown(line) for line in (table.details, _summary(table)) if line]
         parts.append(f"[{name}]({name})")
         if table.setting_rows:
             parts += [_aligned(seed_columns(table), markdown=True), "### Runs"]
         columns = [*run_columns(table), column("error", [row.error for row in table.rows])]
         parts.append(_aligned(columns, markdown=True))
     if found := next_commands(tables):
-        parts += [f"## {NEXT}", "\n".join(f"- {escape(label, quote=False)}: `{command}`" for label, command in found)]
+        parts += [
+            f"## {NEXT}",
+            "\n".join(f"- {text.markdown(label)}: {text.code_span(command)}" for label, command in found),
+        ]
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
@@ -212,7 +229,7 @@ def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
 
 def _escaped(cells: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return cells as Markdown."""
-    return [[escape(text.one_line(cell), quote=False).replace("|", "\\|") for cell in row] for row in cells]
+    return [[text.markdown(text.one_line(cell)) for cell in row] for row in cells]
 
 
 def _fit(columns: list[Column], width: int) -> list[Column]:

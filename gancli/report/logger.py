@@ -13,7 +13,7 @@ from gancli.report.formatting import short_number
 from gancli.report.history import write_history
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
-from gancli.runtime.files import write_text
+from gancli.runtime.files import append_line, flush_file, flush_folder, write_text
 from gancli.runtime.terminal import Terminal, rate_text
 from gancli.runtime.text import one_line
 
@@ -60,7 +60,7 @@ class RunLogger:
                 lines.append(line + "\n")
                 rows.append(row)
         if file.exists():
-            write_text(file, "".join(lines))
+            write_text(file, "".join(lines), durable=True)
         return rows
 
     def log(self, text: str) -> None:
@@ -70,8 +70,7 @@ class RunLogger:
 
     def note(self, text: str) -> None:
         """Write a line to log.txt alone."""
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        append_line(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
     def metrics(self, step: int, values: dict[str, float]) -> Row:
         """Append a row to metrics.jsonl and return it."""
@@ -113,19 +112,21 @@ class RunLogger:
 
     def grid(self, step: int, image: Image.Image) -> Path:
         """Write a grid of samples to samples/step-N.png."""
-        path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png")
+        path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png", durable=True)
         if self.board:
             self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return path
 
     def real_images(self, grid: Image.Image) -> None:
         """Write a grid of real images to samples/real.png."""
-        images.write(grid, self.folder / "samples" / "real.png")
+        images.write(grid, self.folder / "samples" / "real.png", durable=True)
 
     def history(self) -> None:
-        """Write samples/history.gif. The run has ended well, so a failure is only a warning."""
+        """Write samples/history.gif; a failure is only a warning, unless the disk refuses it."""
         try:
             write_history(read_run(self.folder))
+        except OSError:
+            raise
         except Exception as error:
             self.event("warning", message=f"samples/history.gif was not written: {one_line(error)}")
 
@@ -140,15 +141,33 @@ class RunLogger:
             end = time.perf_counter()
             self._next_page = end + max(PAGE_SECONDS, PAGE_INTERVAL * (end - begin))
 
+    def finish(self, step: int, minutes: float, message: dict[str, str]) -> None:
+        """Write the history, the page and log.txt and flush them; the event "finished", on which all rely, is last."""
+        self.history()
+        ending = {"event": "finished", "step": step, "minutes": minutes, **message}
+        write_page(self.folder, ending)
+        self.note(": ".join(["finished", *message.values()]))
+        if self.board:
+            self.board.flush()
+        self.flush()
+        append_row(self.folder, ending, durable=True)
+        self.terminal.say(": ".join(["finished", *message.values()]))
+
+    def flush(self) -> None:
+        """Flush the rows and the log to the disk, as a checkpoint requires that is about to be written."""
+        for name in ("metrics.jsonl", "log.txt"):
+            flush_file(self.folder / name)
+        flush_folder(self.folder)
+
     def close(self) -> None:
         if self.board:
             self.board.close()
 
 
-def append_row(folder: Path, row: Row) -> None:
+def append_row(folder: Path, row: Row, durable: bool = False) -> None:
     """Append a line to metrics.jsonl, floats with six decimals."""
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()}) + "\n")
+    text = json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()})
+    append_line(folder / "metrics.jsonl", text, durable)
 
 
 def _tensorboard_writer(folder: Path, step: int) -> Any:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gancli import __version__
 from gancli.report import formatting
+from gancli.runtime.files import without_home
 from gancli.runtime.text import printable
 
 HERE = Path(__file__).parent
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 
 def render(template: str, **values: Any) -> str:
     """Return the HTML of a template. Text that UTF-8 cannot hold, such as an odd file name, is written as escapes."""
-    return printable(_environment().get_template(template).render(values))
+    return without_home(printable(_environment().get_template(template).render(values)))
 
 
 @lru_cache

@@ -3,10 +3,8 @@
 Reading never fails: a run that failed early has few files, and a run that was killed has half a last line.
 """
 
-import contextlib
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gancli.config import override
+from gancli.config import typed
 from gancli.runtime.files import relative
-from gancli.runtime.text import one_line
+from gancli.runtime.text import one_line, plural, printable, shell_join
 
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
 NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about quality
@@ -73,6 +71,7 @@ class Run:
     events: list[dict[str, Any]]  # lines of metrics.jsonl that have an `event`
     samples: list[tuple[int, Path]]  # grids with their steps, oldest first
     evaluations: list[dict[str, Any]]  # lines of scores.jsonl, which gan evaluate writes
+    skipped: tuple[str, ...] = ()  # what was not read, such as "2 lines of metrics.jsonl"
 
     @property
     def name(self) -> str:
@@ -210,9 +209,7 @@ class Run:
 def resume_command(folder: Path) -> str:
     """Return the command that continues a run or a sweep, quoted for a shell; its folder holds all other settings."""
     path = relative(folder)
-    # Quotes around the whole would count as Hydra's.
-    word = override("resume", path) if path.startswith(("'", '"')) else f"resume={path}"
-    return shlex.join(["gan", "train", word])
+    return shell_join(["gan", "train", typed("resume", path)])
 
 
 def is_number(value: Any) -> bool:
@@ -242,10 +239,14 @@ def describe_entry(key: Any, value: Any) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder. Everything that is missing is empty."""
+    """Read a run folder, which may be untrusted. Everything that is missing is empty.
+
+    Links that lead out of the folder are not followed, and lines that are no JSON objects are skipped and counted.
+    """
     rows: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
-    for line in _json_lines(folder / "metrics.jsonl"):
+    skipped = [f"{path.relative_to(folder)}, a link out of the folder" for path in links_out(folder)]
+    for line in _json_lines(folder / "metrics.jsonl", skipped):
         step = line.get("step")
         has_step = step is not None and is_number(step) and np.isfinite(step)
         if has_step and line.get("event") in (None, "resumed"):
@@ -258,12 +259,42 @@ def read_run(folder: Path) -> Run:
             rows.append(line)
     config: Any = {}
     try:
-        if (folder / "config.yaml").is_file():
-            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8", errors="replace"))
-    except yaml.YAMLError:
+        if _is_inside(folder / "config.yaml"):
+            text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+            config = yaml.load(text, _WithoutAliases)
+    except (yaml.YAMLError, ValueError, RecursionError):
         events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
     config = config if isinstance(config, dict) else {}
-    return Run(folder, config, rows, events, _samples(folder / "samples"), list(_json_lines(folder / "scores.jsonl")))
+    evaluations = list(_json_lines(folder / "scores.jsonl", skipped))
+    return Run(folder, config, rows, events, _samples(folder / "samples"), evaluations, tuple(skipped))
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Loader that refuses aliases, by which a kilobyte stands for gigabytes; a run's config has none."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases")
+        return super().compose_node(parent, index)
+
+
+def links_out(folder: Path) -> list[Path]:
+    """Return the links in a run folder, and in its folders of samples and checkpoints, that lead out of it."""
+    root = folder.resolve()
+    found: list[Path] = []
+    for place in (folder, folder / "samples", folder / "checkpoints"):
+        if place.is_dir() and place not in found:
+            found += [p for p in place.iterdir() if p.is_symlink() and not p.resolve().is_relative_to(root)]
+    return sorted(found)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise ValueError where a link in a run folder leads out of it: nothing is written through one."""
+    for link in links_out(folder):
+        raise ValueError(
+            f"{printable(str(link))} is a link out of the run, to {printable(str(link.resolve()))}, and a run is "
+            f"written in its own folder alone; put the file or folder itself in its place, or remove the link"
+        )
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -293,17 +324,38 @@ def _walk(path: Path, depth: int) -> Iterator[Path]:
                 yield from _walk(child, depth - 1)
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _is_inside(path: Path) -> bool:
+    """Return whether a file of a run folder is there, and is no link out of it."""
+    return path.is_file() and path.resolve().is_relative_to(path.parent.resolve())
+
+
+def _json_lines(path: Path, skipped: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file, one a line; append to `skipped` how many lines are none."""
+    odd = 0
+    text = path.read_text(encoding="utf-8", errors="replace") if _is_inside(path) else ""
     for line in text.split("\n"):
-        with contextlib.suppress(ValueError):  # the last line of a run that was killed while it wrote
-            value = json.loads(line)
-            if isinstance(value, dict):
-                yield value
+        try:
+            value = json.loads(line, parse_int=_whole_number) if line.strip() else {}
+        except (ValueError, RecursionError):  # such as the last line of a run that was killed while it wrote
+            value = None
+        if not isinstance(value, dict):
+            odd += 1
+        elif value:
+            yield value
+    if odd:
+        skipped.append(f"{plural(odd, 'line')} of {path.name}")
+
+
+def _whole_number(text: str) -> int | float:
+    """Return a whole number, as a float where it has more digits than any step or count."""
+    return int(text) if len(text) < 16 else float(text)
 
 
 def _samples(folder: Path) -> list[tuple[int, Path]]:
-    matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("step-*.png"))
+    if not folder.resolve().is_relative_to(folder.parent.resolve()):
+        return []
+    paths = (path for path in folder.glob("step-*.png") if _is_inside(path))
+    matches = ((re.fullmatch(r"step-([0-9]{1,15})\.png", path.name), path) for path in paths)
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 

@@ -1,6 +1,5 @@
 """The page of a run, index.html: samples over time, curves, scores, config and provenance."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +11,10 @@ from gancli.metrics.terms import HIGHER, LOWER, find
 from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, read_run, resume_command
+from gancli.report.run_folder import Run, is_number, links_out, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
+from gancli.runtime.text import shell_quote
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
@@ -52,9 +52,14 @@ class Grids(NamedTuple):
         return f"training data, {'of the same classes' if self.class_names else 'to compare with'}"
 
 
-def write_page(folder: Path) -> Path:
-    """Write index.html into a run folder."""
+def write_page(folder: Path, ending: dict[str, Any] | None = None) -> Path:
+    """Write index.html into a run folder.
+
+    Args:
+        ending: event that follows once the page is on the disk.
+    """
     run = read_run(folder)
+    run.events.extend([ending] if ending else [])
     running, charts, grids = run.status == "running", run_charts(run), _grids(run)
     events = [event for event in run.events if event["event"] not in HIDDEN_EVENTS or event.get("message")]
     model, data = run.choice("model"), run.choice("data")
@@ -67,7 +72,7 @@ def write_page(folder: Path) -> Path:
         facts=_facts(run),
         grids=grids,
         frames=_frames(run, width),
-        real=thumbnail(folder / "samples" / "real.png", width),
+        real=None if links_out(folder) else thumbnail(folder / "samples" / "real.png", width),
         history=(folder / "samples" / "history.gif").is_file(),
         charts=charts,
         waiting=running and bool(run.started),
@@ -86,7 +91,7 @@ def write_page(folder: Path) -> Path:
             "written": int(datetime.now().timestamp()),
         },
     )
-    return write_text(folder / "index.html", html)
+    return write_text(folder / "index.html", html, durable=bool(ending))
 
 
 def active_warnings(run: Run) -> list[dict[str, Any]]:
@@ -154,7 +159,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 def commands(run: Run) -> list[tuple[str, str]]:
     """Return the commands that a person may type next, each with its label."""
-    folder = shlex.quote(relative(run.folder))
+    folder = shell_quote(relative(run.folder))
     found = []
     if run.status == "finished":
         found.append(("train on, twice as long", f"{resume_command(run.folder)} {_longer(run)}"))
@@ -163,7 +168,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
     elif run.is_resumable:
         found.append(("resume" if run.has_checkpoint else "train again", resume_command(run.folder)))
     if run.has_checkpoint:
-        use, ckpt = str(run.started.get("use", "sample")), shlex.quote(f"ckpt={relative(run.folder)}")
+        use, ckpt = str(run.started.get("use", "sample")), shell_quote(f"ckpt={relative(run.folder)}")
         if use in ("sample", "reconstruct"):
             found.append(("sample", f"gan sample {ckpt}"))
         if use in USES:
@@ -175,7 +180,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
         found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
         found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))
-    parent = shlex.quote(relative(run.folder.resolve().parent))
+    parent = shell_quote(relative(run.folder.resolve().parent))
     return [*found, ("compare with the runs next to it", f"gan report {parent}")]
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from gancli.data.decoder import BadImage, open_image
+
 LARGEST_PNG = 32_000  # bytes; a larger one is stored as WebP
 
 
@@ -21,7 +23,7 @@ def thumbnail(path: Path, width: int) -> Thumbnail | None:
     """Return an image at most `width` pixels wide, a small one enlarged by a whole factor; None if it is unreadable."""
     try:
         return _encode(path, width, path.stat().st_mtime_ns)
-    except OSError:
+    except (OSError, BadImage):
         return None
 
 
@@ -29,7 +31,7 @@ def thumbnail(path: Path, width: int) -> Thumbnail | None:
 def _encode(path: Path, width: int, changed: int) -> Thumbnail:
     # A run rewrites its page after every grid. With the cache, only the new grid is encoded.
     stored = path.read_bytes()
-    with Image.open(io.BytesIO(stored)) as opened:
+    with open_image(io.BytesIO(stored)) as opened:
         size, format_name, image = opened.size, opened.format, opened.convert("RGB")
     if size[0] > width:
         size = (width, max(1, round(size[1] * width / size[0])))

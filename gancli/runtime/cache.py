@@ -1,37 +1,95 @@
-"""Tensors that are slow to compute, cached in files until their inputs change."""
+"""Tensors that are slow to compute, cached in files until their inputs change, and the folders that the user has named.
+
+Nothing in a cache is believed: a file that was changed, or that another user made, is made again.
+"""
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from gancli.runtime.files import write_atomically
+from gancli.runtime.files import user_folder, write_atomically
+from gancli.runtime.text import printable
 
 FOLDER = Path("~/.cache/gan")
 
 
 def cache_path(group: str, *facts: Any) -> Path:
     """Return the file below FOLDER/group for tensors that depend on these facts alone."""
-    return FOLDER.expanduser() / group / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.safetensors"
+    return user_folder(FOLDER) / group / f"{_digest(facts)}.safetensors"
 
 
-def read_cached(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name; none if it is missing or damaged."""
+def _text(facts: Any) -> str:
+    return printable(repr(facts))
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(_text(facts).encode()).hexdigest()[:24]
+
+
+def read_cached(group: str, *facts: Any) -> dict[str, Tensor]:
+    """Return the tensors that `write_cached` wrote for these facts; none where there are none that can be believed."""
     from safetensors import SafetensorError, safe_open
 
+    from gancli.runtime.terminal import say
+
+    file, reason = cache_path(group, *facts), "it was changed"
     try:
+        if not is_own(file):
+            reason = "another user made it"
+            raise KeyError(file)
         with safe_open(file, framework="pt") as opened:
-            return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        if (metadata["facts"], metadata["sha256"]) != (_text(facts), checksum(tensors)):
+            raise KeyError(file)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, SafetensorError, KeyError):
+        say(f"gan: {file} is not used, since {reason}; it is made again")
+        return {}
+    return tensors
 
 
-def write_cached(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors to a file; do nothing on a full or read-only disk, since they can be computed again."""
+def write_cached(tensors: dict[str, Tensor], group: str, *facts: Any) -> None:
+    """Write tensors for these facts; do nothing on a full or read-only disk, since they can be computed again."""
     from safetensors.torch import save
 
-    data = save({name: t.contiguous() for name, t in tensors.items()})
+    tensors = {name: t.contiguous() for name, t in tensors.items()}
+    data = save(tensors, {"facts": _text(facts), "sha256": checksum(tensors)})
     with contextlib.suppress(OSError):
-        write_atomically(file, lambda partial: partial.write_bytes(data))
+        write_atomically(cache_path(group, *facts), lambda partial: partial.write_bytes(data))
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        digest.update(repr((name, str(x.dtype), tuple(x.shape))).encode())
+        digest.update(x.contiguous().numpy().reshape(-1).data)
+    return digest.hexdigest()
+
+
+def is_own(file: Path) -> bool:
+    """Return whether this user or the system made a file; OSError if it is missing."""
+    return os.name == "nt" or file.stat().st_uid in (os.getuid(), 0)
+
+
+def remember(path: str | Path) -> None:
+    """Remember that the user named this folder or file in a command, so that a run that names it can be believed."""
+    with contextlib.suppress(OSError):
+        write_atomically(_named(path), lambda partial: partial.touch())
+
+
+def is_remembered(path: str | Path) -> bool:
+    """Return whether the user of this machine has named this folder or file."""
+    with contextlib.suppress(OSError):
+        return is_own(_named(path))
+    return False
+
+
+def _named(path: str | Path) -> Path:
+    return user_folder(FOLDER) / "named" / _digest(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111

@@ -1,12 +1,17 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import contextlib
 import errno
 import os
+import re
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-PARTIAL = ".*.partial*"  # pattern of the temporary names
+TEXT_ERRORS = "backslashreplace"  # for file names that are no text
+LONGEST = 255  # bytes of a name, on nearly every file system
+PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
@@ -19,10 +24,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
         durable: flush file and folder to the disk, so that a power cut loses neither.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own length: that of `path` may be as long as the file system allows.
-    token = f"{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}"
-    partial = path.with_name(f".{token}.partial{path.suffix}")
+    partial = partial_path(path)
     try:
+        partial.unlink(missing_ok=True)  # a received folder may have a link of this name
         write(partial)
         if durable:
             with partial.open("rb+") as file:
@@ -35,14 +39,101 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
     return path
 
 
-def write_text(path: Path, text: str) -> Path:
+def partial_path(path: Path) -> Path:
+    """Return the temporary name of a file: of its own length, because that of `path` may be as long as allowed."""
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # no library's format has a longer one
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.partial{suffix}")
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return name + ending; a name that this makes too long for a file system is cut, and marked by its checksum."""
+    if len(os.fsencode(name + ending)) <= LONGEST:
+        return name + ending
+    mark = f"~{zlib.crc32(os.fsencode(name)):08x}"
+    while len(os.fsencode(name + mark + ending)) > LONGEST:
+        name = name[:-1]
+    return name + mark + ending
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left under temporary names; files of other living processes stay."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if (match := PARTIAL.fullmatch(path.name)) and not _is_another_process(int(match[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_another_process(pid: int) -> bool:
+    if pid == os.getpid() or os.name == "nt":  # Windows removes no open file, and signal 0 would end a process there
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> Path:
     """Write UTF-8 text atomically."""
-    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return write_atomically(path, lambda partial: partial.write_text(text, "utf-8", TEXT_ERRORS), durable)
+
+
+def append_line(path: Path, line: str, durable: bool = False) -> None:
+    """Append a line as a whole or not at all, on a line of its own even after one that a killed process left."""
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = bool(size) and not (file.seek(-1, os.SEEK_END), file.read(1) == b"\n")[1]
+        data = ("\n" * torn + line + "\n").encode("utf-8", TEXT_ERRORS)
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise
+        if durable:
+            os.fsync(file.fileno())
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file to the disk, if it exists."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def expand_home(path: str) -> str:
     """Return a typed path with ~ replaced by the home folder, unless a file of this very name is here."""
-    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
+    if not path.startswith("~") or os.path.lexists(path):
+        return path
+    expanded = os.path.expanduser(path)  # noqa: PTH111
+    if expanded.startswith("~") and not set("*?[") & set(path):
+        raise ValueError(f"{path} names the home of a user who does not exist; type ./{path} for a file of this name")
+    return expanded
+
+
+def typed_path(path: str | Path) -> Path:
+    """Return the path that was typed. Path.expanduser would take ./~ for the home, because Path drops the ./."""
+    return Path(expand_home(str(path)))
+
+
+def user_folder(path: Path | str) -> Path:
+    """Return a path with ~ replaced by the home folder; without a home, as in containers, by one of temporary files."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"gan-{os.getuid()}", *Path(path).parts[1:])
+
+
+def check_writable(key: str, path: Path) -> None:
+    """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    folder = path if path.is_dir() else folder
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))  # noqa: PTH106
+    except OSError as error:
+        raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
 
 
 def relative(path: Path) -> str:
@@ -52,6 +143,15 @@ def relative(path: Path) -> str:
         return str(path)
     text = str(path.relative_to(Path.cwd()))
     return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
+
+
+def without_home(text: str) -> str:
+    """Return a text that is given away, such as a page, with ~ for the home folder, whose name is often a person's."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # there is none
+        return text
+    return text.replace(f"{home}/", "~/") if len(home) > 1 else text
 
 
 def flush_folder(folder: Path) -> None:

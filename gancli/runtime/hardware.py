@@ -42,6 +42,12 @@ def free_memory(device: torch.device | str = "cpu") -> float:
         limit, used = (float((group / name).read_text()) for name in ("memory.max", "memory.current"))
         cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
         free = min(free, limit - used + float(cache))  # the page cache is freed first
+    with contextlib.suppress(ImportError, OSError, ValueError):  # the limit of a process, as by ulimit -v
+        import resource
+
+        limit, pages = resource.getrlimit(resource.RLIMIT_AS)[0], int(Path("/proc/self/statm").read_text().split()[0])
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, float(limit - pages * resource.getpagesize()))
     return free
 
 

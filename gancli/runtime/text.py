@@ -1,7 +1,11 @@
 """Text for people and for JSON: one line, tables, plurals, and numbers that JSON can hold."""
 
+import html
 import math
-from collections.abc import Collection, Sequence
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 
@@ -21,6 +25,24 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def shell_quote(text: str) -> str:
+    """Return a text as a shell must be given it, on one line and without spaces that a message would join.
+
+    What cannot be printed, and bytes that are no text, become $'...' of bash, zsh and ksh.
+    """
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    octal = (
+        "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) if c in " '\\" or not c.isprintable() else c for c in text
+    )
+    return f"$'{''.join(octal)}'"
+
+
+def shell_join(words: Iterable[str]) -> str:
+    """Return words as one line for a shell."""
+    return " ".join(map(shell_quote, words))
+
+
 def plural(n: int, noun: str) -> str:
     """Return "1 image", "2,000 images"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
@@ -33,6 +55,26 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def csv_cell(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a number stays a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return cell
+
+
+def markdown(value: str) -> str:
+    """Return a text that Markdown shows as it is: without HTML, links, images, code and emphasis."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(value, quote=False))
+
+
+def code_span(value: str) -> str:
+    """Return a text as code in Markdown, which backticks in it do not end."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", value)), default=0))
+    return f"{fence}{value}{fence}" if fence == "`" else f"{fence} {value} {fence}"
 
 
 def table(rows: Sequence[Sequence[str]], markdown: bool = False, left: Collection[int] = (0,)) -> str:

@@ -1,6 +1,5 @@
 """The checkpoints folder of a run: the last, the one before it, the best, and numbered ones."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any
 
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.format import SUFFIX
-from gancli.runtime.files import PARTIAL
+from gancli.runtime.files import partial_path, remove_partials
 from gancli.runtime.serialization import map_tensors
 
 LAST, PREVIOUS, BEST = f"last{SUFFIX}", f"previous{SUFFIX}", f"best{SUFFIX}"
@@ -40,19 +39,26 @@ class CheckpointManager:
         self._error: Exception | None = None
         self._lines: list[str] = []
 
-    def clean(self, good: Path | None) -> None:
-        """Remove half-written files, and name `good`, from which the run continues, the last checkpoint.
+    def clean(self, good: Path | None, step: int = 0) -> None:
+        """Remove half-written files, and complete the save of `good`, from which the run continues at `step`.
 
-        An unreadable last checkpoint would else become the previous one and replace the good one.
+        It becomes the last checkpoint: an unreadable one would else become the previous one and replace the good one.
         """
-        for partial in self.folder.glob(PARTIAL):
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        for folder in (self.folder.parent, self.folder.parent / "samples", self.folder):
+            remove_partials(folder)
         last = self.folder / LAST
         if good and good != last:
             if last.exists():
                 last.replace(self.folder / f"damaged{SUFFIX}")
             checkpoint.link(good, last)
+        if good and (numbered := self._numbered(step)):  # a kill may have come before
+            if not (self.folder / numbered).exists():
+                checkpoint.link(last, self.folder / numbered)
+            self._remove_old()
+
+    def _numbered(self, step: int) -> str:
+        """Return the second name of the checkpoint of a step, or an empty string."""
+        return f"step-{step:07d}{SUFFIX}" if self.keep_every and step and step % self.keep_every == 0 else ""
 
     def is_due(self, step: int, seconds: float) -> bool:
         """Return whether to save after this step; seconds: of training so far."""
@@ -78,7 +84,7 @@ class CheckpointManager:
 
     def try_save(self, content: dict[str, Any]) -> int:
         """Write a checkpoint and remove it; return its bytes."""
-        path = self.folder / f".preflight.partial{SUFFIX}"
+        path = partial_path(self.folder / f"preflight{SUFFIX}")
         try:
             return checkpoint.write(path, content).stat().st_size
         finally:
@@ -96,8 +102,7 @@ class CheckpointManager:
             raise error
 
     def _write(self, content: dict[str, Any], step: int, since: float, where: str = "") -> None:
-        is_numbered = self.keep_every and step and step % self.keep_every == 0
-        numbered = f"step-{step:07d}{SUFFIX}" if is_numbered else ""
+        numbered = self._numbered(step)
         try:
             checkpoint.write(self.folder / LAST, content, previous=PREVIOUS, numbered=numbered)
             self._save_seconds = time.perf_counter() - self._started

@@ -142,7 +142,9 @@ class Trainer:
         apply = partial(self._apply, updates)
         phase = tuple(update.key for update in updates)
         counts = self.graphs(phase, apply, seed_step) if self.graphs else apply()
-        self.term_sums = {name: (total, n + counts[name]) for name, (total, n) in self.term_sums.items()}
+        # In the order of this step, which a resumed run has too: a file keeps no order.
+        names, sums = dict.fromkeys([*counts, *sorted(self.term_sums)]), self.term_sums
+        self.term_sums = {name: (sums[name][0], sums[name][1] + counts[name]) for name in names}
         self.images += images
         self.batch_index += len(updates)
         self.step += 1

@@ -1,5 +1,6 @@
 """Start of a run from its own newest checkpoint, or from the networks of another run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +43,21 @@ def load_trainer(trainer: Trainer, content: dict[str, Any], changes: list[str], 
         ) from error
 
 
-def start_from(trainer: Trainer, ckpt: str) -> list[str]:
-    """Load the averaged G, and the D if there is one, of another run's checkpoint; return warnings."""
+def start_from(trainer: Trainer, ckpt: str, class_names: Sequence[str], allowed: bool) -> list[str]:
+    """Load the averaged G, and the D if there is one, of another run's checkpoint; return warnings.
+
+    Args:
+        class_names: of the data of this run; the networks know classes by their positions.
+        allowed: whether classes may have other names than in the other run.
+    """
     file = checkpoint.find(ckpt)
     content = checkpoint.read(file, trainer.device)
+    old, new = list(content["output"].get("class_names") or ()), list(class_names)
+    if int(trainer.objective.G.classes) and old and old != new and not allowed:
+        raise ValueError(
+            f"trainer.start={ckpt} was trained on the classes {', '.join(map(str, old))}, and this run's are "
+            f"{', '.join(new)}; rename the folders, or type resume.allow=[data.content] to match them by position"
+        )
     states = {name: network["state"] for name, network in content["networks"].items()}
     states["G"] = generator_weights(content)
     for name in trainer.networks.keys() & states.keys():

@@ -15,7 +15,6 @@ from gancli.config import build
 from gancli.data.contents import contents, difference
 from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
-from gancli.report.logger import append_row
 from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.signals import Stopped, StopRequest
@@ -23,7 +22,7 @@ from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
 from gancli.training import resume, setup
 from gancli.training.checkpoint_manager import BEST, CheckpointManager
-from gancli.training.config_diff import allowed_changes
+from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
 from gancli.training.preflight import forecast, is_long, preflight
@@ -70,7 +69,9 @@ class TrainingRun:
             self.warnings += [self.resumed.warning] if self.resumed.warning else []
             resume.load_trainer(self.trainer, self.resumed.content, self.changes, folder)
         elif self.options.start and ranks.is_first():
-            self.warnings += resume.start_from(self.trainer, self.options.start)
+            self.warnings += resume.start_from(
+                self.trainer, self.options.start, self.data.class_names, CONTENT in cfg.resume.allow
+            )
         send_state(self.trainer)
         self.preview = Preview(objective, self.data, cfg.model.classes, self.options.sample_rows, cfg.seed, device)
         self._prepare_evaluation(build(cfg.model.quick_metrics))
@@ -78,7 +79,12 @@ class TrainingRun:
         self.saved_step = self.trainer.step if self.resumed else None
         self.began = False
         self.log: Any = NoLog()
-        self.done_at = dict.fromkeys(self.tasks, self.trainer.step)  # the step at which each task was last done
+        self._restore_done(self.resumed.content if self.resumed else {})
+
+    def _restore_done(self, content: dict[str, Any]) -> None:
+        """Set the step at which each task was last done, by a checkpoint."""
+        done = ranks.from_first({**content.get("done", {}), "save": content.get("step", 0)})
+        self.done_at = {name: done.get(name, 0) for name in self.tasks}
 
     def _compare_config(self, cfg: DictConfig) -> list[str]:
         """Return the allowed changes since the run started, whose precision stays on another processor."""
@@ -121,11 +127,11 @@ class TrainingRun:
 
     def train(self) -> float | None:
         """Train until the budget is used. Return the run's score for a sweeper, which minimises it."""
-        if self.finished:
+        if self.finished and ranks.from_first(read_run(self.folder).status == "finished"):
             return self._already_finished()
         trainer = self.trainer
         self._open_log()
-        seconds_left = self._preflight()
+        seconds_left = 0.0 if self.finished else self._preflight()
         with StopRequest() as stop, closing(self.log):
             if not self.resumed:
                 self.sample(with_metrics=trainer.progress >= 1)  # those of an untrained network say nothing
@@ -134,7 +140,7 @@ class TrainingRun:
             self.began = True
             first = trainer.step + 1
             self.log.start(seconds_left)
-            for step in trainer.steps():
+            for step in () if self.finished else trainer.steps():
                 signum = ranks.largest(stop.signum or 0)
                 due = [name for name in self.tasks if self._is_due(name, step) or (name == "save" and signum)]
                 if (due or trainer.progress >= 1) and (part := self.non_finite()):
@@ -142,6 +148,8 @@ class TrainingRun:
                     continue
                 if step == first and "log" not in due:
                     self.log.first_step()
+                if trainer.progress >= 1 and not signum:
+                    break  # all tasks are due, and one checkpoint holds their results
                 self._do(due)
                 if signum:
                     self._stop(signum)
@@ -149,12 +157,25 @@ class TrainingRun:
                     break
             if part := self.non_finite():  # after a rollback whose minutes are over
                 raise self._failure(part)
-            # Save even where this step was saved: minutes of training have passed since.
-            self._do([name for name in self.tasks if name == "save" or self.done_at[name] < trainer.step])
-            with self.log.doing("writing the checkpoint and the page"):
-                self.checkpoints.wait()
-                self.log.finish(self._ending())
-        return self.score if self.lower_is_better else -self.score
+            self._finish()
+        score = self.score
+        if ranks.is_first() and math.isnan(score):  # an earlier session has computed it
+            score = value if (value := read_run(self.folder).latest(self.metric)) is not None else score
+        return score if self.lower_is_better else -score
+
+    def _finish(self) -> None:
+        """Do what is missing of the tasks of the last step, save, and then write what says that the run is finished.
+
+        A killed process leaves a checkpoint that says which tasks are done, so that the next one does the others.
+        """
+        trainer, saved_seconds = self.trainer, self.checkpoints.saved_seconds
+        missing = [name for name in self.tasks if name != "save" and self.done_at[name] < trainer.step]
+        more_minutes = bool(trainer.budget.minutes) and saved_seconds < trainer.seconds
+        is_saved = self.done_at["save"] == trainer.step and not missing and not more_minutes
+        self._do([*missing, *([] if is_saved else ["save"])])
+        with self.log.doing("writing the checkpoint and the page"):
+            self.checkpoints.wait()
+            self.log.finish(self._ending())
 
     @property
     def tasks(self) -> dict[str, Callable[[], None]]:
@@ -184,12 +205,14 @@ class TrainingRun:
         if ranks.is_first():
             save_config(self.config, self.folder)
             self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
-            self.checkpoints.clean(self.resumed.path if self.resumed else None)
+            self.checkpoints.clean(self.resumed.path if self.resumed else None, trainer.step)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
+        for note in getattr(self.data, "notes", []):
+            self.log.log(note)
         self.log.warnings(
             [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
             self.data.skipped,
@@ -233,17 +256,13 @@ class TrainingRun:
         if not ranks.is_first():
             return None
         trainer = self.trainer
-        self.checkpoints.clean(self.resumed.path if self.resumed else None)  # its very last save may have been killed
         more = "it no longer improved; to go on all the same, type", "trainer.evaluate_patience=0"
         if trainer.progress >= 1:
             longer = trainer.budget.longer(trainer.step, trainer.images, trainer.seconds)
             more = "to train longer, type", longer
         command = f"{more[0]} {resume_command(self.folder)} {more[1]}"
         self.terminal.say(f"{self.folder} is finished ({plural(trainer.step, 'step')}); {command}")
-        before = read_run(self.folder)
-        if before.status != "finished":  # it was tried with another config since, say
-            append_row(self.folder, {"event": "finished", "step": trainer.step, "minutes": trainer.seconds / 60})
-        score = before.latest(self.metric)
+        score = read_run(self.folder).latest(self.metric)
         return score if score is None or self.lower_is_better else -score
 
     def _ending(self) -> dict[str, str]:
@@ -302,6 +321,7 @@ class TrainingRun:
         """Save the last checkpoint, and now and then a numbered one."""
         trainer = self.trainer
         if ranks.is_first():
+            self.log.flush()
             self.checkpoints.save(self.checkpoint_content(), trainer.step, trainer.seconds)
         else:
             self.checkpoints.saved_seconds = trainer.seconds
@@ -314,7 +334,8 @@ class TrainingRun:
         best = {"best": self.best.state_dict()} if self.best else {}
         output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
         described = {"config": self.config, "output": output, "data": self.contents}
-        return {**state, **best, "networks": networks, **described}
+        done = {name: step for name, step in self.done_at.items() if name != "save"}
+        return {**state, **best, "networks": networks, "done": done, **described}
 
     # --- failures
 
@@ -335,7 +356,7 @@ class TrainingRun:
         trainer.rollback(resume.trainer_state(content))
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
-        self.done_at = dict.fromkeys(self.tasks, trainer.step)
+        self._restore_done(content)
         self.log.rewind()
         back = f"back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
         self.log.event("rollback", step=trainer.step, message=f"{problem}; {back}")

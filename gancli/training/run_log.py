@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import time
 import traceback
 from pathlib import Path
@@ -15,10 +14,10 @@ from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
 from gancli.report.run_page import write_page
-from gancli.runtime.files import relative
+from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural
+from gancli.runtime.text import plural, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -34,6 +33,7 @@ class RunLog:
         self.trainer, self.folder, self.config, self.terminal = trainer, folder, config, terminal
         self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
+        self.flush = self.logger.flush
         self.doing = terminal.doing
         self._graphs_warned = self._page_named = False
         self.rewind()
@@ -55,7 +55,7 @@ class RunLog:
             "resumed" if resumed else "started",
             step=trainer.step,
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
-            command=shlex.join(["gan", "train", *overrides]),
+            command=shell_join(["gan", "train", *overrides]),
             cwd=str(Path.cwd()),
             overrides=overrides,
             machine=describe(trainer.device),
@@ -139,10 +139,8 @@ class RunLog:
         self.logger.grid(self.trainer.step, image)
 
     def finish(self, message: dict[str, str]) -> None:
-        """Write the history of samples and the last event."""
-        self.logger.history()
-        self.event("finished", step=self.trainer.step, minutes=self.trainer.seconds / 60, **message)
-        self.logger.page(now=True)
+        """Write the history of samples, the page and, when all is on the disk, the event that says so."""
+        self.logger.finish(self.trainer.step, self.trainer.seconds / 60, message)
 
     def stopped(self, reason: str) -> None:
         """Log that the run stopped on request, after saving."""
@@ -176,14 +174,14 @@ class NonFinite(ValueError):
 
 def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
     """Write config.yaml."""
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)), durable=True)
 
 
 def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
     """Write the traceback to the run's log.txt, and the message to metrics.jsonl, its page and so the leaderboard."""
     resumable = not isinstance(error, NonFinite)
     with contextlib.suppress(OSError):
-        with (folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (folder / "log.txt").open("a", encoding="utf-8", errors=TEXT_ERRORS) as file:
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")

@@ -7,11 +7,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.config import build
+from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
 from gancli.runtime import ranks
+from gancli.runtime.cache import remember
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.seeding import derive_seed
@@ -58,6 +60,9 @@ def check_counts(cfg: DictConfig) -> None:
 def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
     """Return the training images, on one process of a machine before the others."""
     data = ranks.in_turn(lambda: build(cfg.data.source))
+    for key in PATHS:
+        if cfg.data.get(key):
+            remember(str(cfg.data[key]))
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
 
 

@@ -6,7 +6,7 @@ Nothing waits for the device, so a CUDA graph can capture a step, and all is twi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,19 @@ from gancli.runtime.checks import check_choice, check_number
 class NoAugment(nn.Module):
     """No augmentation; base class of the others."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, channels: int | None = None) -> Tensor:
+        """Return x augmented; the colours of its first `channels` change, None: of all of them."""
         return x
 
-    def observe(self, real: Tensor) -> None:
-        """Adapt to D's logits (N,) of real images, positive where D is right. Only AdaptiveAugment does."""
+    def pair(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x augmented and its condition c. Of images, c (N, C', H, W) is moved as x is and not recoloured."""
+        if type(self) is NoAugment or c.dim() < 4 or c.shape[2:] != x.shape[2:]:
+            return self(x), c
+        x, c = self(torch.cat([x, c], 1), x.shape[1]).split([x.shape[1], c.shape[1]], 1)
+        return x, c
+
+    def observe(self, real: Tensor, images: int) -> None:
+        """Adapt to D's logits for real images, positive where D is right. Only AdaptiveAugment does."""
 
 
 class DiffAugment(NoAugment):
@@ -39,10 +47,10 @@ class DiffAugment(NoAugment):
         for name in self.policy:
             check_choice("model.augment.policy", name, POLICIES)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, channels: int | None = None) -> Tensor:
         check_images(x)
         for name in self.policy:
-            x = POLICIES[name](x)
+            x = recoloured(x, channels, color) if name == "color" else POLICIES[name](x)
         return x
 
 
@@ -56,9 +64,9 @@ def color(x: Tensor) -> Tensor:
 
 
 def translation(x: Tensor) -> Tensor:
-    """Shift by whole pixels, up to an eighth of the size each way, and fill with zeros."""
+    """Shift by whole pixels, up to an eighth of the size each way (rounded), and fill with zeros."""
     n, _, side, _ = x.shape
-    most = side // 8
+    most = (side + 4) // 8
     source = torch.arange(side, device=x.device) + torch.randint(-most, most + 1, (2, n, 1), device=x.device)
     (row, column), (row_inside, column_inside) = source, (source >= 0) & (source < side)
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
@@ -66,9 +74,9 @@ def translation(x: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor) -> Tensor:
-    """Set a square of half the size to zero. Its centre may lie anywhere, so the edges may clip it."""
+    """Set a square of half the size (rounded up) to zero. Its centre may lie anywhere; the edges may clip it."""
     n, _, side, _ = x.shape
-    width = side // 2
+    width = (side + 1) // 2
     # The centre of an even square lies between pixels, which gives one more position.
     start = torch.randint(side + 1 - width % 2, (2, n, 1), device=x.device) - width // 2
     offset = torch.arange(side, device=x.device) - start
@@ -108,10 +116,13 @@ class AdaptiveAugment(NoAugment):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
-    def observe(self, real: Tensor) -> None:
-        """Collect D's logits (N,) of real images, positive where D is right; every 4th call changes p."""
-        self.signs += ranks.mean(real.sign().sum(dtype=torch.float32))
-        self.images += real.numel()
+    def observe(self, real: Tensor, images: int) -> None:
+        """Collect D's logits for `images` real images, positive where D is right; every 4th call changes p.
+
+        D may have several logits for an image, or one for several: their mean sign counts once for each image.
+        """
+        self.signs += ranks.mean(real.sign().mean(dtype=torch.float32)) * images
+        self.images += images
         self.calls += 1
         due = self.calls >= 4
         direction = (self.signs / self.images - self.target).sign()
@@ -119,9 +130,9 @@ class AdaptiveAugment(NoAugment):
         for since in (self.signs, self.images, self.calls):
             since.mul_(~due)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, channels: int | None = None) -> Tensor:
         check_images(x)
-        return self.recolour(warp(x, self.source(x))).to(x.dtype)
+        return recoloured(warp(x, self.source(x)), channels, self.recolour).to(x.dtype)
 
     def source(self, x: Tensor) -> Tensor:
         """Return blits and geometry as one affine map per image, (N, 2, 3), from a position in the result to one in x.
@@ -168,8 +179,14 @@ class AdaptiveAugment(NoAugment):
         return cosine * x + (along - cosine) * luma + sine * (x.roll(1, 1) - x.roll(-1, 1)) + along * brightness
 
 
-def check_images(x: Tensor) -> None:
+def recoloured(x: Tensor, channels: int | None, recolour: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return x with `recolour` applied to its first `channels`; None: to all of them."""
+    if channels is None:
+        return recolour(x)
+    return torch.cat([recolour(x[:, :channels]).to(x.dtype), x[:, channels:]], 1)
 
+
+def check_images(x: Tensor) -> None:
     if is_points(x):
         raise ValueError("augmentation needs images, but the data has points of the plane; type model/augment=none")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gancli.data.decoder import open_image
 from gancli.images import enlarge, to_array, to_float, to_pil, to_uint8
 from gancli.runtime.checks import check_number
 from gancli.transforms.tasks import Task, gaussian_blur
@@ -95,7 +95,7 @@ def compress(x: Tensor, qualities: list[int]) -> Tensor:
             return image
         file = io.BytesIO()
         to_pil(image).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file)).reshape(image.shape)
+        return np.asarray(open_image(file)).reshape(image.shape)
 
     images = np.stack([jpeg(image, quality) for image, quality in zip(to_array(x), qualities)])
     return torch.from_numpy(images).permute(0, 3, 1, 2).to(x.device)

@@ -1,7 +1,9 @@
 """Typed words: quoting, paths, options anywhere, and the nearest right word for a wrong one."""
 
+import os
 import random
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,24 @@ ODD_FOLDER = "my images (1)=a,b {x} ~ ${y} 猫"
 def test_hydra_and_a_shell_read_back_exactly_the_quoted_text():
     rng, characters = random.Random(0), "ab1 \\'\"()[]{}=~,:#$%&|*?!+-@.;/<>\n\té猫\u00a0"
     texts = ["".join(rng.choices(characters, k=rng.randrange(9))) for _ in range(1500)]
-    for text in [*texts, "null", "True", "1e3", "nan", ODD_FOLDER, "choice(a,b)", "${x}"]:
+    texts += [
+        "".join(rng.choices([chr(rng.randrange(1, 0xD800)), chr(rng.randrange(0xE000, 0x110000)), "\udcff", "\r"], k=4))
+        for _ in range(500)
+    ]
+    for text in [
+        *texts,
+        ".1",
+        "._1",
+        "1.10",
+        "2024_01_15",
+        "null",
+        "True",
+        "1e3",
+        "nan",
+        ODD_FOLDER,
+        "choice(a,b)",
+        "${x}",
+    ]:
         (word,) = shlex.split(shlex.quote(override("data.path", text)))
         parsed = PARSER.parse_override(word)
         assert parsed.key_or_group == "data.path" and parsed.value() == text and not parsed.is_sweep_override()
@@ -69,7 +88,7 @@ WRONG = [
     (["report", "sort=x", "upside=down"], "no key 'upside'"),
     (["sample", "--n=3"], "takes no option --n=3; type n=3"),
     (["sample", "n=many"], "n is a whole number"),
-    (["sample", "classes={"], "type it as in classes=[3,7]"),
+    (["sample", "classes=[3"], "type it as in classes=[3,7]"),
     (["info", "a", "b"], "takes ckpt, but 2 words were given: a b"),
     (["train", "model=dcgam"], "did you mean dcgan?"),
     (["train", "model/loss=minmax"], "did you mean minimax?"),
@@ -136,6 +155,8 @@ def test_a_list_holds_texts_and_a_home_is_found_in_it(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     given = {
         "classes=[no,007,2020-02-01]": ["no", "007", "2020-02-01"],
+        "classes=[<=50K, >50K,#1,it's,'a,b',!x,{y},~]": ["<=50K", ">50K", "#1", "it's", "a,b", "!x", "{y}", "~"],
+        "classes=[[x]]": ["[x]"],
         "images=[~/a,~/b]": ["/home/me/a", "/home/me/b"],
     }
     for word, expected in {**given, "classes=": [], "classes=3": ["3"]}.items():
@@ -147,12 +168,19 @@ def test_a_list_holds_texts_and_a_home_is_found_in_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "a+b", "it's", "写真", "🙂", "[x]", "k=v", "-x", "Łódź", "~x", "'q'", "${x}", "latest", "a,b"]
+    "name",
+    [
+        *("a b", "a+b", "it's", "写真", "🙂", "[x]", "k=v", "-x", "Łódź", "~x", "'q'", "${x}", "latest", "a,b"),
+        *("a  b", "a\nb", "\x1b[31m", "a\\", "\udcff", "字" * 85, "\u202ex"),
+    ],
 )
 def test_the_resume_command_of_any_folder_survives_a_shell_and_hydra(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / name)
-    gan, train, *words = shlex.split(resume_command(tmp_path / name))
+    printed = resume_command(tmp_path / name)
+    assert printed.isprintable()
+    echoed = subprocess.run(["bash", "-c", f"printf '%s\\0' {printed}"], capture_output=True, check=True).stdout
+    gan, train, *words = map(os.fsdecode, echoed.split(b"\0")[:-1])
     (word,) = [word for word in read_train(words).overrides if word.startswith("run.dir=")]
     value = OmegaConf.create({"x": PARSER.parse_override(word).value()}).x
     assert (gan, train) == ("gan", "train") and Path(value).resolve() == tmp_path / name

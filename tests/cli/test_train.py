@@ -195,3 +195,24 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
     rows = (tmp_path / "s" / "leaderboard.csv").read_text().splitlines()[1:]
     assert len(rows) == {"seeds": 6, "rates": 6, "optuna": 3}.get(sweep, 2)
     assert sum("finished" in row for row in rows) == len(rows) - code
+
+
+def test_an_extended_sweep_leaves_its_jobs_in_their_folders(gan, tmp_path):
+    words = ["train", "-m", *NO_STEPS, "trainer.steps=1", "run.dir=s"]
+    code, _, error = gan(*words, "model=choice(mlp,dcgan)")
+    assert code == 0, error
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("s/*/checkpoints/*")}
+    code, _, error = gan(*words, "model=dcgan, mlp", "seed=1,0")
+    assert code == 0 and error.count("was done") == 2, error
+    assert before.items() <= {p: p.stat().st_mtime_ns for p in tmp_path.glob("s/*/checkpoints/*")}.items()
+    assert sorted(p.name for p in (tmp_path / "s").iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+
+
+def test_a_sweep_takes_keys_of_its_choices_and_refuses_what_it_cannot_list(gan, tmp_path):
+    words = ["train", "-m", *TINY, "model=dcgan", "trainer.steps=1", "run.dir=s-${model.name}"]
+    code, _, error = gan(*words, "penalty=r1,r2", "model.penalty.every=16")
+    assert code == 0 and (tmp_path / "s-dcgan" / "leaderboard.html").exists(), error
+    code, _, error = gan(*words, "model.lr=interval(1e-4,1e-3)")
+    assert code == 2 and "sweep=optuna" in error
+    code, _, error = gan(*words, "model/loss=glob(nothing*)")
+    assert code == 2 and "gives no value" in error

@@ -58,7 +58,7 @@ ROWS = {
         ("inpainting", "mask=masks/black.png", 1, "mask has no white pixels"),
         ("inpainting", "mask=masks/white.png", 1, "mask covers the whole image (16x16); leave some pixels black"),
         ("inpainting", "mask=masks/wide.png", 1, "its mask is 17x16; type mask=FILE of the size of the image"),
-        ("inpainting", "mask=masks/empty.png", 1, "mask masks/empty.png cannot be used: is an empty file"),
+        ("inpainting", "mask=masks/empty.png", 1, "mask masks/empty.png cannot be used: is empty"),
         ("inpainting", "mask=masks/text.png", 1, "is not an image"),
         ("inpainting", "mask=masks/bomb.png", 1, "cannot be used"),
         ("inpainting", "mask=centre out=b.jpg", 1, "jpg changes every pixel, also those outside the mask; type out="),

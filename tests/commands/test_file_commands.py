@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 from scenes import here, png, scene
 
 from gancli.inference import image_io
@@ -69,6 +70,29 @@ def test_orientation_is_applied_and_metadata_copied(run, command, format):
         assert tags.get_ifd(0x8825)[1] == "N" and result.info["icc_profile"] == profile
         if format != "webp":
             assert result.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_texts_are_copied_where_the_format_holds_them_and_their_loss_is_said_once(run):
+    chunks, xmp = PngInfo(), '<x tiff:Orientation="6"/>'
+    chunks.add_text("parameters", "a cat, seed 1")
+    chunks.add_itxt("XML:com.adobe.xmp", xmp)
+    for name in "abc":
+        scene(6, 5).save(f"{name}.png", pnginfo=chunks)
+    scene(6, 5).save("d.jpg", comment=b"mine", xmp=xmp.encode())
+    code, out, error = run("upscale", *here(), "out=o")
+    assert code == 0 and "cannot" not in error
+    for name in out:
+        with Image.open(name) as result:
+            result.load()
+            assert b'tiff:Orientation="1"' in result.info["xmp"]
+            kept = {"Comment": "mine"} if name.startswith("o/d") else {"parameters": "a cat, seed 1"}
+            assert kept.items() <= result.info.items()
+    code, _, error = run("upscale", "a.png", "b.png", "c.png", "format=webp", "out=o")
+    assert code == 0 and error.count("text chunks cannot be written to webp") == 2
+    assert "the same of 2 other images" in error
+    code, _, error = run("upscale", "d.jpg", "out=large.jpg")
+    with Image.open("large.jpg") as result:
+        assert code == 0 and not error and result.info["comment"] == b"mine" and "xmp" in result.info
 
 
 def test_bad_metadata_does_not_cost_the_image(run):
@@ -247,6 +271,14 @@ def test_results_inside_the_folder_are_never_inputs(run):
 def test_an_input_named_twice_is_processed_once(run):
     scene(5, 4).save("b.png")
     assert run("upscale", "b.png", "./b.png") == (0, ["b_x4.png"], "")
+
+
+def test_brackets_of_a_folder_are_part_of_its_name(run):
+    for name in ("scans [2024]/a.png", "scans [2024]/b.png", "scans 2/c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        scene(4, 4).save(name)
+    assert run("upscale", "scans [2024]/*.png", "out=o")[:2] == (0, ["o/a_x4.png", "o/b_x4.png"])
+    assert run("upscale", "scans [2]/*.png", "out=p")[:2] == (0, ["p/c_x4.png"])
 
 
 ODD_NAMES = (

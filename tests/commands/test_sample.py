@@ -75,3 +75,23 @@ def test_a_checkpoint_alone_in_a_folder_of_any_name_is_enough(checkpoints, gan):
     for n, words in enumerate(([f"ckpt={ckpt}"], [str(ckpt)])):
         code, out, error = gan("sample", *words, "n=1", f"out={folder}/{n} (x), ü.png")
         assert code == 0 and Path(out.strip()).is_file(), error
+
+
+def test_samples_of_two_generations_never_mix(checkpoints, gan):
+    ckpt = f"ckpt={checkpoints['cgan']}"
+    assert gan("sample", ckpt, "n=12", "out=fake/")[0] == 0
+    Image.new("RGB", (4, 4)).save("fake/mine.png")
+    code, _, error = gan("sample", ckpt, "n=4", "out=fake/")
+    assert code == 1 and "12 older samples" in error and "overwrite=true" in error
+    assert gan("sample", ckpt, "n=3", "out=fake/", "overwrite=true")[0] == 0
+    assert len(list(Path("fake").rglob("0*.png"))) == 3 and Path("fake/mine.png").exists()
+    Image.new("RGB", (4, 4)).save("fake/000007.png")
+    code, _, error = gan("sample", ckpt, "n=3", "out=fake/", "overwrite=true")
+    assert code == 1 and "000007.png was not written by gan sample" in error
+    assert len(list(Path("fake").rglob("0*.png"))) == 4
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(checkpoints, gan):
+    Path("file").touch()
+    code, _, error = gan("sample", f"ckpt={checkpoints['cgan']}", "out=file/x/")
+    assert code == 1 and "out=file/x cannot be written" in error

@@ -1,5 +1,6 @@
 """Built-in data sets: read, downloaded, resized, stacked."""
 
+import gzip
 import os
 import sys
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_torchvisions_files_are_read(tmp_path, monkeypatch):
     data = sets.mnist(f"~/{tmp_path.name}", split="test")
     assert tuple(data.images.shape) == (5, 1, 28, 28) and data.labels.tolist() == [0, 1, 2, 3, 4]
     assert data.class_names == [str(i) for i in range(10)]
+
+
+def test_files_that_are_still_packed_are_read(tmp_path):
+    fake_mnist(tmp_path / "MNIST")
+    for file in (tmp_path / "MNIST" / "raw").iterdir():
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    data = sets.mnist(str(tmp_path), split="test")
+    assert tuple(data.images.shape) == (5, 1, 28, 28) and data.labels.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-9])])

@@ -143,7 +143,7 @@ def test_decoding_continues_after_a_kill_between_pixels_and_lines(after, root, m
         killed.setattr(decode_cache.os, "fsync", fsync)
         with pytest.raises(KeyboardInterrupt):
             load(root)
-    assert len(files(root, ".index")[0].read_text().splitlines()) == after
+    assert len(files(root, ".index")[0].read_text().splitlines()) == after + 1
     assert_right(load(root), expected(root))
 
 
@@ -158,7 +158,7 @@ folder.folder({str(root)!r}, {SIZE}, cache={str(root.parent / "cache")!r})
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     lines = files(root, ".index")[0].read_text().splitlines()
-    assert len(lines) == 7 and json.loads(lines[4]) == "bad"
+    assert len(lines) == 8 and json.loads(lines[5]) == "bad"
     assert torch.equal(load(root).images, expected(root))
     assert sorted(call.args[0].name for call in decoder.call_args_list) == ["2.png", "3.png", "4.png", "text.png"]
 
@@ -289,3 +289,21 @@ def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
     assert "the decoded images are in memory" in (tmp_path / "memory" / "log.txt").read_text()
     assert "are in memory" not in (tmp_path / "a" / "log.txt").read_text()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+@pytest.mark.parametrize("change", ["header", "owner"])
+def test_a_cache_that_is_not_believed_is_made_again(change, root, capfd):
+    if change == "owner" and os.geteuid():
+        pytest.skip("only root can give files away")
+    whole = load(root)
+    file = files(root, ".index")[0]
+    text = file.read_bytes()
+    if change == "header":
+        file.write_bytes(text.replace(b'"bytes_each"', b'"bytes_EACH"', 1))
+    else:
+        os.chown(file, 54321, -1)
+    capfd.readouterr()
+    assert load(root).images.equal(whole.images)
+    error = capfd.readouterr().err
+    assert ("its header was changed" if change == "header" else "another user made it") in error, error
+    assert files(root, ".index")[0].read_bytes() == text

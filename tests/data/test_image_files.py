@@ -168,6 +168,30 @@ def test_links_are_followed_once_and_never_in_a_circle(tmp_path):
     assert data.class_names == ["cat", "dog"] and len(data) == 2 and not data.skipped
 
 
+def test_loose_images_next_to_one_folder_are_all_used_and_thumbnails_of_systems_are_none(tmp_path):
+    for name in ("a.png", "b.png", "holiday/c.png", "@eaDir/a.png/thumb.png", "__MACOSX/._a.png", "__MACOSX/x.png"):
+        save(noise(8, 8), tmp_path / name)
+    data = folder(str(tmp_path), size=8)
+    assert len(data) == 3 and data.classes == 0 and not data.skipped
+
+
+def test_train_and_test_folders_are_a_layout_and_no_classes(tmp_path):
+    for i, name in enumerate(["Train/cat/a.png", "Train/dog/b.png", "Train/fox/c.png", "VALID/cat/d.png"]):
+        save(np.full((8, 8), i, np.uint8), tmp_path / name)
+    data = folder(str(tmp_path), size=8)
+    assert data.class_names == ["cat", "dog", "fox"] and len(data) == 3 and data.split == "train"
+    assert "Train/ 3, VALID/ 1 images: Train/ is trained on" in data.notes[0]
+    held_out = folder(str(tmp_path), size=8, split="test")
+    assert held_out.split == "val" and held_out.images.unique().tolist() == [3] and held_out.classes == 3
+    for name in ("test/dog/e.png", "test/wolf/f.png"):
+        save(np.full((8, 8), 9, np.uint8), tmp_path / name)
+    held_out = folder(str(tmp_path), size=8, split="test")
+    assert held_out.split == "test" and held_out.labels.tolist() == [1]
+    assert held_out.skipped == [("wolf/f.png", "is of class wolf, which is not in train")]
+    save(noise(8, 8), tmp_path / "bus" / "g.png")
+    assert folder(str(tmp_path), size=8).class_names == ["Train", "VALID", "bus", "test"], "a class may be called so"
+
+
 @pytest.fixture
 def damaged(tmp_path):
     """Two images and seven files that cannot be decoded."""
@@ -185,7 +209,7 @@ def damaged(tmp_path):
 
 
 BAD = {
-    "bomb.png": "limit", "cut.jpg": "truncated", "cut.png": "", "empty.png": "is empty",
+    "bomb.png": "more than the", "cut.jpg": "truncated", "cut.png": "", "empty.png": "is empty",
     "float.tif": "floating-point values", "link.png": "is not a file", "text.png": "is not an image that Pillow knows",
 }  # fmt: skip
 
@@ -199,8 +223,12 @@ def test_damaged_files_are_skipped_with_a_reason_or_refused(damaged, monkeypatch
         folder(str(damaged), size=8, strict=True)
     (damaged / "good.jpg").touch()  # a new time: decoded again
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow itself fails from twice the limit on
+    assert len(folder(str(damaged), size=8)) == 2, "Pillow only warns"
+    (damaged / "good.jpg").touch()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
     data = folder(str(damaged), size=8)
-    assert len(data) == 1 and ("good.jpg", "has more than Pillow's limit of 1,000 pixels") in data.skipped
+    reason = "has more than the 1,400 pixels that Pillow opens; cut it into parts first"
+    assert len(data) == 1 and ("good.jpg", reason) in data.skipped
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,13 @@ def test_bad_archives_and_paths_are_refused(tmp_path):
         npz(str(tmp_path / "missing.npz"))
     with pytest.raises(ValueError, match=r"data\.split=val"):
         npz(str(cut), split="val")
+
+
+def test_an_archive_takes_no_more_memory_than_its_size_allows(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", x_train=np.zeros((700_000, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match="GB, more than 50 times the file"):
+        npz(str(tmp_path / "bomb.npz"))
+    labels = np.array([2**32 - 1, 0, 1])
+    np.savez(tmp_path / "label.npz", x_train=np.zeros((3, 8, 8), np.uint8), y_train=labels)
+    with pytest.raises(ValueError, match="labels up to 4294967295, more than images"):
+        npz(str(tmp_path / "label.npz"))

@@ -140,6 +140,12 @@ def test_unpaired_folders_may_differ_in_everything(tmp_path):
         unpaired(str(tmp_path / "targets"), "")
 
 
+def test_pairs_that_memory_cannot_hold_are_refused_before_work(sides, tmp_path, monkeypatch):
+    monkeypatch.setattr("gancli.data.pairs.free_memory", lambda: 1e6)
+    with pytest.raises(ValueError, match=r"GB of memory at data\.size=512 and 0\.0 are free; type data\.size=160"):
+        pairs(**{**options("two folders", tmp_path), "size": 512})
+
+
 def test_two_classes_become_two_sets():
     data = synthetic("shapes", 60, 8)
     source, target = data.class_names[2], data.class_names[0]

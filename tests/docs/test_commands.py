@@ -215,6 +215,7 @@ def first_run(gan: Gan, model: str) -> None:
     assert code == 0, error
     for name in ("soft", "a", "b", "sweeps/20261121/0", "sweeps/20261121/1"):
         shutil.copytree("outputs/mine", f"outputs/{name}")
+    shutil.copy("outputs/mine/checkpoints/last.safetensors", "received.safetensors")
 
 
 def run(gan: Gan, command: str, where: str) -> None:
@@ -252,7 +253,7 @@ marks = {page: [] if page in QUICK else [pytest.mark.slow] for page in pages()}
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks[page]) for page in pages()])
 def test_the_commands_of_a_page_run_in_order(page: str, scratch: Path, gan: Gan) -> None:
     text = (ROOT / page).read_text()
-    if re.search(r"ckpt=|gan report|load\(|resume=outputs/mine", text):
+    if re.search(r"ckpt=|gan report|gan verify|load\(|resume=outputs/mine", text):
         first_run(gan, FIRST_RUN.get(page, "cgan"))
     given = set(scratch.rglob("*"))
     for block in blocks(ROOT / page):

@@ -193,8 +193,8 @@ def test_data_settings_of_an_untrusted_checkpoint_are_plain_values(gan, refused,
     assert "64 of 64 images of synthetic, split none, training images, 16x16 colour" in out
     for changes, message in (
         ({"name": "../data"}, "was trained on data=../data, which is not here"),
-        ({"name": "folder", "path": "${oc.env:HOME}"}, "data=folder needs data.path=DIR"),
-        ({"name": "folder", "path": "nowhere"}, "nowhere"),
+        ({"name": "folder", "path": "${oc.env:HOME}"}, "names ${oc.env:HOME} as its training data, which was not read"),
+        ({"name": "folder", "path": "nowhere"}, "type data=nowhere"),
         ({"kind": "wild"}, "wild"),
     ):
         refused(message, with_data(**changes))

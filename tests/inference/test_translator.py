@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from scenes import MODES, SIZES, Same, Strided, difference, scene
 
 from gancli.data.image_modes import ImageWarning, standardize
 from gancli.inference.translator import Translator
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -45,10 +47,10 @@ def test_16_bit_grey_is_read_and_written_with_16_bits():
         (Same(3, 1), scene(9, 9), b"", "colours were converted to grey"),
         (Same(3, 1), scene(9, 9).convert("L").convert("RGB"), b"", ""),
         (Same(3, 1), scene(9, 9, "I;16"), b"", "16 bits were reduced to 8, as the result is in colour"),
-        (Same(1, 1), scene(9, 9, "I;16"), b"a profile", ""),
-        (Same(3, 3), scene(9, 9, "RGBA"), b"a profile", ""),
-        (Same(1, 3), scene(9, 9), b"a profile", "its ICC profile for colour does not fit the result"),
-        (Same(3, 3), scene(9, 9, "L"), b"a profile", "its ICC profile for grey does not fit the result"),
+        (Same(1, 1), scene(9, 9, "I;16"), SRGB, ""),
+        (Same(3, 3), scene(9, 9, "RGBA"), SRGB, ""),
+        (Same(1, 3), scene(9, 9), SRGB, "its ICC profile for colour does not fit the result"),
+        (Same(3, 3), scene(9, 9, "L"), SRGB, "its ICC profile for grey does not fit the result"),
     ],
 )
 def test_warnings_say_what_is_lost(network, image, profile, message, recwarn):

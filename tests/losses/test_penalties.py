@@ -59,6 +59,33 @@ def test_the_gradient_penalty_is_between_real_and_fake_and_dragan_around_the_rea
     assert torch.allclose(points[1], real.images, atol=1e-4)
 
 
+def test_the_gradient_of_a_patch_discriminator_is_that_of_the_mean_of_its_patches():
+    """Nine equal logits for an image are one: the loss takes their mean."""
+
+    def patches(x, c):
+        return linear(x, c)[:, None, None].expand(-1, 3, 3)
+
+    real, fake = real_and_fake(patches)
+    squared = float(GRADIENT.square().sum())
+    unit = (math.sqrt(squared) - 1) ** 2
+    for penalty, value in {R1: squared / 2, R2: squared / 2, GradientPenalty: unit, DRAGAN: unit}.items():
+        assert penalty(1.0)(patches, real, fake, C).item() == pytest.approx(value)
+
+
+def test_packed_images_share_a_point_between_real_and_fake():
+    points = []
+
+    def packed(x, c):
+        points.append(x.detach())
+        return linear(x, c).view(-1, 2).sum(1)
+
+    real, fake = real_and_fake(packed)
+    points.clear()
+    GradientPenalty(10.0)(packed, real, fake, C)
+    fraction = ((points[0] - real.images) / (fake.images - real.images)).flatten(1)[:, 0]
+    assert torch.allclose(fraction[::2], fraction[1::2]) and fraction[::2].std() > 0.1
+
+
 def test_a_lazy_penalty_has_a_greater_weight_in_fewer_steps():
     weights = [R1(0.5, every=4).weight_at(step, 0.0) for step in range(8)]
     assert weights == [2.0, 0, 0, 0, 2.0, 0, 0, 0]

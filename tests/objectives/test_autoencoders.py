@@ -89,6 +89,29 @@ def test_the_adversarial_loss_of_vaegan_trains_the_decoder_alone(tmp_path):
     }
 
 
+def test_half_of_the_fakes_of_vaegan_are_reconstructions_and_the_bound_is_balanced_by_the_number_of_features(tmp_path):
+    objective = (run := start(tmp_path, "vaegan", "model.similarity=3")).trainer.objective
+    x, c = run.trainer.next_batch()
+    given = []
+    hook = objective.D.register_forward_hook(lambda module, inputs, outputs: given.append(inputs[0]))
+    torch.manual_seed(4)
+    _, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
+    real, fake = given
+    assert torch.equal(real, x) and torch.equal(fake[:4], fakes.fake[:4]) and not torch.equal(fake[4:], fakes.fake[4:])
+    torch.manual_seed(4)
+    objective.generate(x, c)
+    assert torch.allclose(fake[4:], objective.G(objective.sample_posterior(x, c)[0], c)[4:], atol=1e-6)
+    hook.remove()
+    torch.manual_seed(5)
+    terms, _ = objective.generator_loss(x, c, fakes, kl_weight=0.5)
+    torch.manual_seed(5)
+    z, kl = objective.sample_posterior(x, c)
+    difference = (objective.D(objective.G(z, c), c).features - objective.D(x, c).features).flatten(1)
+    # -log p = |difference|^2 / 2 for a Gaussian of variance 1: the sum over features, as in the paper.
+    bound = difference.square().sum(1).mean() / 2 + 0.5 * kl
+    assert torch.allclose(terms["G/similarity"] + terms["G/kl"], 3 * bound * 2 / difference.shape[1], rtol=1e-4)
+
+
 @pytest.mark.parametrize("model", ["aegan", "vae", "vae_mlp", "vaegan"])
 def test_classes_condition_the_encoder_and_the_decoder(model, tmp_path):
     run = start(tmp_path, model, "model.classes=4", "trainer.steps=2")

@@ -79,8 +79,9 @@ def test_the_terms_of_cyclegan_by_hand(tmp_path):
     terms, _ = objective.generator_loss(x, c, fakes)
     assert float(terms["G/cycle"]) == pytest.approx(10 * 2 * 0.2, rel=1e-4)
     assert float(terms["G/identity"]) == pytest.approx(5 * (0.3 + 0.1), rel=1e-4)
-    assert torch.allclose(terms["G/target"], 0.5 * (mean(c + 0.3, c).logits - 1).square().mean())
-    assert torch.allclose(terms["G/source"], 0.5 * (mean(x - 0.1, c).logits - 1).square().mean())
+    # Section 4: only D's objective is halved.
+    assert torch.allclose(terms["G/target"], (mean(c + 0.3, c).logits - 1).square().mean())
+    assert torch.allclose(terms["G/source"], (mean(x - 0.1, c).logits - 1).square().mean())
 
 
 def test_the_pool_replaces_every_other_image_by_an_older_one():

@@ -6,7 +6,7 @@ import pytest
 from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.logger import RunLogger
-from gancli.report.run_folder import Run, Score, find_runs, read_run
+from gancli.report.run_folder import Run, Score, find_runs, read_run, refuse_links
 from gancli.runtime.terminal import Terminal
 
 
@@ -178,3 +178,23 @@ def test_find_runs_says_what_to_give_instead(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=f"{why}.*; give a run folder or a sweep folder"):
             find_runs(path)
+
+
+def test_links_out_of_a_run_are_not_followed_and_odd_lines_are_counted(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "secret.png"
+    (run / "samples").mkdir(parents=True)
+    outside.write_bytes(b"secret")
+    (run / "samples" / "step-0000001.png").symlink_to(outside)
+    (run / "scores.jsonl").symlink_to(outside)
+    odd = ["[1]", "{", "[" * 100_000, '{"step": 1' + "0" * 5000 + "}", "7", '{"step": 3, "x": 1e400}']
+    (run / "metrics.jsonl").write_text('{"step": 2, "x": 1}\n' + "\n".join(odd))
+    bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{'a' if not i else f'b{i - 1}'}, *a]\n" for i in range(9))
+    (run / "config.yaml").write_text(bomb)
+    found = read_run(run)
+    assert found.samples == [] and found.evaluations == [] and found.config == {}
+    assert (
+        found.skipped[-1] == "4 lines of metrics.jsonl"
+        and sum("a link out of the folder" in s for s in found.skipped) == 2
+    )
+    with pytest.raises(ValueError, match="is a link out of the run"):
+        refuse_links(run)

@@ -1,17 +1,18 @@
 """Atomic files, texts, checks of typed values, devices, cached tensors, seeds and memory."""
 
 import math
+import os
 
 import pytest
 import torch
 
-from gancli.runtime import cache
+from gancli.runtime import bundled, cache
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_atomically, write_text
 from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import one_line, plural, printable, table, without_nan
+from gancli.runtime.text import code_span, csv_cell, markdown, one_line, plural, printable, table, without_nan
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -77,18 +78,37 @@ def test_devices_that_are_unknown_or_missing_say_what_to_type(monkeypatch):
         choose_device("cuda:1")
 
 
-def test_a_damaged_cache_file_is_empty_and_an_unwritable_one_is_no_error(tmp_path, monkeypatch):
+def test_a_cache_that_was_changed_is_made_again_and_an_unwritable_one_is_no_error(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(cache, "FOLDER", tmp_path)
     file = cache.cache_path("sets", "mnist", 28)
     assert file == cache.cache_path("sets", "mnist", 28) != cache.cache_path("sets", "mnist", 32)
-    assert cache.read_cached(file) == {}
-    cache.write_cached(file, {"x": torch.eye(2).T})
-    assert cache.read_cached(file)["x"].equal(torch.eye(2))
-    file.write_bytes(file.read_bytes()[:-3])
-    assert cache.read_cached(file) == {}
+    assert cache.read_cached("sets", "mnist", 28) == {} and not capfd.readouterr().err
+    cache.write_cached({"x": torch.eye(2).T, "none": torch.empty(0, 3)}, "sets", "mnist", 28)
+    whole = file.read_bytes()
+    assert cache.read_cached("sets", "mnist", 28)["x"].equal(torch.eye(2)) and not capfd.readouterr().err
+    for damaged in (whole[:-3], whole[:-1] + b"\1", b"", whole.replace(b"mnist", b"other")):
+        file.write_bytes(damaged)
+        assert cache.read_cached("sets", "mnist", 28) == {}
+        assert "is not used, since it was changed; it is made again" in capfd.readouterr().err
+    file.write_bytes(whole)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    if os.geteuid() == 0:
+        os.chown(file, 54321, -1)
+        assert cache.read_cached("sets", "mnist", 28) == {} and "another user made it" in capfd.readouterr().err
     monkeypatch.setattr(cache, "FOLDER", file)
-    cache.write_cached(cache.cache_path("sets"), {"x": torch.zeros(1)})
+    cache.write_cached({"x": torch.zeros(1)}, "sets")
     assert file.is_file()
+
+
+def test_bundled_files_are_those_of_this_version(tmp_path, monkeypatch):
+    bundled_files = [file for name in bundled.SHA256 for file in bundled.PACKAGE.rglob(name)]
+    assert len(bundled_files) == len(bundled.SHA256)
+    for file in bundled_files:
+        assert bundled.verified(file) == file
+    (tmp_path / "mnist10k.npz").write_bytes(b"other digits")
+    monkeypatch.setattr(bundled, "PACKAGE", tmp_path)
+    with pytest.raises(ValueError, match="is not the file that belongs to this version and was not opened"):
+        bundled.verified(tmp_path / "mnist10k.npz")
 
 
 def test_seeds_and_memory():
@@ -97,3 +117,10 @@ def test_seeds_and_memory():
     assert peak_memory(torch.device("cpu")) > 0 and free_memory() > 0
     assert is_out_of_memory(MemoryError()) and is_out_of_memory(RuntimeError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes differ")) and not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_text_of_names_is_inert_in_csv_and_markdown():
+    cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "-1.5", "1e-4", "mlp"]
+    assert [csv_cell(cell) for cell in cells] == ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", *cells[5:]]
+    assert markdown("![x](http://y) <b>`a`*|") == r"!\[x\](http://y) &lt;b&gt;\`a\`\*\|"
+    assert code_span("gan") == "`gan`" and code_span("a`b``c") == "``` a`b``c ```"

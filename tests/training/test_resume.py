@@ -221,3 +221,18 @@ def test_the_same_images_elsewhere_are_the_same_data_and_other_images_are_named(
     code, _, error = gan("train", "resume=run", "trainer.steps=9")
     assert code == 1 and "data.content: data.path 9 images -> 8 images" in error, error
     assert gan("train", "resume=run", "trainer.steps=9", "resume.allow=[data.content]")[0] == 0
+
+
+def test_classes_of_other_names_are_never_matched_silently(gan, tmp_path):
+    for name, shade in (("apples", 50), ("pears", 200)):
+        (tmp_path / "fruit" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (16, 16), (shade, i, 0)).save(tmp_path / "fruit" / name / f"{i}.png")
+    train = ["train", *(word for word in TINY if not word.startswith("data=synthetic") and word != "data.n=64")]
+    train += ["data=folder", "data.path=fruit", "model=cgan", "trainer.steps=1"]
+    assert gan(*train, "run.dir=a")[0] == 0
+    (tmp_path / "fruit" / "apples").rename(tmp_path / "fruit" / "red_apples")  # now the last of the two
+    for words in (["run.dir=a", "trainer.steps=2"], ["run.dir=b", "trainer.start=a"]):
+        code, _, error = gan(*train, *words)
+        assert code == 1 and "apples, pears" in error and "pears, red_apples" in error, error
+    assert gan(*train, "run.dir=b", "trainer.start=a", "resume.allow=[data.content]")[0] == 0

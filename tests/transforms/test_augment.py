@@ -65,7 +65,7 @@ def test_shape_type_seed_gradients_and_the_meta_device(augment, channels):
     # Reading a value of a meta tensor fails: nothing waits for the device.
     augment = copy.deepcopy(augment).to("meta")
     assert augment(noise(2, channels).to("meta")).shape == (2, channels, 8, 8)
-    augment.observe(torch.empty(2, device="meta"))
+    augment.observe(torch.empty(2, device="meta"), 2)
 
 
 def test_brightness_adds_a_constant_to_an_image():
@@ -94,11 +94,10 @@ def test_saturation_keeps_the_mean_of_a_pixel():
     assert factor.min() >= 0.5 and factor.max() <= 1.5, "grey has no saturation"
 
 
-@pytest.mark.parametrize("side", [8, 20, 32])
-def test_translation_shifts_by_an_eighth_and_fills_with_zeros(side):
-    most = side // 8
+@pytest.mark.parametrize(("side", "most"), [(8, 1), (20, 3), (28, 4), (32, 4)])  # the authors round as well
+def test_translation_shifts_by_an_eighth_and_fills_with_zeros(side, most):
     steps = range(2 * most + 1)
-    x = noise(1024, 1, side)
+    x = noise(4096, 1, side)
     y, framed = DiffAugment(["translation"])(x), torch.nn.functional.pad(x, [most] * 4)
     counts = torch.stack([same(framed[..., i : i + side, j : j + side], y).sum() for i in steps for j in steps])
     assert counts.sum() == len(x) and counts.min() > 0  # every image is shifted by one of these, each is used
@@ -111,12 +110,13 @@ def test_cutout_is_a_square_of_half_the_size_clipped_by_the_edges(side):
     cut = y == 0
     assert torch.equal(y, x.masked_fill(cut, 0)) and torch.equal(cut, cut[:, :1].expand_as(cut))
     rows, columns = cut[:, 0].any(2), cut[:, 0].any(1)
+    width = (side + 1) // 2
     assert torch.equal(cut[:, 0], rows[:, :, None] & columns[:, None])
     for line in (rows, columns):
         length = line.sum(1)
         clipped = line[:, 0] | line[:, -1]
-        assert (length[~clipped] == side // 2).all() and length.max() == side // 2
-        assert length.min() == side // 2 // 2  # its centre never leaves the image
+        assert (length[~clipped] == width).all() and length.max() == width
+        assert length.min() == (width + 1) // 2  # its centre never leaves the image
         assert (line.long().diff(dim=1) != 0).sum(1).max() <= 2  # in one piece
         assert abs(line.float().mean(0) - line.float().mean(0).flip(0)).max() < 0.1  # no edge is preferred
 
@@ -222,33 +222,61 @@ def test_every_fourth_observation_changes_p():
     sure, unsure = torch.full((50,), 3.0), torch.tensor([3.0, -0.1]).repeat(25)
     history = []
     for logits in [sure] * 12 + [unsure] * 4:
-        augment.observe(logits)
+        augment.observe(logits, len(logits))
         history.append(round(augment.p.item(), 6))
     assert history == [0.0] * 3 + [0.2] * 4 + [0.4] * 4 + [0.6] * 4 + [0.4]
+
+
+@pytest.mark.parametrize(("shape", "images"), [((8, 6, 6), 8), ((4,), 8), ((8,), 8)])
+def test_p_counts_images_where_d_has_several_logits_for_one_or_one_for_several(shape, images):
+    """Karras et al.: p moves by images / (1000 kimg), here 4 calls of 8 images in 10 kimg."""
+    augment = AdaptiveAugment(target=-0.99, kimg=10)
+    for _ in range(4):
+        augment.observe(torch.ones(shape), images)
+    assert augment.p.item() == pytest.approx(4 * 8 / 10_000)
+
+
+@pytest.mark.parametrize("augment", [DiffAugment(), AdaptiveAugment()])
+def test_a_condition_image_moves_as_its_image_does_and_keeps_its_colours(augment):
+    if isinstance(augment, AdaptiveAugment):
+        augment.p.fill_(1.0)
+    place = noise(64, 1, 16)
+    torch.manual_seed(0)
+    x, c = augment.pair(place.expand(-1, 3, -1, -1), place.expand(-1, 2, -1, -1))
+    assert x.shape == (64, 3, 16, 16) and c.shape == (64, 2, 16, 16)
+    assert torch.equal(c[:, 0], c[:, 1]) and not torch.equal(c[:, :1], place) and not torch.equal(x[:, :1], c[:, :1])
+    # The colours of an image of greys change by an affine map: where it was moved to is where c was.
+    inside = c[:, 0] != 0
+    for image, moved, seen in zip(x[:, 0], c[:, 0], inside):
+        if seen.sum() > 8:
+            line = torch.stack([moved[seen], torch.ones_like(moved[seen])], 1)
+            assert torch.dist(line @ torch.linalg.lstsq(line, image[seen, None]).solution, image[seen, None]) < 1e-6
+    torch.manual_seed(0)
+    assert augment.pair(x, torch.zeros(64, 10))[1].shape == (64, 10), "classes do not move"
 
 
 def test_p_turns_at_the_target_and_stays_a_probability():
     for positive, sign in ((81, 1), (79, -1)):  # means of 0.62 and 0.58
         augment = adaptive(0.5)
         for _ in range(4):
-            augment.observe(torch.arange(100.0) - 100 + positive + 0.5)
+            augment.observe(torch.arange(100.0) - 100 + positive + 0.5, 100)
         assert augment.p.item() == pytest.approx(0.5 + sign * 400 / 500_000, abs=1e-7)
     for logit, end in ((1.0, 1.0), (-1.0, 0.0)):
         augment = AdaptiveAugment(kimg=0.001)
         augment.p.fill_(0.5)
         for _ in range(8):
-            augment.observe(torch.full((10,), logit, dtype=torch.bfloat16, requires_grad=True))
+            augment.observe(torch.full((10,), logit, dtype=torch.bfloat16, requires_grad=True), 10)
         assert augment.p == end and not augment.p.requires_grad
 
 
 def test_the_state_holds_p_and_the_observations_since_its_last_change():
     augment, resumed = AdaptiveAugment(kimg=1), AdaptiveAugment(kimg=1)
     for _ in range(6):
-        augment.observe(torch.ones(50))
+        augment.observe(torch.ones(50), 50)
     resumed.load_state_dict(augment.state_dict())
     assert resumed.p == pytest.approx(0.2)
     for _ in range(2):
-        resumed.observe(torch.ones(50))
+        resumed.observe(torch.ones(50), 50)
     assert resumed.p == pytest.approx(0.4)
     assert not NoAugment().state_dict() and not DiffAugment().state_dict()
 

@@ -1,0 +1,95 @@
+"""The jobs of a sweep and their folders: a job is known by its overrides, whatever its number is this time."""
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+from gancli.config import UsageError, groups, unquote
+
+Job = frozenset[tuple[str, str]]  # its overrides: key and value
+
+
+def list_jobs(engine: Any, cfg: Any) -> list[list[str]]:
+    """Return the overrides of every job, or none where the sweeper chooses them as it goes."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweeper = cfg.hydra.sweeper
+    if not sweeper._target_.endswith("BasicSweeper"):
+        return []
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(cfg.hydra.overrides.task)
+    parsed = OverridesParser.create(config_loader=engine.config_loader).parse_overrides(words)
+    for one in parsed:
+        key, text = one.get_key_element(), one.input_line
+        if one.is_sweep_override() and not one.is_discrete_sweep():
+            raise UsageError(f"{text} is a range to search, not a list; type sweep=optuna, or {key}=choice(...)")
+        if one.is_sweep_override() and not any(True for _ in one.sweep_iterator()):
+            raise UsageError(f"{text} gives no value; gan list shows the choices")
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    return jobs
+
+
+def identity(words: list[str]) -> Job:
+    """Return what tells a job from others."""
+    pairs = (word.partition("=") for word in map(str, words))
+    return frozenset((key, unquote(value)) for key, _, value in pairs if not key.startswith(("run.", "hydra")))
+
+
+def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
+    """Return a folder for every job: that of an earlier sweep's equal one, else a new number."""
+    from gancli.report.run_folder import Run, find_runs, read_run
+    from gancli.training.config_diff import FREE
+
+    earlier: dict[Job, Run] = {}
+    with contextlib.suppress(ValueError, OSError):  # there is none
+        for path in find_runs(folder):
+            with contextlib.suppress(OSError):
+                run = read_run(path)
+                earlier[identity(list(run.started.get("overrides") or []))] = run
+    wanted = [identity(job) for job in jobs]
+    shared = frozenset.intersection(*wanted) if wanted else frozenset()
+    free = {key for key, _ in shared if key.startswith(FREE)}  # a run may change them, as its length
+    folders = {job: run.folder for job, run in earlier.items()}
+    used = {run.folder for run in earlier.values()}
+    numbers = (path for i in itertools.count() if (path := folder / str(i)) not in used)
+    taken = {folders[job] for job in wanted if job in folders}
+    for job in wanted:
+        if job in folders:
+            continue
+        equal = (run for old, run in earlier.items() if run.folder not in taken and _continues(job, old, run, free))
+        match = next(equal, None)
+        folders[job] = match.folder if match else next(numbers)
+        taken.add(folders[job])
+    return folders
+
+
+def _continues(job: Job, old: Job, run: Any, free: set[str]) -> bool:
+    """Return whether a job is an old one, apart from free keys and from keys that are typed now at their old values."""
+    now, before = dict(job), dict(old)
+    for key in free:
+        now.pop(key, None)
+        before.pop(key, None)
+    config = run.config
+    return before.items() <= now.items() and all(_has(config, *pair) for pair in now.items() - before.items())
+
+
+def _has(config: dict[str, Any], key: str, value: str) -> bool:
+    """Return whether a resolved config has a value that was typed."""
+    import yaml
+
+    node: Any = config
+    for part in key.replace("/", ".").split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    if key in groups():
+        node = node.get("name") if isinstance(node, dict) else None
+    return node is not None and node == yaml.safe_load(value)
+
+
+def claim(folder: Path, number: int) -> Path:
+    """Return a new folder for a job that nobody knew in advance; several processes may ask at once."""
+    for i in itertools.count(number):
+        with contextlib.suppress(FileExistsError):
+            (folder / str(i)).mkdir(parents=True)
+            return folder / str(i)
+    raise AssertionError

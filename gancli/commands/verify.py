@@ -1,0 +1,125 @@
+"""gan verify: what a thing from somebody else is, and what it would touch, without building anything."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gancli.checkpoint import format as checkpoint
+from gancli.checkpoint.rebuild import generator_weights, outline
+from gancli.data.contents import PATHS
+from gancli.data.image_files import BadImage, decode_image
+from gancli.data.npz import read_archive
+from gancli.report.run_folder import find_runs, read_run
+from gancli.runtime.cache import is_remembered
+from gancli.runtime.checks import check_number
+from gancli.runtime.files import typed_path
+from gancli.runtime.text import one_line, plural, printable
+
+LONGEST, SHOWN = 300, 20  # characters of a line, and runs of a sweep
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "stacked_mnist")
+
+
+class Finding(NamedTuple):
+    """One line of the answer."""
+
+    name: str
+    text: str
+    sound: bool = True
+
+
+def main(path: str) -> int:
+    """Print the findings of a path; return 0 if everything is sound, else 1."""
+    if not path:
+        raise ValueError("nothing to verify was given; type gan verify FILE, RUN or SWEEP")
+    given = typed_path(path)
+    if not given.exists():
+        raise ValueError(f"{path} does not exist; type gan verify FILE, RUN or SWEEP")
+    findings = list(of_folder(given) if given.is_dir() else of_file(given))
+    for finding in findings:
+        mark = "" if finding.sound else "  NOT SOUND"
+        print(f"{finding.name:<12}{one_line(finding.text, LONGEST)}{mark}")
+    sound = all(finding.sound for finding in findings)
+    print("sound" if sound else "not sound: do not use it")
+    return 0 if sound else 1
+
+
+def of_folder(folder: Path) -> Iterator[Finding]:
+    """Yield the findings of a run, or of every run of a sweep."""
+    runs = find_runs(folder)
+    if runs != [folder]:
+        yield Finding("sweep", f"{printable(str(folder))} with {plural(len(runs), 'run')}")
+    for number, run in enumerate(runs):
+        unsound = [f for f in of_run(run) if not f.sound]
+        yield from of_run(run) if runs == [folder] else [f._replace(name=run.name[:11]) for f in unsound]
+        if runs != [folder] and not unsound and number < SHOWN:
+            yield Finding(run.name[:11], "sound")
+
+
+def of_run(folder: Path) -> Iterator[Finding]:
+    """Yield the findings of a run: its status, its checkpoints, and what is not read of it."""
+    run = read_run(folder)
+    yield Finding("run", f"{printable(str(folder))}: {run.choice('model')} on {run.choice('data')}, {run.status}")
+    for text in run.skipped:
+        yield Finding("not read", printable(text), "a link out" not in text)
+    if run.skipped and any("a link out" in text for text in run.skipped):
+        return
+    for file in sorted((folder / "checkpoints").glob(f"[!.]*{checkpoint.SUFFIX}")):
+        yield from of_checkpoint(file)
+
+
+def of_file(file: Path) -> Iterator[Finding]:
+    """Yield the findings of a file by its content, whatever its name is."""
+    if checkpoint.is_checkpoint(file):
+        yield from of_checkpoint(file)
+        return
+    size = file.stat().st_size
+    try:
+        if file.suffix.lower() == ".npz":
+            arrays = read_archive(file, ())
+            yield Finding("arrays", f"{printable(str(file))}: {', '.join(map(str, arrays))}, {size / 1e6:.1f} MB")
+        elif zipfile.is_zipfile(file):
+            archive = zipfile.ZipFile(file)
+            needed = sum(entry.file_size for entry in archive.infolist())
+            files = plural(len(archive.namelist()), "file")
+            text = f"{printable(str(file))}: {files}, {needed / 1e6:,.1f} MB unpacked"
+            yield Finding("archive", text, needed <= 1.1 * size + 10**6)
+        else:
+            image = decode_image(file)[1]
+            yield Finding("image", f"{printable(str(file))}: {image.format}, {image.width}x{image.height} {image.mode}")
+    except BadImage as error:
+        yield Finding(
+            "unknown", f"{printable(str(file))} is no checkpoint, no archive, and as an image it {error}", False
+        )
+    except Exception as error:  # a damaged file can fail in any way
+        yield Finding("damaged", f"{printable(str(file))}: {one_line(error, 200)}", False)
+
+
+def of_checkpoint(file: Path) -> Iterator[Finding]:
+    """Yield what a checkpoint holds, whether its checksum and its shapes hold, and what its settings name."""
+    try:
+        content = checkpoint.read(file)
+        config, output, G = content["config"], content["output"], content["networks"]["G"]
+        what = f"{config['model']['name']} of {plural(content['step'], 'step')}, {file.stat().st_size / 1e6:.1f} MB"
+        yield Finding("checkpoint", f"{printable(str(file))}: {what}, its checksum holds")
+        check_number("output.size", output["size"], 1, 2**14)
+        weights = generator_weights(content)
+        network = outline(G["config"], weights)
+        shapes = {name: x.shape for name, x in network.state_dict().items()}
+        fits = shapes == {name: x.shape for name, x in weights.items()}
+        built = sum(x.numel() * x.element_size() for x in weights.values()) / 1e6
+        yield Finding("builds", f"{G['config']['_target_']}, {built:.1f} MB in memory", fits)
+        yield Finding("data", data_text(config["data"]))
+    except ValueError as error:
+        yield Finding("checkpoint", one_line(error, 250), False)
+    except Exception as error:  # an untrusted file can fail in any way
+        yield Finding("checkpoint", f"{printable(str(file))}: {type(error).__name__}: {one_line(error, 150)}", False)
+
+
+def data_text(data: dict[str, Any]) -> str:
+    """Return the data that a checkpoint was trained on, and what gan evaluate would do about them."""
+    paths = [str(data[key]) for key in PATHS if data.get(key)]
+    texts = [f"{path} ({'known here' if is_remembered(path) else 'not read unless typed as data='})" for path in paths]
+    if data["name"] in DOWNLOADED:
+        texts.append("downloaded by gan evaluate where it is missing")
+    return f"{data['name']}: {'; '.join(texts) or 'comes with gan, nothing is read'}"

@@ -1,0 +1,30 @@
+"""The files that come with this package, each with the SHA-256 that it must have."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+SHA256 = {
+    "features-cifar.safetensors": "8887a74a76526882d85ba2e6948030535d93d39b781f32a8a0fa62684b86fc7f",
+    "features-mnist.safetensors": "6be1dc001f9e45e47f8e5465e30405e246eaaca15a83193bf96df6b675db508c",
+    "mnist10k.npz": "b801ae37d7b1d24f0152478059418e26846df8e088918f106369386fbdab8183",
+    "sr_compact-x2-faithful.safetensors": "0d5db533f2da51e8f65144f64d587174ead0974b4d870b9f2f696adef03e1c0e",
+    "sr_compact-x4-faithful.safetensors": "7ba16f3388cce985ad7abf5f55736ea215d4826a4331c336ff2f017ca526139a",
+    "sr_compact-x4-sharp.safetensors": "6baf316ef7160d386339d453fea5498ee202d8b05dcb530757ccbda1d14ffd47",
+}
+
+
+@functools.cache
+def verified(path: Path) -> Path:
+    """Return the path of a bundled file, read once per process; raise ValueError if it is not the one of this version.
+
+    Files outside the package, such as those of somebody who trains networks to bundle, are not checked.
+    """
+    expected = SHA256.get(path.name) if path.is_relative_to(PACKAGE) else None
+    if expected and path.is_file() and (given := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
+        raise ValueError(
+            f"{path} is not the file that belongs to this version and was not opened: its SHA-256 begins with "
+            f"{given[:12]}, not with {expected[:12]}; type pip install --force-reinstall gancli"
+        )
+    return path
