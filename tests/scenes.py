@@ -13,7 +13,7 @@ from torch import nn
 
 from gancli.cli import main as cli
 from gancli.inference import upscaler
-from gancli.networks.sr import Compact
+from gancli.networks.sr import Attentive, Compact
 
 # Pillow's modes, and those of a standardized image.
 MODES = {
@@ -126,6 +126,14 @@ def compact(scale: int = 4, channels: int = 3) -> Compact:
     return network
 
 
+def attentive(scale: int = 4) -> Attentive:
+    """Return a small network of several branches that differs from bicubic."""
+    torch.manual_seed(scale)
+    network = Attentive(width=8, depth=1, scale=scale)
+    nn.init.normal_(network.last.weight, std=0.02)
+    return network
+
+
 class Bicubic(nn.Module):
     z_dim, classes, channels, halo = 0, 0, 3, 2
 
@@ -148,7 +156,7 @@ class Same(nn.Module):
         self.channels, self.source_channels = channels, source_channels
 
     def forward(self, z, c):
-        return c.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        return c.mean(1, keepdim=True).repeat(1, self.channels, 1, 1)
 
 
 class Strided(Same):

@@ -24,6 +24,7 @@ LAYOUT_TAGS = {
     *(tag for tag in (*range(254, 270), 273, 274, *range(277, 282), 284) if tag not in SIZE_TAGS),
     *(*range(288, 294), 301, *range(317, 348), *range(512, 533), 700, 33723, 34377, 34675),
 }
+ROWS = 32  # of an image that are converted at a time
 
 
 class ImageWarning(UserWarning):
@@ -147,8 +148,12 @@ def array_to_tensor(array: np.ndarray) -> Tensor:
 
 def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
     """Return an image (1, C, H, W) in [-1, 1] as pixels (H, W, C): uint16 for mode "I;16", else uint8."""
-    stored = images.to_uint16(x) if mode == "I;16" else images.to_uint8(x)
-    return stored[0].permute(1, 2, 0).contiguous().numpy()
+    convert, dtype = (images.to_uint16, np.uint16) if mode == "I;16" else (images.to_uint8, np.uint8)
+    rows = x[0].permute(1, 2, 0)
+    array = np.empty(rows.shape, dtype)
+    for top in range(0, len(rows), ROWS):  # the floats between stay in the processor's cache
+        array[top : top + ROWS] = convert(rows[top : top + ROWS]).numpy()
+    return array
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -20,11 +20,12 @@ from gancli.checkpoint.format import find, is_checkpoint
 from gancli.data.image_modes import standardize
 from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
-from gancli.networks.sr import SCALES
+from gancli.networks.sr import SCALES, Attentive
 from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice
 from gancli.runtime.device import choose_device
+from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -33,21 +34,31 @@ SPANDREL_HALO = 32  # pixels that hide the seams of models whose receptive field
 
 
 class Upscaler(Tiler):
-    """A super-resolution network that is called with a PIL image; `enlarge` takes tensors."""
+    """A super-resolution network that is called with a PIL image; `enlarge` takes tensors.
+
+    A network that is bf16_safe runs in bf16, with the channels of a pixel side by side, where the processor multiplies it.
+    """
+
+    def __init__(self, network: nn.Module, tile: int = 0):
+        super().__init__(network.merge() if isinstance(network, Attentive) else network, tile)
+        self.bf16 = bool(getattr(network, "bf16_safe", False)) and multiplies_bf16(self.device)
+        if self.bf16:
+            self.network.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network; where the number of channels differs, on every channel separately as a grey image."""
         n, c, h, w = x.shape
-        if c == self.channels:
-            return super().forward(x)
-        planes = x.reshape(n * c, 1, h, w).expand(-1, self.channels, -1, -1).contiguous()
-        return super().forward(planes).mean(1).reshape(n, c, self.scale * h, self.scale * w)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            if c == self.channels:
+                return super().forward(x)
+            planes = x.reshape(n * c, 1, h, w).expand(-1, self.channels, -1, -1).contiguous()
+            return super().forward(planes).mean(1).reshape(n, c, self.scale * h, self.scale * w)
 
     def enlarge(self, x: Tensor) -> Tensor:
         """Enlarge x (N, C, h, w), float in [-1, 1]; returns (N, C, scale * h, scale * w) in [-1, 1] on the CPU."""
         (n, c, h, w), s = x.shape, self.scale
         result = torch.empty(n, c, s * h, s * w)
-        for (left, top, right, bottom), y in self.tiles(lambda l, t, r, b: x[:, :, t:b, l:r], w, h):
+        for (left, top, right, bottom), y in self.tiles(lambda l, t, r, b: x[:, :, t:b, l:r].clone(), w, h):
             result[:, :, s * top : s * bottom, s * left : s * right] = y
         return result
 
@@ -69,6 +80,7 @@ class Downscaled(nn.Module):
         super().__init__()
         self.network, self.scale = network, scale
         self.channels, self.halo = int(network.channels), int(network.halo) + 1  # type: ignore[arg-type]
+        self.bf16_safe = bool(getattr(network, "bf16_safe", False))
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         h, w = c.shape[2:]
