@@ -35,6 +35,7 @@ RUNS = {
     "cgan": ["model=cgan"],
     "points": ["model=vae_mlp", "data.kind=ring", "data.size=null"],
     "sr_compact": ["model=sr_compact", "model.scale=2"],
+    "sr_attentive": ["model=sr_attentive", "model.scale=2", "model.depth=1"],
 }
 
 
