@@ -36,7 +36,7 @@ SPANDREL_HALO = 32  # pixels that hide the seams of models whose receptive field
 class Upscaler(Tiler):
     """A super-resolution network that is called with a PIL image; `enlarge` takes tensors.
 
-    A network that is bf16_safe runs in bf16, with the channels of a pixel side by side, where the processor multiplies it.
+    A network that is bf16_safe runs in bf16, channels last, where the processor multiplies it.
     """
 
     def __init__(self, network: nn.Module, tile: int = 0):

@@ -1,8 +1,8 @@
 """Super-resolution networks: G(z, c) with a small image c and z of width zero, and their discriminators.
 
 Every G here has `scale` and `halo`, the radius of its receptive field in pixels of c: a tile that is computed with
-`halo` pixels of context on each side equals the same part of the whole image. A G that adds a small detail to the bicubic
-enlargement in fp32 is `bf16_safe`: its detail may be computed in bf16.
+`halo` pixels of context on each side equals the same part of the whole image. A G that adds details to the bicubic
+enlargement in fp32 is `bf16_safe`: the details may be computed in bf16.
 """
 
 import math
