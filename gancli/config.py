@@ -54,7 +54,7 @@ def _folders() -> list[Path]:
 def _read(name: str) -> str:
     """Return the text of the config `name`, such as model/dcgan."""
     files = [folder / f"{name}.yaml" for folder in _folders()]
-    return next((file for file in files if file.is_file()), files[0]).read_text()
+    return next((file for file in files if file.is_file()), files[0]).read_text(encoding="utf-8")
 
 
 class Key(NamedTuple):
