@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gancli.inference.generator import load as load
-    from gancli.inference.upscaler import upscale as upscale
+    from gancli.inference.styles import upscale as upscale
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ __all__ = ["__version__", "load", "upscale"]
 
 def __getattr__(name: str) -> Any:
     # torch is imported when it is needed: `gan --help` must answer at once.
-    modules = {"load": "gancli.inference.generator", "upscale": "gancli.inference.upscaler"}
+    modules = {"load": "gancli.inference.generator", "upscale": "gancli.inference.styles"}
     if name not in modules:
         raise AttributeError(f"module 'gancli' has no attribute {name!r}")
     return getattr(importlib.import_module(modules[name]), name)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from gancli.cli import main as cli
-from gancli.inference import upscaler
+from gancli.inference import styles, upscaler
 from gancli.networks.sr import Attentive, Compact
 
 # Pillow's modes, and those of a standardized image.
@@ -61,7 +61,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         state = {name: x.half() for name, x in compact(scale).state_dict().items()}
         write_generator(folder / f"sr_compact-x{scale}-{style}.safetensors", config, state)
     monkeypatch.setattr(upscaler, "WEIGHTS", folder)
-    upscaler.cached_upscaler.cache_clear()
+    styles.cached_upscaler.cache_clear()
     return folder
 
 

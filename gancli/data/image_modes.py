@@ -38,8 +38,9 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif, dpi, xmp, comment and text, as far as the image has them, and nothing else. An
-    `ImageWarning` says what is lost. Raises ValueError for values without a known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif, dpi, xmp, comment, text and the quantization tables of a JPEG, as far as the
+    image has them, and nothing else. An `ImageWarning` says what is lost. Raises ValueError for values without a known
+    range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -52,6 +53,8 @@ def standardize(image: Image.Image) -> Image.Image:
     if exif := read_exif(image):
         metadata["exif"] = exif
     metadata |= read_texts(image)
+    if tables := getattr(image, "quantization", None) or image.info.get("quantization"):
+        metadata["quantization"] = tables
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
     result, done = to_srgb(convert(upright(image)))
@@ -122,7 +125,7 @@ def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
 
 def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:
     """Put the metadata of a standardized image into its result, with the result's size in the EXIF."""
-    result.info = dict(source.info)
+    result.info = {key: value for key, value in source.info.items() if key != "quantization"}  # of the source's pixels
     if exif := read_exif(source, result.size):
         result.info["exif"] = exif
     return result

@@ -14,6 +14,7 @@ from gancli import images as pixels
 from gancli.checkpoint.format import versions
 from gancli.data.image_files import decode_image, walk_images
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
+from gancli.inference.styles import AutoUpscaler
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
 from gancli.runtime.files import typed_path
@@ -25,7 +26,7 @@ COLUMNS = ("bicubic", "ours")
 FORMATS = {"psnr": ".2f", "ssim": ".4f", "sharpness": ".2f", "high_frequency": ".1f"}
 
 
-def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) -> EvaluationResult:
+def evaluate(upscaler: Upscaler | AutoUpscaler, weights: str, images: str, with_crops: bool) -> EvaluationResult:
     """Return PSNR, SSIM and sharpness of each image of the folder `images`, for bicubic and the network."""
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []

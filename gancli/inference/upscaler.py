@@ -4,7 +4,6 @@ upscaler = load_upscaler(style="faithful", scale=4)  # the bundled network; ckpt
 large = upscaler(Image.open("photo.jpg"))            # exactly 4 times as wide and as high
 """
 
-import functools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ from gancli.networks.sr import SCALES, Attentive
 from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.device import choose_device
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.text import one_line
 
@@ -226,13 +224,3 @@ def check_size(path: Path, needed: int) -> None:
     """Raise ValueError where a file would take more memory than it holds: compressed, or one number repeated."""
     if needed > 1.1 * path.stat().st_size + 10**6:
         raise ValueError(f"it would take {needed / 1e9:.1f} GB of memory, more than the file holds")
-
-
-def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Image.Image:
-    """Enlarge a PIL image exactly 2, 3 or 4 times; style "faithful", or "sharp", which invents detail."""
-    return cached_upscaler(scale, style)(image)
-
-
-@functools.lru_cache(maxsize=4)
-def cached_upscaler(scale: int, style: str) -> Upscaler:
-    return load_upscaler(style=style, scale=scale, device=choose_device("auto"))

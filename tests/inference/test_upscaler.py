@@ -5,7 +5,8 @@ from PIL import Image
 from scenes import Bicubic, attentive, compact, difference, scene
 
 from gancli.inference import upscaler as upscaling
-from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, upscale
+from gancli.inference.styles import upscale
+from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network
 from gancli.networks.sr import Compact
 
 pytestmark = pytest.mark.usefixtures("weights")
@@ -132,4 +133,4 @@ def test_scales_without_own_weights_are_scaled_down_from_4(weights):
 
 def test_the_real_weights_are_bundled(monkeypatch):
     monkeypatch.undo()
-    assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.STYLES} == {Compact}
+    assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.bundled_styles()} == {Compact}
