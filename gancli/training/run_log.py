@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
+from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.run_folder import resume_command
@@ -46,9 +47,20 @@ class RunLog:
         self.logger.start_clock(self.trainer.images)
 
     def header(
-        self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
+        self,
+        config: dict[str, Any],
+        overrides: list[str],
+        resumed: bool,
+        images: int,
+        changes: list[str],
+        files: dict[str, str],
     ) -> None:
-        """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
+        """Log what is trained, on what data and on which machine.
+
+        Args:
+            changes: of the config since the run started.
+            files: name and content of the data, if they are files of the user; else empty.
+        """
         trainer = self.trainer
         sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
         self.logger.fact(
@@ -64,6 +76,7 @@ class RunLog:
             parameters=sizes,
             use=command_for(trainer.objective.G),
             images=images,
+            **({"files": files} if files else {}),
             budget=str(trainer.budget),
         )
         if changes:
@@ -93,11 +106,9 @@ class RunLog:
         self.logger.fact("grids", step=self.trainer.step, **layout)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
-        """Log warnings, and the files that were skipped with the reasons."""
-        for warning in warnings:
-            self.log(f"warning: {warning}")
-        for name, reason in skipped:
-            self.log(f"skipped {name}: {reason}")
+        """Log warnings, and how many files were skipped for which reasons."""
+        for line in [*(f"warning: {warning}" for warning in warnings), *skipped_lines(skipped)]:
+            self.log(line)
 
     def page(self) -> None:
         """Write the page of a run that is about to train, and log once where it is."""
