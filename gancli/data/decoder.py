@@ -99,8 +99,10 @@ def lost_in_decoding(image: ImageFile.ImageFile) -> list[str]:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photo with its preview
         lost.append("has several frames; only the first was used")
     # The raw mode that Pillow decodes. It has no mode for 16 bits in several channels and keeps the upper 8.
-    if not image.mode.startswith("I") and ";16" in "".join(str(tile[3]) for tile in image.tile):
-        lost.append("has 16 bits per channel and was read with 8; 16 are supported for grey images only")
+    deep = not image.mode.startswith("I") and ";16" in "".join(str(tile[3]) for tile in image.tile)
+    bits = 16 if deep else image.info.get("bit_depth", 8)  # of HEIC
+    if bits > 8:
+        lost.append(f"has {bits} bits per channel and was read with 8; 16 are supported for grey images only")
     return lost
 
 

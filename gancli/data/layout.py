@@ -71,7 +71,15 @@ class Layout:
         used = {split: how for split, how in use.items() if split}
         used |= {f.split: "not used" for f in self.folders if f.split not in used}
         parts = [self._clause([f.path for f in self.folders if f.split == split], how) for split, how in used.items()]
-        return printable(f"{root} has {listed} images: {', '.join(parts)}{'' if self.held_out else ', none held out'}")
+        parts += [] if self.held_out else ["none held out"]
+        if outside := self.outside(names):
+            parts.append(f"{len(outside):,} outside left out, such as {outside[0]}")
+        return printable(f"{root} has {listed} images: {', '.join(parts)}")
+
+    def outside(self, names: Sequence[str]) -> list[str]:
+        """Return the images that are in no folder of the layout."""
+        prefixes = tuple(f"{folder.path}/" for folder in self.folders)
+        return [name for name in names if not name.startswith(prefixes)]
 
     @staticmethod
     def _clause(paths: list[str], how: str) -> str:

@@ -40,6 +40,7 @@ STARTS = (
     *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
 )
 NO_IMAGE, OTHER_FORMAT = "is no image", "is an image of a format that is not read"
+OUTSIDE = "is in no folder of the layout"
 # A part of a reason, and how images that are left out for it are counted; those of all other reasons are broken.
 GROUPS = {
     NO_IMAGE: "not images",
@@ -48,11 +49,11 @@ GROUPS = {
     OTHER_FORMAT: "of formats that are not read",
     "is a HEIC image; to read": "HEIC, which need pip install 'gancli[heif]'",
     "is in no class folder": "without a class",
-    "is in no folder of the layout": "outside the layout",
+    OUTSIDE: "outside the layout",
     "which is not in train": "of classes that train lacks",
     "smaller than": "too small",
     "ermission denied": "not readable by this user",
-    "is not a file": "links to nothing, or no files",
+    "is not a file": "links to nothing",
 }
 
 
@@ -88,7 +89,11 @@ class FolderListing:
 def existing_folder(path: str, key: str = "path") -> Path:
     """Return `path` as a folder; raise ValueError, naming `data.<key>`, where there is none."""
     root = typed_path(str(path))  # Hydra reads data.path=2024 as a number
-    if not root.is_dir():
+    try:
+        is_folder = root.is_dir()
+    except OSError as error:  # it lies in a folder that is closed to this user
+        raise ValueError(f"{path} cannot be opened ({error.strerror}); type data.{key}=DIR, one that can") from error
+    if not is_folder:
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")
     return root
@@ -121,8 +126,7 @@ def list_split(
 ) -> FolderListing:
     """List the images of a split; as its classes those of the images that are trained on."""
     note = layout.describe(str(root), names)
-    prefixes = tuple(f"{folder.path}/" for folder in layout.folders)
-    outside = [(name, "is in no folder of the layout") for name in names if not name.startswith(prefixes)]
+    outside = [(name, OUTSIDE) for name in layout.outside(names)]
     domain = domain if layout.has_domains else ""
     classes = classes and not layout.has_domains
     layout = layout.domain(domain) if domain else layout
@@ -208,10 +212,8 @@ def why_no_image(file: str) -> str:
         return ""
     if suffix in OTHER_IMAGES:
         return f"{OTHER_FORMAT}, {suffix}"
-    if suffix in OTHER_FILES:
+    if suffix in OTHER_FILES or not os.path.isfile(file):  # noqa: PTH113  a pipe would block for ever
         return NO_IMAGE
-    if not os.path.isfile(file):  # noqa: PTH113  a pipe would block for ever
-        return "is not a file that can be opened"
     try:
         with open(file, "rb") as opened:  # noqa: PTH123
             start = opened.read(32)
@@ -257,8 +259,8 @@ def image_notes(notes: Mapping[str, int]) -> list[str]:
 
 
 def images_left_out(skipped: Iterable[tuple[str, str]]) -> Skipped:
-    """Return what of the skipped is named as an image that should be readable: other files are only counted."""
-    return [(name, reason) for name, reason in skipped if not reason.startswith((NO_IMAGE, OTHER_FORMAT))]
+    """Return the images among the skipped that somebody has to see to: other files, and splits, are only counted."""
+    return [(name, reason) for name, reason in skipped if not reason.startswith((NO_IMAGE, OTHER_FORMAT, OUTSIDE))]
 
 
 def no_images(key: str, path: str, skipped: Skipped, why: str = "it has no image that can be used") -> ValueError:

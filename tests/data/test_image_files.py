@@ -215,7 +215,8 @@ def damaged(tmp_path):
 
 BAD = {
     "bomb.png": "more than the", "cut.jpg": "truncated", "cut.png": "", "empty.png": "is empty",
-    "float.tif": "floating-point values", "link.png": "is not a file", "notes.txt": "is no image", "text.png": "is not an image that Pillow knows",
+    "float.tif": "floating-point values", "link.png": "is not a file",
+    "notes.txt": "is no image", "text.png": "is not an image that Pillow knows",
 }  # fmt: skip
 
 
