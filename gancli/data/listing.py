@@ -17,6 +17,7 @@ Skipped = list[tuple[str, str]]  # (file or folder, reason)
 
 # Files and beginnings of names that systems write: hidden ones, and thumbnails and metadata of a NAS, a Mac or Windows.
 SYSTEM = (".", "@eaDir", "__MACOSX")
+UNFINISHED_SAMPLES = ".gan-samples"  # in a folder: samples that are about to replace older ones
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 # Pillow alone cannot decode HEIC, but a phone's images should be reported rather than overlooked.
 EXTENSIONS = {
@@ -193,6 +194,11 @@ def walk_images(root: Path) -> tuple[list[str], Skipped]:
 
     for folder, below, files in os.walk(root, onerror=skip, followlinks=True):
         here = Path(folder)
+        if UNFINISHED_SAMPLES in below:
+            raise ValueError(
+                f"{printable(str(here))} is half way between two generations of samples, because gan sample was "
+                f"stopped; type the same gan sample with overwrite=true again"
+            )
         below[:] = sorted(name for name in below if not name.startswith(SYSTEM) and follow(here / name))
         prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         for name in files:
