@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.cli import hints, stored
+from gancli.cli import hints, received, stored
 from gancli.cli.stored import Word
 from gancli.config import (
     CONFIGS,
@@ -57,6 +57,7 @@ class TrainCommand(NamedTuple):
     config: dict[str, Any] | None = None  # its own, resolved
     stored: int = 0  # number of the overrides that it was started with; the typed ones follow
     replaced: tuple[str, ...] = ()  # keys whose stored values do not count
+    received: str = ""  # the folder, if somebody else started it
 
 
 # --- commands other than train: each value exactly as typed -----------------------------------------------------
@@ -130,10 +131,15 @@ def read_train(words: list[str]) -> TrainCommand:
     limits: list[str] = []
     if run := folder or _run_folder(typed, command.sweep):
         content = stored.read_stored(run, _split_word)
+        if not content.known:
+            received.check_options(run, content.options, options)
         command = command._replace(**{**content.options, **options})
         replaced, config = stored.replaced_keys(content.words, typed), content.config
         limits = stored.other_budgets(content, typed)
         old = _usable(content.words, config, replaced, command)
+        if not content.known:
+            command = command._replace(received=str(run))
+            received.check_words(run, old)
     every = [*old, *typed]
     # A folder of the user's own configs may hold more choices and keys.
     if not command.config_dir:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
+from gancli.cli.received import check_config
 from gancli.cli.stored import is_within, literal, write_sweep
 from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
@@ -77,9 +78,16 @@ def train_one(command: TrainCommand, name: str = "") -> None:
     with read_write(job), open_dict(job):
         del job["hydra"]
     try:
+        check_of(command)(job)
         training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
+
+
+def check_of(command: TrainCommand) -> Callable[[Any], None]:
+    """Return what checks a composed config before anything is built of it."""
+    typed = command.words[command.stored :]
+    return partial(check_config, folder=command.received, typed=typed, config_dir=command.config_dir)
 
 
 def training(quiet: bool) -> Callable[..., float | None]:
@@ -193,7 +201,8 @@ def sweep(command: TrainCommand) -> None:
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 write_sweep(folder, own, options)
                 folders = assign(folder, jobs)
-                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders)
+                check = check_of(command)
+                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders, check=check)
                 engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
             stopped = error
@@ -209,17 +218,21 @@ def sweep(command: TrainCommand) -> None:
         raise ValueError(failed)
 
 
-def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> float:
+def run_job(
+    cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path], check: Callable[[Any], None] = lambda cfg: None
+) -> float:
     """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed.
 
     Args:
         jobs: their number; 0: not known.
         typed: overrides of the command; the title of a job leaves out those that all jobs share.
         folders: of known jobs.
+        check: raises an error for a config that must not be built.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import read_write
 
+    check(cfg)
     worker = multiprocessing.parent_process() is not None
     stop = of_worker() if worker else current()
     hydra: Any = HydraConfig.get()
