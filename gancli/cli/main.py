@@ -64,7 +64,8 @@ def run(argv: list[str]) -> int:
     else:
         values = read_values(command, words)
         with terminable():
-            return int(importlib.import_module(f"gancli.commands.{command}").main(**values) or 0)
+            arguments = {key.replace(".", "_"): value for key, value in values.items()}
+            return int(importlib.import_module(f"gancli.commands.{command}").main(**arguments) or 0)
     return 0
 
 

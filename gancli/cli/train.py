@@ -16,6 +16,7 @@ from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unkn
 from gancli.cli.received import check_config
 from gancli.cli.stored import is_within, literal, write_sweep
 from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
+from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
 
@@ -79,7 +80,8 @@ def train_one(command: TrainCommand, name: str = "") -> None:
         del job["hydra"]
     try:
         check_of(command)(job)
-        training(quiet=process()[0] > 0)(job, folder, command.words)
+        with published_by(job):
+            training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
 
@@ -88,6 +90,13 @@ def check_of(command: TrainCommand) -> Callable[[Any], None]:
     """Return what checks a composed config before anything is built of it."""
     typed = command.words[command.stored :]
     return partial(check_config, folder=command.received, typed=typed, config_dir=command.config_dir)
+
+
+def published_by(cfg: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which pages and tables show what publish.paths of a config allows."""
+    from omegaconf import OmegaConf
+
+    return publishing(bool(OmegaConf.select(cfg, "publish.paths")))
 
 
 def training(quiet: bool) -> Callable[..., float | None]:
@@ -189,6 +198,7 @@ def sweep(command: TrainCommand) -> None:
     words = [] if named else [f"run.dir=outputs/sweeps/{stamp()}"]
     overrides = [*keys_of_choices(hydra_overrides(command)), *words, "hydra.mode=MULTIRUN"]
     folder: Path | None = None
+    cfg: Any = None
     stopped: KeyboardInterrupt | None = None
     with StopRequest(at_once=True) as stop:
         try:
@@ -208,7 +218,8 @@ def sweep(command: TrainCommand) -> None:
             stopped = error
     if stop.signum:  # its jobs got the signal too and have ended
         stopped = Stopped(stop.signum)
-    failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
+    with published_by(cfg):
+        failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
     if stopped and folder:
         with contextlib.suppress(OSError):  # the terminal was closed
             print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)
@@ -248,7 +259,8 @@ def run_job(
         main = training(quiet=worker)
         number = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
         own = [word for word in overrides if word not in typed and not word.startswith("run.dir=")]
-        value = main(cfg, folder, overrides, [number, *own])
+        with published_by(cfg):
+            value = main(cfg, folder, overrides, [number, *own])
         if value is not None:
             return value
     except Stopped:
