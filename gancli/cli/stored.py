@@ -19,7 +19,7 @@ class Stored(NamedTuple):
     words: list[Word]  # that it was started with
     config: dict[str, Any]  # resolved; empty for a sweep
     options: dict[str, Any]  # of TrainCommand, for a sweep
-    known: bool  # this user started it
+    received: str  # its folder, if somebody else started it, else empty
 
 
 def folder_of(typed: list[Word]) -> tuple[Path | None, list[Word]]:
@@ -68,7 +68,7 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
     if (folder / SWEEP).is_file():
         text = (folder / SWEEP).read_text(encoding="utf-8")
         typed, options = _read_sweep(folder, text)
-        return Stored([split(word) for word in typed], {}, options, is_remembered_text(text))
+        return Stored([split(word) for word in typed], {}, options, "" if is_remembered_text(text) else str(folder))
     from gancli.report.run_folder import read_run, record_of
 
     run = read_run(folder)
@@ -79,7 +79,8 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
         if isinstance(data := run.config.get("data"), dict) and isinstance(old := data.get(key), str) and old:
             data[key] = _reachable(old, cwd)
             words = [("data." + key, "=", quote(data[key])) if word[0] == f"data.{key}" else word for word in words]
-    return Stored(words, run.config, {}, is_remembered_text(record_of(folder, given)))
+    is_own = is_remembered_text(record_of(folder, given))
+    return Stored(words, run.config, {}, "" if is_own else str(folder))
 
 
 def _read_sweep(folder: Path, text: str) -> tuple[list[str], dict[str, Any]]:

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gancli.checkpoint.trust import trusting
 from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
-from gancli.cli.received import check_config
+from gancli.cli.received import check_config, targets
 from gancli.cli.stored import is_within, literal, write_sweep
-from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
+from gancli.config import CONFIGS, UsageError, nearest, own_configs, quote, register_resolvers, search_path, stamp
 from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
@@ -23,6 +24,12 @@ from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 def train(words: list[str]) -> int:
     """Train one model or a sweep of them, or print a config; return the exit code."""
     command = read_train(words)
+    with own_configs(*command.places), trusting(command.trust):
+        return start(command)
+
+
+def start(command: TrainCommand) -> int:
+    """Do what was typed after `gan train`."""
     rank, size = process()
     if command.cfg:
         with hydra_of(command) as engine:
@@ -89,7 +96,7 @@ def train_one(command: TrainCommand, name: str = "") -> None:
 def check_of(command: TrainCommand) -> Callable[[Any], None]:
     """Return what checks a composed config before anything is built of it."""
     typed = command.words[command.stored :]
-    return partial(check_config, folder=command.received, typed=typed, config_dir=command.config_dir)
+    return partial(check_config, folder=command.received, typed=typed, classes=targets() if command.received else ())
 
 
 def published_by(cfg: Any) -> contextlib.AbstractContextManager[None]:
@@ -126,9 +133,8 @@ def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
 
 
 def hydra_overrides(command: TrainCommand) -> list[str]:
-    """Return the overrides, with the folder of the user's own configs as one more place to look."""
-    own = [f"hydra.searchpath=[{quote(f'file://{Path(command.config_dir).absolute()}')}]"] if command.config_dir else []
-    return [*command.overrides, *own]
+    """Return the overrides, with the folders of other configs as more places to look."""
+    return [*command.overrides, *search_path()]
 
 
 def restored(command: TrainCommand) -> list[str]:

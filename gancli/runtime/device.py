@@ -1,5 +1,6 @@
 """The device a command computes on."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -22,3 +23,8 @@ def choose_device(name: Any) -> torch.device:
     if missing or not available[device_type]:
         raise ValueError(f"device={given} is not on this machine; type device=auto or device=cpu")
     return torch.device(name)
+
+
+def full_precision(x: torch.Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast on the device of x; the meta device has none."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

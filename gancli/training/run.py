@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from gancli.checkpoint.trust import not_vouched
 from gancli.config import build
 from gancli.data.contents import contents, difference
 from gancli.metrics.terms import higher_is_better
@@ -214,7 +215,10 @@ class TrainingRun:
         for note in getattr(self.data, "notes", []):
             self.log.log(note)
         self.log.warnings(
-            [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
+            [
+                *(*self.warnings, *self.data.warnings, *not_vouched(type(trainer.objective.G).__module__)),
+                *warnings_about(trainer.objective, self.config["model"]),
+            ],
             self.data.skipped,
         )
 
