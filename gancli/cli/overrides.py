@@ -77,7 +77,7 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
     """
     import yaml
 
-    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text())
+    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text(encoding="utf-8"))
     first = next(iter(values))
     texts = [key for key, default in values.items() if isinstance(default, str)]
     bare: list[str] = []
