@@ -229,6 +229,12 @@ class Run:
         return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
 
 
+def record_of(folder: Path, overrides: Any) -> str:
+    """Return what decides what a resumed run does: its config file and the words that it was started with."""
+    config = (folder / "config.yaml").read_text("utf-8", "replace") if _is_inside(folder / "config.yaml") else ""
+    return json.dumps([config, overrides])
+
+
 def resume_command(folder: Path) -> str:
     """Return the command that continues a run or a sweep, quoted for a shell; its folder holds all other settings."""
     path = relative(folder)

@@ -13,8 +13,9 @@ from gancli.checkpoint import format as checkpoint
 from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
-from gancli.report.run_folder import resume_command
+from gancli.report.run_folder import record_of, resume_command
 from gancli.report.run_page import write_page
+from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
@@ -79,6 +80,7 @@ class RunLog:
             **({"files": files} if files else {}),
             budget=str(trainer.budget),
         )
+        remember_text(record_of(self.folder, overrides))
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
         names = f"{config['model']['name']} on {config['data']['name']}"
@@ -197,6 +199,7 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
         append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides, "resumable": resumable})
+        remember_text(record_of(folder, overrides))
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
             write_page(folder)
