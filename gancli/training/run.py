@@ -18,6 +18,7 @@ from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
+from gancli.runtime.hardware import within_free_memory
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
@@ -61,7 +62,8 @@ class TrainingRun:
         smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
-        objective = setup.build_objective(cfg, self.data)
+        with within_free_memory():
+            objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
         self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
