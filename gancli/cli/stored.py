@@ -128,4 +128,4 @@ def literal(value: Any) -> str:
 
 def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:
     """Store the words that a sweep was started with."""
-    write_text(folder / SWEEP, json.dumps({"words": words, "options": options}, indent=1) + "\n")
+    write_text(folder / SWEEP, json.dumps({"words": words, "options": options}, indent=1) + "\n", durable=True)

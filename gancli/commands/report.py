@@ -10,7 +10,7 @@ from gancli.report.leaderboard import write_leaderboard
 from gancli.report.run_folder import find_runs, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.checks import check_choice
-from gancli.runtime.files import check_writable, typed_path
+from gancli.runtime.files import check_writable, remove_partials, typed_path
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
@@ -57,6 +57,7 @@ def main(
 def _page(folder: Path) -> Path | None:
     """Write the page of a run and return it, or say why a read-only run keeps its old one."""
     try:
+        remove_partials(folder)
         return write_page(folder)
     except OSError as error:
         say(f"gan: the page of {folder} is not written again: {error.strerror}")

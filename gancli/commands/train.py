@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.files import relative
+from gancli.runtime.files import make_folder, relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
+from gancli.runtime.text import sentence
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import NonFinite, record_failure
 
@@ -28,7 +29,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     name, run = "  ".join(job), None
     worker = multiprocessing.parent_process() is not None  # whose bar would overwrite those of the others
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
@@ -45,7 +46,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
                     say(f"gan: to resume, type {resume_command(folder)}")
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
-                say(f"{name}  {outcome}: {failure}")
+                say(f"{name}  {outcome}: {sentence(failure)}")
         raise failure from failure.__cause__
     if job:
         say(f"{name}  {'was done' if run.finished else 'done'}: {relative(folder)}")

@@ -34,7 +34,7 @@ from gancli.report.run_folder import Run, read_run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import without_home, write_atomically, write_text
+from gancli.runtime.files import remove_partials, without_home, write_atomically, write_text
 from gancli.runtime.terminal import say
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
@@ -56,6 +56,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
     tables = rank_runs(_readable(folders), sort_by, ascending)
+    remove_partials(out)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
