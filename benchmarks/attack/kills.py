@@ -202,7 +202,8 @@ class Bench:
         """Run the command undisturbed; return how what it leaves differs from what is expected."""
         if code := self.ended(self.start()):
             return [f"exit code {code}: {self.text.read_text()[-300:]}"]
-        return differences(self.expected, state(self.run))
+        left = [f"{path} is left" for path in self.root.rglob(".*")]
+        return left + differences(self.expected, state(self.run))
 
     def claims(self) -> Differences:
         """Return how runs that are called finished differ from what is expected."""

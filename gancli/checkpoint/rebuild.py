@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from gancli.checkpoint.trust import how_to_trust, is_vouched
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
@@ -20,24 +21,32 @@ LARGEST_NUMBER = 2**20  # in a network's config: a width, a size, a depth
 def rebuild(config: Any) -> nn.Module:
     """Build the network of a config {"_target_": class, its arguments}; arguments may be such configs too.
 
-    Only nn.Module classes that are defined below `gancli.networks` are called. Other modules are not even imported,
-    since some act when they are, and `vars` runs no module's __getattr__.
+    Only nn.Module classes that are defined in a vouched module are called: below `gancli.networks`, in a plugin or in
+    a package that the user trusts. Other modules are not even imported, since some act when they are, and `vars` runs
+    no module's __getattr__.
     """
     if not isinstance(config, dict) or not isinstance(config.get("_target_"), str):
         raise ValueError("the checkpoint does not say how its network is built; it was not written by gan train")
     target = config["_target_"]
     module, _, name = target.rpartition(".")
-    refused = ValueError(f"the checkpoint asks for {target[:99]!r}, which is not a network of gancli; it was not built")
-    if not module.startswith("gancli.networks.") or not module.replace(".", "").isidentifier():
-        raise refused
-    try:
-        network_class = vars(importlib.import_module(module)).get(name)
-    except ImportError:
-        raise refused from None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise refused
-    if not network_class.__module__.startswith("gancli.networks."):
-        raise refused
+    network_class: Any = None
+    known = is_vouched(module) and module.replace(".", "").isidentifier()
+    if known:
+        try:
+            network_class = vars(importlib.import_module(module)).get(name)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith(module.partition(".")[0]):  # what a plugin itself needs
+                raise ValueError(f"{module} cannot be imported: {one_line(error, 200)}") from None
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {one_line(error, 200)}"
+            raise ValueError(f"{module} cannot be imported: {reason}") from error
+    is_network = isinstance(network_class, type) and issubclass(network_class, nn.Module)
+    if not is_network or not is_vouched(network_class.__module__):
+        advice = "" if known else how_to_trust(module)
+        raise ValueError(
+            f"the checkpoint asks for {target[:99]!r}, which is not a network of gancli or of a plugin; it was not "
+            f"built{advice}"
+        )
     arguments = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in arguments.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:

@@ -1,7 +1,7 @@
 """What a run or a sweep stored in its folder, so that the folder alone continues it. Needs neither Hydra nor torch."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,6 +126,11 @@ def literal(value: Any) -> str:
     return quote(literal_text(value)) if isinstance(value, str) else str(value)
 
 
-def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:
-    """Store the words that a sweep was started with."""
-    write_text(folder / SWEEP, json.dumps({"words": words, "options": options}, indent=1) + "\n", durable=True)
+def write_sweep(
+    folder: Path, words: list[str], options: dict[str, Any], folders: Mapping[frozenset[tuple[str, str]], Path]
+) -> None:
+    """Store the words that a sweep was started with, and the overrides of its jobs and of those before, by folder."""
+    own = {path.name: job for job, path in folders.items() if path.parent == folder}
+    jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
+    content = {"words": words, "options": options, "jobs": jobs}
+    write_text(folder / SWEEP, json.dumps(content, indent=1) + "\n", durable=True)

@@ -11,16 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gancli.checkpoint.trust import trusting
 from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
-from gancli.cli.stored import is_within, literal, write_sweep
-from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
+from gancli.cli.stored import SWEEP, is_within, literal, write_sweep
+from gancli.config import CONFIGS, UsageError, nearest, own_configs, quote, register_resolvers, search_path, stamp
+from gancli.runtime.files import check_writable
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
 
 def train(words: list[str]) -> int:
     """Train one model or a sweep of them, or print a config; return the exit code."""
     command = read_train(words)
+    with own_configs(*command.places), trusting(command.trust):
+        return start(command)
+
+
+def start(command: TrainCommand) -> int:
+    """Do what was typed after `gan train`."""
     rank, size = process()
     if command.cfg:
         with hydra_of(command) as engine:
@@ -109,9 +117,8 @@ def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
 
 
 def hydra_overrides(command: TrainCommand) -> list[str]:
-    """Return the overrides, with the folder of the user's own configs as one more place to look."""
-    own = [f"hydra.searchpath=[{quote(f'file://{Path(command.config_dir).absolute()}')}]"] if command.config_dir else []
-    return [*command.overrides, *own]
+    """Return the overrides, with the folders of other configs as more places to look."""
+    return [*command.overrides, *search_path()]
 
 
 def restored(command: TrainCommand) -> list[str]:
@@ -191,8 +198,9 @@ def sweep(command: TrainCommand) -> None:
                 overrides.append(f"hydra.sweep.dir={quote(str(folder).replace('${', chr(92) + '${'))}")
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
-                write_sweep(folder, own, options)
-                folders = assign(folder, jobs)
+                check_writable("run.dir", folder / SWEEP)
+                folders = assign(folder, jobs) if cfg.hydra.sweep.subdir == "." else {}
+                write_sweep(folder, own, options, folders)
                 job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders)
                 engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
@@ -249,16 +257,17 @@ def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> 
 def report_sweep(folder: Path) -> str:
     """Write and print the leaderboard; return a sentence on the jobs that failed, or an empty string."""
     from gancli.commands import report
-    from gancli.report.run_folder import find_runs, read_run
+    from gancli.report.run_folder import read_run
+    from gancli.report.sweep_folder import absent_jobs, find_runs
 
     try:
         find_runs(folder)
     except ValueError:
         return f"no job of the sweep in {folder} has begun, so it has no leaderboard; the same command starts them"
     report.main([str(folder)])
-    runs = [read_run(job) for job in find_runs(folder)]
-    failed = [run for run in runs if run.status == "failed"]
+    runs = [*(read_run(job) for job in find_runs(folder)), *absent_jobs(folder)]
+    failed = [run for run in runs if run.status in ("failed", "damaged", "absent")]
     if not failed:
         return ""
-    first = f"{failed[0].name}: {failed[0].message}"
+    first = f"{failed[0].name}: {failed[0].message or failed[0].damage}"
     return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"

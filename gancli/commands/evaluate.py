@@ -34,7 +34,7 @@ class Options(SimpleNamespace):
 
     def command(self, ckpt: Path) -> str:
         """Return the command that repeats this evaluation of the file `ckpt`."""
-        defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text())
+        defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
         values = {**vars(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
         texts = {"metrics": f"[{','.join(map(str, self.metrics))}]", "ema": str(self.ema).lower()}
         changed = (key for key, value in values.items() if value != defaults[key])

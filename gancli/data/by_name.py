@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gancli.config import CONFIGS, build, choices, nearest, register_resolvers
+from gancli.config import build, choices, config_file, nearest, register_resolvers
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
 from gancli.runtime.files import typed_path
@@ -25,7 +25,7 @@ def load_by_name(name: str, size: int | None, channels: int | None, split: str =
     from omegaconf import OmegaConf
 
     register_resolvers()
-    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    data: Any = OmegaConf.load(config_file(f"data/{name}"))
     if "path" in data:
         raise ValueError(f"data={name} stands for your own data, not for its folder; type data=DIR, a folder of images")
     for key, value in {"size": size, "channels": channels, "split": split}.items():

@@ -30,6 +30,7 @@ SPLITS = {
 }
 # Beginnings of names that systems write: hidden ones, and thumbnails and metadata of a NAS or a Mac.
 SYSTEM = (".", "@eaDir", "__MACOSX")
+UNFINISHED_SAMPLES = ".gan-samples"  # in a folder: samples that are about to replace older ones
 # Pillow alone cannot decode HEIC, but a phone's images should be reported rather than overlooked.
 EXTENSIONS = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -149,6 +150,11 @@ def walk_images(root: Path) -> tuple[list[str], Skipped]:
 
     for folder, below, files in os.walk(root, onerror=skip, followlinks=True):
         here = Path(folder)
+        if UNFINISHED_SAMPLES in below:
+            raise ValueError(
+                f"{printable(str(here))} is half way between two generations of samples, because gan sample was "
+                f"stopped; type the same gan sample with overwrite=true again"
+            )
         below[:] = sorted(name for name in below if not name.startswith(SYSTEM) and follow(here / name))
         prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         names += [

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, keys, override, register_resolvers
+from gancli.config import CONFIGS, build, choices, is_ours, keys, override, register_resolvers
 from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS
 from gancli.data.dataset import ImageDataset
@@ -137,13 +137,14 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
     """
     check_choice("split", split, ("test", "train"))
     own, names = str(trained["name"]), choices("data")
-    if not word and own not in names:
+    ours = own in names and is_ours(f"data/{own}")  # a file must not choose what else is called
+    if not word and not ours:
         raise ValueError(
             f"this model was trained on data={printable(own)}, which is not here; type data=DIR, or a name of "
             f"{', '.join(names)}"
         )
     name, path = own, {}
-    if word and is_stored(word, trained):
+    if word and ours and is_stored(word, trained):
         word = ""  # the typed path confirms the file's own settings; a second folder has to be known too
         path = {"path": trained["path"]}
     if not word:

@@ -28,17 +28,17 @@ from gancli.report.columns import (
     short_names,
 )
 from gancli.report.contact_sheet import contact_sheet, tile_shape
-from gancli.report.ranking import RunRow, Table, each_run, rank_runs
+from gancli.report.ranking import RunRow, Table, each_run
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, read_run, resume_command
+from gancli.report.run_folder import Run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
 from gancli.runtime.files import remove_partials, without_home, write_atomically, write_text
-from gancli.runtime.terminal import say
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 DEVIATION = "± is the standard deviation (n−1) over the seeds that finished and were measured"
+BROKEN = "Failed or damaged"
 DIFFERS, SAME = "What differs", "Nothing that was typed differs between these runs."
 NEXT = "What to type next"
 COMPARED = 4  # runs at most whose settings are compared in a table of their own
@@ -50,12 +50,11 @@ TERMINAL = 100  # characters
 SHORTEST_NAME = 16  # to which names of runs are cut on a narrow terminal
 
 
-def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto", ascending: bool | None = None) -> str:
-    """Write leaderboard.csv, .md, .html and contact.png into `out`. Return the tables for a terminal.
+def write_leaderboard(tables: Sequence[Table], out: Path) -> None:
+    """Write leaderboard.csv, .md, .html and contact.png into `out`.
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
-    tables = rank_runs(_readable(folders), sort_by, ascending)
     remove_partials(out)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
@@ -65,21 +64,6 @@ def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto",
     sheet = contact_sheet(each_run(tables))
     if sheet:
         write_atomically(out / "contact.png", sheet.save)
-    width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
-    return terminal_text(tables, width)
-
-
-def _readable(folders: Sequence[Path]) -> list[Run]:
-    """Return the runs that can be read; name the others on standard error. Raise ValueError if there are none."""
-    runs = []
-    for folder in folders:
-        try:
-            runs.append(read_run(folder))
-        except OSError as error:
-            say(f"gan: {folder} is left out, it cannot be read: {error.strerror}")
-    if not runs:
-        raise ValueError(f"none of {text.plural(len(folders), 'run')} can be read; the first is {folders[0]}")
-    return runs
 
 
 def csv_names(tables: Sequence[Table]) -> list[str]:
@@ -137,8 +121,14 @@ def markdown_text(tables: Sequence[Table]) -> str:
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
-def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
-    """Return tables of at most `width` characters; columns and names that do not fit are cut, see `Column.drop`."""
+def terminal_text(tables: Sequence[Table], width: int = 0) -> str:
+    """Return tables as wide as the terminal; columns and names that do not fit are cut, see `Column.drop`.
+
+    Args:
+        width: characters instead.
+    """
+    if not width:
+        width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
     parts = []
     if lines := _comparison(tables):
         parts += (
@@ -156,7 +146,7 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
             failed.setdefault(row.error, []).append(text.one_line(row.run.name))
     if failed:
         errors = (textwrap.wrap(f"{', '.join(names)}: {error}", width - 2) for error, names in failed.items())
-        parts.append("\n".join(["Failed", *(f"  {line}" for wrapped in errors for line in wrapped)]))
+        parts.append("\n".join([BROKEN, *(f"  {line}" for wrapped in errors for line in wrapped)]))
     parts.append("\n".join(textwrap.wrap(NOTE, width)))
     if found := next_commands(tables):
         parts.append("\n".join([NEXT, *_command_lines(found, width)]))
@@ -196,6 +186,7 @@ def html_text(tables: Sequence[Table], out: Path) -> str:
         curves=CURVES,
         failed=[{"name": row.run.name, "link": _link(row.run, out), "error": row.error} for row in rows if row.error],
         comparison=_comparison(tables),
+        broken=BROKEN,
         differs=DIFFERS,
         same=SAME,
         commands=next_commands(tables),

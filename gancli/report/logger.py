@@ -59,7 +59,7 @@ class RunLogger:
         """
         file = self.folder / "metrics.jsonl"
         lines, left, self.rows = [], [], 0
-        for line in file.read_text("utf-8", "replace").splitlines() if file.exists() else []:
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from gancli.checkpoint.trust import not_vouched
 from gancli.config import build
 from gancli.data.contents import contents, difference
 from gancli.metrics.terms import higher_is_better
@@ -25,7 +26,7 @@ from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
-from gancli.training.preflight import forecast, is_long, preflight
+from gancli.training.preflight import check_untried, forecast, is_long, preflight
 from gancli.training.preview import Preview
 from gancli.training.run_log import NoLog, NonFinite, RunLog, save_config
 
@@ -222,7 +223,10 @@ class TrainingRun:
         for note in getattr(self.data, "notes", []):
             self.log.log(note)
         self.log.warnings(
-            [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
+            [
+                *(*self.warnings, *self.data.warnings, *not_vouched(type(trainer.objective.G).__module__)),
+                *warnings_about(trainer.objective, self.config["model"]),
+            ],
             self.data.skipped,
         )
 
@@ -233,6 +237,8 @@ class TrainingRun:
         """
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
+            if ranks.is_first():
+                check_untried(self.trainer, self.options, self.preview.shape, self.folder)
             return 0.0
         self.log.page()  # the trial may take long
         with self.log.doing("trying one step of each phase"):
