@@ -101,7 +101,7 @@ class Raw(io.FileIO):
 
 
 class Counter(Watch):
-    """Counter of events, which writes their number and that of the first one after the last step."""
+    """Counter of events, which writes their number, that of the first one after the last step, and the modules."""
 
     def __init__(self, folder: Path, file: Path, steps: int):
         super().__init__(folder)
@@ -119,7 +119,7 @@ class Counter(Watch):
         Trainer.train_step = counted  # type: ignore[method-assign]
 
     def end(self) -> None:
-        self.file.write_text(json.dumps([self.count, self.first]))
+        self.file.write_text(json.dumps([self.count, self.first, sorted(sys.modules)]))
 
 
 class FullDisk(Watch):

@@ -17,6 +17,7 @@ import copy
 import csv
 import datetime
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -38,8 +39,9 @@ from gancli.checkpoint import format as checkpoint
 from gancli.cli import main as cli
 from gancli.cli import train
 from gancli.config import flatten
-from gancli.report.run_folder import find_runs, read_run
+from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
+from gancli.report.sweep_folder import find_runs
 from gancli.runtime.hardware import describe
 from gancli.runtime.text import shell_join
 from gancli.training import checkpoint_manager as manager
@@ -48,11 +50,11 @@ from gancli.training import run as _imported_once  # noqa: F401  for all forked 
 CASES = {"random": 200, "power": 30, "disk": 30}  # of all scenarios together
 STEPS = 4
 TINY = [
-    *("train", "data=synthetic", "data.n=80", "data.size=16", "model.width=4", "data.batch_size=8", "device=cpu"),
+    *("train", "data=synthetic", "data.n=24", "data.size=16", "model.width=4", "data.batch_size=8", "device=cpu"),
     *("trainer.precision=fp32", "trainer.preflight=false", "trainer.log_every=3", "trainer.sample_every=3"),
 ]
 SHORT = [*TINY, f"trainer.steps={STEPS}", "trainer.checkpoint_every=2"]
-SCORES = ["data.channels=1", "trainer.evaluate_n=80"]
+SCORES = ["data.channels=1", "trainer.evaluate_n=24"]
 KEEP = ["trainer.keep_every=2", "trainer.keep_last=1"]
 SCENARIOS = {
     "numbered": [*SHORT, *SCORES, "model=mlp", "trainer.evaluate_every=4", *KEEP],
@@ -159,7 +161,10 @@ class Bench:
         if code := self.ended(self.start(Counter(self.root, folder / "count.json", STEPS))):
             raise SystemExit(f"the undisturbed run ended with {code}: {self.text.read_text()}")
         self.seconds = time.perf_counter() - begin
-        self.events, self.first = json.loads((folder / "count.json").read_text())
+        self.events, self.first, modules = json.loads((folder / "count.json").read_text())
+        for name in modules:  # once, instead of in every forked process
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
         self.expected = state(self.run)
         for run in find_runs(self.run):
             write_page(run)  # reads templates that every forked process needs
@@ -337,7 +342,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> Differences:
     found = [f"{name} {'is missing' if name in a else 'is new'}" for name in sorted(a.keys() ^ b.keys())]
     for name in a.keys() & b.keys():
         one, other = a[name], b[name]
-        if not (torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other):
+        if not (torch.equal(one, other) if isinstance(one, torch.Tensor) else repr(one) == repr(other)):
             found.append(name)
     return found
 
