@@ -213,15 +213,6 @@ def relative(path: Path) -> str:
     return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
 
 
-def without_home(text: str) -> str:
-    """Return a text that is given away, such as a page, with ~ for the home folder, whose name is often a person's."""
-    try:
-        home = str(Path.home())
-    except RuntimeError:  # there is none
-        return text
-    return text.replace(f"{home}/", "~/") if len(home) > 1 else text
-
-
 def flush_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, so that a power cut takes no rename back."""
     if os.name == "nt":  # which opens no folders
