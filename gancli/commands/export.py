@@ -1,4 +1,4 @@
-"""gan export: a generator for other programs."""
+"""gan export: a generator for other programs, or as a page for anybody."""
 
 import importlib.util
 import json
@@ -14,25 +14,38 @@ from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
-from gancli.runtime.checks import check_number
-from gancli.runtime.files import check_writable, typed_path, write_atomically
+from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
+FORMATS = (".safetensors", ".onnx", ".html")
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
-def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
+def main(
+    ckpt: str,
+    out: str,
+    half: bool,
+    blend: str,
+    blend_weight: float,
+    ema: bool,
+    bits: int = 16,
+    force: bool = False,
+) -> None:
     """Write the generator of a checkpoint and print the path."""
     path = typed_path(out)
-    if path.suffix not in (".safetensors", ".onnx"):
-        raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
+    if path.suffix not in FORMATS:
+        raise ValueError(
+            f"out={out} has no known format; type out=generator.safetensors, out=generator.onnx or out=play.html"
+        )
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
     check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
+    check_choice("bits", bits, (16, 8))
+    if half and path.suffix != ".safetensors":
+        raise ValueError("half=true is for out=x.safetensors only; leave it out")
     if path.suffix == ".onnx":
-        if half:
-            raise ValueError("half=true is for out=x.safetensors only; leave it out")
         if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
             raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
     content = checkpoint.read(checkpoint.find(ckpt))
@@ -43,6 +56,9 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
         checkpoint.write(path, exported)
         print(path)
         return
+    if path.suffix == ".html":
+        write_page(path, network, exported, bits, force)
+        return
     model = OnnxGenerator(network, **exported["output"])
     facts = {name: json.dumps(exported[name]) for name in ("output", "versions")}
     facts |= {"trained": exported["trained"], "class_names": json.dumps(exported["output"]["class_names"])}
@@ -50,6 +66,19 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
     write_atomically(path, lambda partial: model.write(partial, facts))
     print(path)
     print(model.example(path), file=sys.stderr)
+
+
+def write_page(path: Path, network: nn.Module, exported: dict[str, Any], bits: int, force: bool) -> None:
+    """Write the page of a generator; print its path, its size and what the rounding of weights changes."""
+    from gancli.play import page as play
+
+    play.check_size(network, bits, force)
+    config = exported["config"]
+    title = f"{config['model']['name']} on {config['data']['name']}"
+    page = play.build(network, exported["output"], title, exported["trained"], bits)
+    print(write_text(path, page.html))
+    changed = f"its {bits}-bit weights change a pixel by at most {page.difference:.1f} of 255 levels"
+    print(f"{page.megabytes:.1f} MB; {changed}; open it in a browser", file=sys.stderr)
 
 
 def without_paths(value: Any) -> Any:
