@@ -57,7 +57,7 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
             f"{name} calls {error}, which a page does not compute; type out=generator.onnx instead"
         ) from error
     entries, text, stored = pack(weights.tensors, bits)
-    data = {"title": title, "trained": trained, "size": G.size, "channels": G.channels, "graphs": graphs, **facts}
+    data = {"title": title, "trained": trained.removeprefix(f"{title}, "), "size": G.size, "channels": G.channels, "graphs": graphs, **facts}
     before = examples(G)
     G.network.load_state_dict({name.removeprefix("network."): x for name, x in stored.items()}, strict=False)
     difference = largest_difference(before, examples(G))

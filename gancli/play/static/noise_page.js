@@ -4,7 +4,7 @@
 const GRID = 24, WALK_SECONDS = 2.5;
 const MOST_BUTTONS = 12;  // of classes; more are a list
 const state = {
-  seed: 0, image: 0, other: {seed: 1, image: 0}, label: null, mix: 0, truncation: 1,
+  seed: 0, image: 0, other: {seed: 1, image: 1}, label: null, mix: 0, truncation: 1,
   amounts: model.directions.map(() => 0), given: null,  // latent of a picture
 };
 const client = new Client();
@@ -80,6 +80,8 @@ function showAll() { showImage(); showEnds(); showGrid(); }
 
 const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
 
+const another = () => ({seed: randomSeed(), image: randomSeed() % GRID});
+
 function setSeed(seed) {
   Object.assign(state, {seed, given: null, mix: 0});
   element("seed").value = seed;
@@ -120,6 +122,7 @@ function addSlider(name, range, value, show, change) {
   const update = () => { output.textContent = show(Number(input.value)); };
   row.append(Object.assign(document.createElement("span"), {textContent: name}), input, output);
   input.addEventListener("input", () => { update(); change(Number(input.value)); showAll(); });
+  input.classList.toggle("signed", range.min === -range.max);
   input.reset = () => { input.value = value; update(); change(value); };
   update();
   return input;
@@ -153,7 +156,7 @@ function frame(time) {
   walk.start ??= time - state.mix * WALK_SECONDS * 1000;
   const t = (time - walk.start) / 1000 / WALK_SECONDS;
   if (t >= 1) {
-    Object.assign(state, {...state.other, given: null, other: {seed: randomSeed(), image: 0}, mix: 0});
+    Object.assign(state, {...state.other, given: null, other: another(), mix: 0});
     element("seed").value = state.seed;
     walk.start = time;
     showEnds();
@@ -194,16 +197,17 @@ async function encodePicture(file) {
   try {
     const bitmap = await openPicture(file), picture = squareOf(bitmap, model.size);
     const fitted = bitmap.width !== model.size || bitmap.height !== model.size;
-    const sizes = `${bitmap.width} x ${bitmap.height} pixels`;
+    const fit = `The middle of its ${bitmap.width} x ${bitmap.height} pixels was fitted to ${model.size} x ${model.size}. `;
     const candidates = classCount ? model.classNames.map((_, i) => oneHot(i)) : [oneHot(0)];
     client.request("picture", {type: "encode", picture, candidates}, ({latent}) => {
       Object.assign(state, {given: {z: latent.z, c: latent.c}, mix: 0});
       element("mix").value = 0;
-      say(fitted ? `${fileName(file)} has ${sizes}; its middle was fitted to ${model.size} x ${model.size}.` : "");
+      say("");
       draw(element("original"), picture);
       const decibels = latent.error ? `${(10 * Math.log10(4 / latent.error)).toFixed(1)} dB` : "exact";
       const label = classCount ? `, nearest as class ${model.classNames[latent.c.indexOf(1)]}` : "";
-      element("fidelity").textContent = `PSNR ${decibels}${label}; the large image is its reconstruction, and the sliders edit it.`;
+      element("fidelity").textContent =
+        `${fitted ? fit : ""}The large image is its reconstruction, PSNR ${decibels}${label}; the sliders edit it.`;
       element("given").hidden = false;
       showAll();
     });
@@ -224,7 +228,7 @@ element("seed").addEventListener("change", event => {
   else event.target.value = state.seed;
 });
 element("shuffle").addEventListener("click", () => setSeed(randomSeed()));
-element("other").addEventListener("click", () => { state.other = {seed: randomSeed(), image: state.image}; showEnds(); showImage(); });
+element("other").addEventListener("click", () => { state.other = another(); showEnds(); showImage(); });
 element("mix").addEventListener("input", event => setMix(Number(event.target.value)));
 element("play").addEventListener("click", toggleWalk);
 element("save").addEventListener("click", () => save(element("image"), `${model.title} ${title()}`));

@@ -42,7 +42,7 @@ function compute() {
   element("compare").style.setProperty("--shape", `${width} / ${height}`);
   // Small pictures are shown larger than they are, and none wider than its result.
   element("compare").style.setProperty("--most", `${Math.max(s * width, Math.min(420, 16 * width))}px`);
-  for (const canvas of [before, after]) canvas.classList.toggle("coarse", canvas === before ? width < 300 : s * width < 300);
+  for (const canvas of [before, after]) canvas.classList.toggle("coarse", s * width < 300);
   draw(before, {pixels, width, height});
   showMask();
   const graph = model.graphs.back && element("back").checked ? "back" : "image";
@@ -61,7 +61,17 @@ function compute() {
 }
 
 function compare(part) {
+  element("part").value = part;
   element("compare").style.setProperty("--part", `${100 * part}%`);
+}
+
+function dragDivider(box) {
+  const follow = event => {
+    const {left, width} = box.getBoundingClientRect();
+    if (event.buttons) compare(Math.min(Math.max((event.clientX - left) / width, 0), 1));
+  };
+  box.addEventListener("pointerdown", event => { box.setPointerCapture(event.pointerId); follow(event); });
+  box.addEventListener("pointermove", follow);
 }
 
 // --- the mask -----------------------------------------------------------------------------------------------------
@@ -76,6 +86,7 @@ function showMask() {
 // Paints with the pointer on the picture; the network runs when it is lifted.
 function paintMask(canvas) {
   let last = null;
+  const painting = on => canvas.classList.toggle("painting", on);
   const paint = event => {
     const box = canvas.getBoundingClientRect(), {width, height, mask} = current;
     const [x, y] = [(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height];
@@ -92,10 +103,10 @@ function paintMask(canvas) {
     last = [x, y];
     showMask();
   };
-  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); paint(event); });
+  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); painting(true); paint(event); });
   canvas.addEventListener("pointermove", event => { if (last) paint(event); });
-  canvas.addEventListener("pointerup", () => { last = null; if (current) compute(); });
-  canvas.addEventListener("pointercancel", () => { last = null; });
+  canvas.addEventListener("pointerup", () => { last = null; painting(false); compute(); });
+  canvas.addEventListener("pointercancel", () => { last = null; painting(false); });
   element("clear").addEventListener("click", () => { current?.mask.fill(0); showMask(); });
   element("middle").addEventListener("click", () => {
     if (current) Object.assign(current, {mask: middle(current.width, current.height)});
@@ -109,4 +120,5 @@ acceptPictures(take);
 element("part").addEventListener("input", event => compare(Number(event.target.value)));
 element("save").addEventListener("click", () => { if (current) save(element("after"), `${current.name} ${model.kind}`); });
 for (const input of document.querySelectorAll("input[name=way]")) input.addEventListener("change", () => { if (current) compute(); });
-if (model.masked) paintMask(element("mask"));
+if (model.masked) paintMask(element("compare"));
+else dragDivider(element("compare"));
