@@ -39,10 +39,10 @@ function compute() {
   const {pixels, width, height, mask} = current, s = model.scale, began = performance.now();
   const before = element("before"), after = element("after"), progress = element("progress");
   Object.assign(after, {width: s * width, height: s * height});
-  element("compare").style.setProperty("--shape", `${width} / ${height}`);
+  element("compare").style.setProperty("--shape", String(width / height));
   // Small pictures are shown larger than they are, and none wider than its result.
   element("compare").style.setProperty("--most", `${Math.max(s * width, Math.min(420, 16 * width))}px`);
-  for (const canvas of [before, after]) canvas.classList.toggle("coarse", s * width < 300);
+  for (const canvas of element("compare").children) canvas.classList.toggle("coarse", s * width < 300);
   draw(before, {pixels, width, height});
   showMask();
   const graph = model.graphs.back && element("back").checked ? "back" : "image";
