@@ -17,6 +17,8 @@ from gancli.checkpoint.rebuild import restore
 from gancli.commands import export
 from gancli.data.classes import one_hot
 
+# Class names of a stranger.
+HOSTILE = ["</script><script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "<!--", "a\u2028b & ${c}"]
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: type apt-get install nodejs")
 

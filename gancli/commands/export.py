@@ -14,7 +14,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
-from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.checks import check_number
 from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
@@ -42,12 +42,12 @@ def main(
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
     check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
-    check_choice("bits", bits, (16, 8))
+    if bits not in (16, 8):
+        raise ValueError(f"bits={bits} is not one of 16, 8; type bits=16")
     if half and path.suffix != ".safetensors":
         raise ValueError("half=true is for out=x.safetensors only; leave it out")
-    if path.suffix == ".onnx":
-        if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
-            raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
+    if path.suffix == ".onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
     content = checkpoint.read(checkpoint.find(ckpt))
     other = checkpoint.read(checkpoint.find(blend)) if blend else None
     exported = generator_only(content, ema, half, other, blend_weight)

@@ -17,17 +17,18 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 # What static/tensors.js and static/layers.js compute.
-OPERATIONS = frozenset(
-    """getitem sym_size.int relu leaky_relu tanh sigmoid silu softplus exp sqrt rsqrt neg pow clamp clamp_min prelu add sub
-    rsub mul div floordiv alias dropout cat chunk slice narrow select flip unsqueeze squeeze flatten unflatten view reshape
-    expand permute transpose mean.dim sum.dim_IntList softmax conv2d conv_transpose2d linear matmul
-    scaled_dot_product_attention scale_shift instance_norm group_norm avg_pool2d max_pool2d upsample_nearest2d
-    upsample_bilinear2d upsample_bicubic2d _upsample_bicubic2d_aa _upsample_bilinear2d_aa pad pixel_shuffle""".split()
-)
+OPERATIONS = {
+    "getitem", "sym_size.int", "relu", "leaky_relu", "tanh", "sigmoid", "silu", "softplus", "exp", "sqrt",
+    "rsqrt", "neg", "pow", "clamp", "clamp_min", "prelu", "add", "sub", "rsub", "mul", "div", "floordiv", "alias",
+    "dropout", "cat", "chunk", "slice", "narrow", "select", "flip", "unsqueeze", "squeeze", "flatten",
+    "unflatten", "view", "reshape", "expand", "permute", "transpose", "mean.dim", "sum.dim_IntList", "softmax",
+    "conv2d", "conv_transpose2d", "linear", "matmul", "scaled_dot_product_attention", "scale_shift",
+    "instance_norm", "group_norm", "avg_pool2d", "max_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
+    "upsample_bicubic2d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "pad", "pixel_shuffle",
+}  # fmt: skip
 # Other names of the same: of overloads whose arguments differ the part behind the dot stays, as in mean.dim.
-ALIASES = {"contiguous": "alias", "detach": "alias", "clone": "alias", "detach_": "alias", "to": "alias", "bmm": "matmul"}
-SYMBOLIC = {operator.getitem: "getitem", operator.mul: "mul", operator.add: "add", operator.sub: "sub"}
-SYMBOLIC |= {operator.floordiv: "floordiv", operator.neg: "neg"}
+ALIASES = {**dict.fromkeys(("contiguous", "detach", "clone", "to"), "alias"), "bmm": "matmul"}
+SYMBOLIC = {getattr(operator, name): name for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")}
 Shapes = dict[int, Any]  # axis of an input to its torch.export.Dim
 
 
@@ -61,8 +62,8 @@ def plain(network: nn.Module) -> nn.Module:
     """Replace the parametrizations of a network, such as spectral norm, by the weights that they compute."""
     for module in network.modules():
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
-                parametrize.remove_parametrizations(module, name)  # type: ignore[arg-type]
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name)
     return network
 
 
@@ -132,13 +133,10 @@ class Writer:
             if not isinstance(changed, fx.Node) or len(changed.users) > 1:
                 raise Unsupported(f"{name}_ in place")
         arguments = list(node.args)
-        if schema:
-            for parameter in schema.arguments[len(arguments) :]:
-                if parameter.name not in node.kwargs and not any(
-                    other.name in node.kwargs for other in schema.arguments[schema.arguments.index(parameter) :]
-                ):
-                    break
-                arguments.append(node.kwargs.get(parameter.name, parameter.default_value))
+        parameters = schema.arguments[len(arguments) :] if schema else []
+        named = [i for i, parameter in enumerate(parameters) if parameter.name in node.kwargs]
+        for parameter in parameters[: max(named, default=-1) + 1]:
+            arguments.append(node.kwargs.get(parameter.name, parameter.default_value))
         return [name, *(self.argument(value) for value in arguments)]
 
     def batch_norm(self, node: fx.Node) -> list[Any]:
@@ -180,7 +178,6 @@ def name_of(target: Any) -> str:
         return SYMBOLIC[target]
     if not isinstance(target, torch._ops.OpOverload):
         return str(getattr(target, "__name__", target))
-    base, overload = target._schema.name.removeprefix("aten::"), target._schema.overload_name
-    name = base if base in ALIASES else base.removesuffix("_")
-    full = f"{name}.{overload}"
+    name = target._schema.name.removeprefix("aten::").removesuffix("_")
+    full = f"{name}.{target._schema.overload_name}"
     return full if full in OPERATIONS else ALIASES.get(name, name)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from gancli.data.classes import one_hot
 from gancli.inference.generator import Generator, command_for, noise
 from gancli.inference.latents import first_layer_directions, first_layer_weight
-from gancli.networks.unet import WHOLE_IMAGE
 from gancli.play.graph import Unsupported, Weights, plain, trace
 from gancli.play.weights import largest_difference, pack
 from gancli.report.rendering import render
@@ -57,14 +56,14 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
             f"{name} calls {error}, which a page does not compute; type out=generator.onnx instead"
         ) from error
     entries, text, stored = pack(weights.tensors, bits)
-    data = {"title": title, "trained": trained.removeprefix(f"{title}, "), "size": G.size, "channels": G.channels, "graphs": graphs, **facts}
+    facts |= {"size": G.size, "channels": G.channels, "graphs": graphs, "weights": entries}
     before = examples(G)
     G.network.load_state_dict({name.removeprefix("network."): x for name, x in stored.items()}, strict=False)
     difference = largest_difference(before, examples(G))
     engine, script = ("\n".join(read(name) for name in names) for names in (ENGINE, page_scripts(G)))
     html = render(
         "play.html",
-        data={**data, "weights": entries},
+        data={"title": title, "trained": trained.removeprefix(f"{title}, "), **facts},
         engine=engine,
         script=script,
         style=read("play.css"),
@@ -98,24 +97,33 @@ def directions(G: Generator) -> list[list[float]]:
     return [[round(v, 6) for v in row] for row in first_layer_directions(G, k).tolist()]
 
 
-def picture_graphs(network: nn.Module, weights: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
+def picture_graphs(network: Any, weights: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the graphs of a network that turns pictures into pictures, and what the page must know of it."""
-    multiple, channels = getattr(network, "multiple", 1), int(network.channels)  # type: ignore[arg-type]
-    source_channels = int(getattr(network, "source_channels", channels))
-    masked, halo = bool(getattr(network, "masked", False)), int(network.halo)  # type: ignore[arg-type]
+    multiple, there = int(getattr(network, "multiple", 1)), getattr(network, "there", network)
+    source_channels, masked = source_channels_of(network), bool(getattr(network, "masked", False))
     if source_channels - masked not in (1, 3):
         raise ValueError(f"the network takes images of {source_channels} channels, not 1 or 3; type another ckpt=")
     sides = [torch.export.Dim(side, min=2) if multiple > 1 else torch.export.Dim(side) for side in "hw"]
     shapes = {"c": {axis: multiple * side for axis, side in zip((2, 3), sides)}}
+    parts = {"image": there, **({"back": network.back} if hasattr(network, "back") else {})}
     graphs = {}
-    for name, part in (("image", getattr(network, "there", network)), ("back", getattr(network, "back", None))):
-        if part is not None:
-            x = torch.zeros(1, int(part.source_channels) if name == "back" else source_channels, 4 * multiple, 5 * multiple)
-            graphs[name] = trace(network, _translation(part), {"c": x}, weights, shapes)
-    least = getattr(getattr(network, "there", network), "least", 1)
-    facts = {"kind": command_for(network), "sourceChannels": source_channels, "scale": int(getattr(network, "scale", 1))}
-    facts |= {"multiple": multiple, "halo": min(halo, WHOLE_IMAGE), "masked": masked, "least": -(-least // multiple)}
+    for name, part in parts.items():
+        x = torch.zeros(1, source_channels_of(part), 4 * multiple, 5 * multiple)
+        graphs[name] = trace(network, _translation(part), {"c": x}, weights, shapes)
+    facts = {
+        "kind": command_for(network),
+        "sourceChannels": source_channels,
+        "scale": int(getattr(network, "scale", 1)),
+        "multiple": multiple,
+        "halo": int(network.halo),
+        "masked": masked,
+        "least": -(-getattr(there, "least", 1) // multiple),
+    }
     return graphs, facts
+
+
+def source_channels_of(network: Any) -> int:
+    return int(getattr(network, "source_channels", network.channels))
 
 
 def _translation(network: nn.Module) -> Any:
@@ -126,11 +134,10 @@ def examples(G: Generator) -> Tensor:
     """Return some images, or results for some random pictures, on which rounding is measured."""
     if G.z_dim:
         return G.generate(noise(range(TRIED), G.z_dim, 0), one_hot(G.labels(TRIED), G.classes))
-    network, multiple = G.network, getattr(G.network, "multiple", 1)
+    network, multiple = G.network, int(getattr(G.network, "multiple", 1))
     side = -(-32 // multiple) * multiple
     generator = torch.Generator().manual_seed(0)
-    channels = int(getattr(network, "source_channels", G.channels))
-    coarse = 2 * torch.rand(1, channels, 8, 8, generator=generator) - 1
+    coarse = 2 * torch.rand(1, source_channels_of(network), 8, 8, generator=generator) - 1
     x = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
     with torch.no_grad():
         return network(x.new_zeros(1, 0), x).clamp(-1, 1)

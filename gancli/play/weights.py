@@ -14,8 +14,8 @@ LARGEST_HALF = 65504.0
 def pack(tensors: dict[str, Tensor], bits: int) -> tuple[list[dict[str, Any]], str, dict[str, Tensor]]:
     """Return how each tensor is stored, all bytes in base64, and the tensors as the page reads them.
 
-    Vectors, such as biases, stay 32-bit: they are few, and a scale of batch norm may exceed 16 bits. With 8 bits each row
-    of a matrix has its own factor.
+    Vectors, such as biases, stay 32-bit: they are few, and a scale of batch norm may exceed 16 bits. With 8 bits each
+    row of a matrix has its own factor.
     """
     entries, chunks, size, stored = [], [], 0, {}
 

@@ -7,16 +7,14 @@ import pytest
 import torch
 from helpers import MODELS, config
 from PIL import Image
+from play_pages import assembled, lively, needs_node, picture, rgba, run_page, write_page
 
 import gancli
 from gancli.images import to_array
-from gancli.inference.generator import noise
 from gancli.inference.inpainter import centre_mask, load_inpainter
 from gancli.inference.latents import encode
 from gancli.inference.translator import load_translator
 from gancli.inference.upscaler import load_upscaler
-
-from play_pages import assembled, lively, needs_node, picture, rgba, run_page, write_page
 
 pytestmark = needs_node
 FROM_PICTURES = {"pix2pix", "inpainting", "cyclegan", "sr_compact", "sr_compact_gan", "srgan", "srresnet"}
@@ -91,6 +89,7 @@ def test_the_latent_of_a_picture_is_the_encoders(model: str, tmp_path: Path) -> 
         assert answer["latent"]["error"] == pytest.approx(min(errors), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_tile_at_a_time_equals_the_whole_picture(tmp_path: Path) -> None:
     ckpt, array = lively(tmp_path, "sr_compact", "model.scale=2", "model.depth=1"), picture(210, 100)
     page = write_page(ckpt, tmp_path / "page.html")

@@ -31,7 +31,7 @@ class Client {
     this.local = true;
     const server = new Server(message => this.receive(message));
     this.send = message => server.receive(message);
-    say("This browser runs no workers here, so the page computes by itself and may stutter.");
+    remark("This browser runs no workers here, so the page computes by itself and may stutter.");
     this.send(load);
     for (const {message} of Object.values(this.latest)) if (message) this.send(message);
   }
@@ -47,7 +47,7 @@ class Client {
   receive(message) {
     if (message.type === "ready") {
       document.body.dataset.ready = message.fast ? "fast" : "plain";
-      if (!message.fast) say("This browser has no fast WebAssembly, so images take about four times as long.");
+      if (!message.fast) remark("This browser has no fast WebAssembly, so images take about four times as long.");
       return;
     }
     const job = this.latest[message.channel];
@@ -62,6 +62,11 @@ function say(text) {
   const note = element("note");
   note.textContent = text;
   note.hidden = !text;
+}
+
+// Says what this browser lacks, for as long as the page is open.
+function remark(text) {
+  element("environment").append(` ${text}`);
 }
 
 // Draws an answer of the server; a canvas has as many pixels as the image, and the style sheet enlarges it.
