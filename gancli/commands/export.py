@@ -16,6 +16,7 @@ from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
 from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
+from gancli.runtime.publish import is_shown, published, publishing
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
 FORMATS = (".safetensors", ".onnx", ".html")
@@ -31,8 +32,14 @@ def main(
     ema: bool,
     bits: int = 16,
     force: bool = False,
+    publish_paths: bool = False,
 ) -> None:
     """Write the generator of a checkpoint and print the path."""
+    with publishing(publish_paths):
+        export(ckpt, out, half, blend, blend_weight, ema, bits, force)
+
+
+def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool, bits: int, force: bool) -> None:
     path = typed_path(out)
     if path.suffix not in FORMATS:
         raise ValueError(
@@ -81,16 +88,6 @@ def write_page(path: Path, network: nn.Module, exported: dict[str, Any], bits: i
     print(f"{page.megabytes:.1f} MB; {changed}; open it in a browser", file=sys.stderr)
 
 
-def without_paths(value: Any) -> Any:
-    """Return nested dicts and lists with the last part alone of every absolute path."""
-    if isinstance(value, dict):
-        return {key: without_paths(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [without_paths(v) for v in value]
-    is_path = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
-    return Path(value).name if is_path else value
-
-
 def generator_only(
     content: dict[str, Any], ema: bool, half: bool = False, other: dict[str, Any] | None = None, weight: float = 0.5
 ) -> dict[str, Any]:
@@ -112,12 +109,12 @@ def generator_only(
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
-    # A file that is given away names no folder of this machine.
-    config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
-    config = without_paths(config)
-    network = {"config": content["networks"]["G"]["config"], "state": state}
+    if not is_shown():
+        config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
     averaged = bool(content.get("averaged", ema))
-    return {**facts, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
+    texts = published({**facts, "config": config, "trained": trained, "averaged": averaged})
+    network = {"config": content["networks"]["G"]["config"], "state": state}
+    return {**texts, "networks": {"G": network}}
 
 
 def summary(content: dict[str, Any]) -> str:

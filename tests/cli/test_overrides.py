@@ -77,8 +77,8 @@ def test_options_may_stand_anywhere_and_take_either_form(tmp_path):
     assert first == read_train(["task=edges", "model=pix2pix", "seed=0,1", "--multirun"])
     assert first.sweep and first.words == ["model/task=edges", "model=pix2pix", "seed=0,1"]
     own = str(tmp_path)
-    a = read_train(["--cfg", "job", "--config-dir", own, "--resolve", "mine=1"])
-    assert a == read_train(["mine=1", "-c", "job", f"--config-dir={own}", "--resolve"]) and a.resolve and a.cfg == "job"
+    a = read_train(["--cfg", "job", "--config-dir", own, "--resolve", "seed=1"])
+    assert a == read_train(["seed=1", "-c", "job", f"--config-dir={own}", "--resolve"]) and a.resolve and a.cfg == "job"
 
 
 WRONG = [
