@@ -124,7 +124,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     rare = False
     for line in text.splitlines():
         rare |= line == "# Rarely changed"
-        match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
+        match = re.match(r"( *)([A-Za-z_][\w.]*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
             continue
         indent, word, default, meaning = len(match[1]), match[2], match[3] or "", match[4] or ""

@@ -38,20 +38,23 @@ def identity(words: list[str]) -> Job:
 
 def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
     """Return a folder for every job: that of an earlier sweep's equal one, else a new number."""
-    from gancli.report.run_folder import Run, find_runs, read_run
+    from gancli.report.run_folder import Run, read_run
+    from gancli.report.sweep_folder import find_runs, planned_jobs
     from gancli.training.config_diff import FREE
 
     earlier: dict[Job, Run] = {}
+    used: set[Path] = set()
+    planned = planned_jobs(folder)
     with contextlib.suppress(ValueError, OSError):  # there is none
         for path in find_runs(folder):
-            with contextlib.suppress(OSError):
-                run = read_run(path)
-                earlier[identity(list(run.started.get("overrides") or []))] = run
+            run = read_run(path)
+            used.add(path)
+            # A job whose log was damaged is known by what the sweep planned.
+            earlier[identity(list(run.started.get("overrides") or planned.get(path.name) or []))] = run
     wanted = [identity(job) for job in jobs]
     shared = frozenset.intersection(*wanted) if wanted else frozenset()
     free = {key for key, _ in shared if key.startswith(FREE)}  # a run may change them, as its length
     folders = {job: run.folder for job, run in earlier.items()}
-    used = {run.folder for run in earlier.values()}
     numbers = (path for i in itertools.count() if (path := folder / str(i)) not in used)
     taken = {folders[job] for job in wanted if job in folders}
     for job in wanted:

@@ -74,7 +74,8 @@ def run_command(command: str, words: list[str]) -> int:
     else:
         values = read_values(command, words)
         with terminable(), trusting(values.pop("trust", ())):
-            return int(importlib.import_module(f"gancli.commands.{command}").main(**values) or 0)
+            arguments = {key.replace(".", "_"): value for key, value in values.items()}
+            return int(importlib.import_module(f"gancli.commands.{command}").main(**arguments) or 0)
     return 0
 
 

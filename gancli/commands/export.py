@@ -16,13 +16,21 @@ from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
 from gancli.runtime.files import check_writable, typed_path, write_atomically
+from gancli.runtime.publish import is_shown, published, publishing
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
-def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
+def main(
+    ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool, publish_paths: bool = False
+) -> None:
     """Write the generator of a checkpoint and print the path."""
+    with publishing(publish_paths):
+        export(ckpt, out, half, blend, blend_weight, ema)
+
+
+def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
     path = typed_path(out)
     if path.suffix not in (".safetensors", ".onnx"):
         raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
@@ -52,16 +60,6 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
     print(model.example(path), file=sys.stderr)
 
 
-def without_paths(value: Any) -> Any:
-    """Return nested dicts and lists with the last part alone of every absolute path."""
-    if isinstance(value, dict):
-        return {key: without_paths(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [without_paths(v) for v in value]
-    is_path = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
-    return Path(value).name if is_path else value
-
-
 def generator_only(
     content: dict[str, Any], ema: bool, half: bool = False, other: dict[str, Any] | None = None, weight: float = 0.5
 ) -> dict[str, Any]:
@@ -83,12 +81,12 @@ def generator_only(
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
-    # A file that is given away names no folder of this machine.
-    config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
-    config = without_paths(config)
-    network = {"config": content["networks"]["G"]["config"], "state": state}
+    if not is_shown():
+        config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
     averaged = bool(content.get("averaged", ema))
-    return {**facts, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
+    texts = published({**facts, "config": config, "trained": trained, "averaged": averaged})
+    network = {"config": content["networks"]["G"]["config"], "state": state}
+    return {**texts, "networks": {"G": network}}
 
 
 def summary(content: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.files import relative
+from gancli.runtime.files import check_writable, relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
@@ -28,7 +28,11 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     name, run = "  ".join(job), None
     worker = multiprocessing.parent_process() is not None  # whose bar would overwrite those of the others
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable("run.dir", folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"run.dir={folder} is a file; type another run.dir=") from None
     try:
         refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
@@ -58,15 +62,9 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
     """Return the error to raise: sys.exit would end a whole sweep, and an allocator does not say what to type."""
     if isinstance(error, SystemExit):
         return RuntimeError(f"the job called sys.exit({error.code})")
-    if run and is_out_of_memory(error):
-        advice = ValueError(run.out_of_memory())
-        advice.__cause__ = error
-        return advice
-    if "Expected more than 1 value per channel when training" in str(error):
-        advice = ValueError(
-            "batch norm, which this model has, needs more than one image at a time, and data.batch_size gives it one; "
-            "type data.batch_size=2 or more"
-        )
+    if is_out_of_memory(error):
+        early = "the networks or the data do not fit into memory; type a smaller model.width= or data.size="
+        advice = ValueError(run.out_of_memory() if run else early)
         advice.__cause__ = error
         return advice
     return error

@@ -51,12 +51,12 @@ class RunLogger:
         """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
         file = self.folder / "metrics.jsonl"
         lines, rows = [], []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
             try:
                 row = json.loads(line)
             except ValueError:
                 continue  # the last line of a run that was killed while it wrote
-            if row.get("step", 0) <= step:
+            if isinstance(row, dict) and row.get("step", 0) <= step:
                 lines.append(line + "\n")
                 rows.append(row)
         if file.exists():

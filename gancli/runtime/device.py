@@ -11,7 +11,7 @@ def choose_device(name: Any) -> torch.device:
 
     A bare number, as Hydra reads device=0, is that of a GPU.
     """
-    given = str(name)
+    given = "null" if name is None else str(name)
     name = f"cuda:{given}" if given.isdecimal() else given
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device_type, colon, index = name.partition(":")

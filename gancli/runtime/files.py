@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import functools
 import os
 import re
+import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from pathlib import Path
 
 TEXT_ERRORS = "backslashreplace"  # for file names that are no text
 LONGEST = 255  # bytes of a name, on nearly every file system
+NOWHERE = Path(os.devnull, "gan")  # no file can be made there
 PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
@@ -56,11 +60,11 @@ def with_ending(name: str, ending: str) -> str:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left under temporary names; files of other living processes stay."""
+    """Remove what killed processes left under temporary names, folders too; that of living ones stays."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if (match := PARTIAL.fullmatch(path.name)) and not _is_another_process(int(match[1])):
             with contextlib.suppress(OSError):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_another_process(pid: int) -> bool:
@@ -123,15 +127,41 @@ def user_folder(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        return Path(tempfile.gettempdir(), f"gan-{os.getuid()}", *Path(path).parts[1:])
+        return Path(_temporary_home(), *Path(path).parts[1:])
+
+
+@functools.cache
+def _temporary_home() -> Path:
+    """Return the folder of this user among the temporary files, or NOWHERE: its name is known to every other user."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"gan-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError:  # no folder for temporary files can be written
+        return NOWHERE
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    from gancli.runtime.terminal import say
+
+    say(f"gan: {folder} can be written by others, so nothing is cached there; type export HOME=DIR, a folder of yours")
+    return NOWHERE
 
 
 def check_writable(key: str, path: Path) -> None:
     """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    folder = path if path.is_dir() else folder
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))  # noqa: PTH106
+        folder = path if stat.S_ISDIR(path.stat().st_mode) else folder
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{key}={path} cannot be written ({error.strerror}); type another {key}=") from error
+    try:
+        tried = partial_path(folder / "written")
+        with contextlib.suppress(FileExistsError):
+            tried.mkdir()
+        tried.rmdir()
     except OSError as error:
         raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
 
@@ -143,15 +173,6 @@ def relative(path: Path) -> str:
         return str(path)
     text = str(path.relative_to(Path.cwd()))
     return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
-
-
-def without_home(text: str) -> str:
-    """Return a text that is given away, such as a page, with ~ for the home folder, whose name is often a person's."""
-    try:
-        home = str(Path.home())
-    except RuntimeError:  # there is none
-        return text
-    return text.replace(f"{home}/", "~/") if len(home) > 1 else text
 
 
 def flush_folder(folder: Path) -> None:

@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
 from gancli.config import build
-from gancli.data.contents import contents, difference
+from gancli.data.contents import contents, difference, digests, name_and_content
 from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
+from gancli.runtime.hardware import within_free_memory
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
@@ -26,7 +27,7 @@ from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
-from gancli.training.preflight import forecast, is_long, preflight
+from gancli.training.preflight import check_untried, forecast, is_long, preflight
 from gancli.training.preview import Preview
 from gancli.training.run_log import NoLog, NonFinite, RunLog, save_config
 
@@ -61,7 +62,8 @@ class TrainingRun:
         smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
-        objective = setup.build_objective(cfg, self.data)
+        with within_free_memory():
+            objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
         self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
@@ -117,6 +119,7 @@ class TrainingRun:
                 self.evaluation = Evaluation(
                     *(quick_metrics, self.trainer.ema.network, self.data, self.reference),
                     *(self.config["data"], n, metrics, self.trainer.device),
+                    content=digests(self.contents),
                 )
             self.warnings += [self.evaluation.warning] if self.evaluation.warning else []
             self.metric, self.lower_is_better = self.evaluation.metric, self.evaluation.lower_is_better
@@ -208,11 +211,14 @@ class TrainingRun:
             self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
             self.checkpoints.clean(self.resumed.path if self.resumed else None, trainer.step)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
-        self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
+        self.log.header(
+            *(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes),
+            name_and_content(self.config["data"], self.contents),
+        )
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
-        for note in getattr(self.data, "notes", []):
+        for note in self.data.notes:
             self.log.log(note)
         self.log.warnings(
             [
@@ -229,6 +235,8 @@ class TrainingRun:
         """
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
+            if ranks.is_first():
+                check_untried(self.trainer, self.options, self.preview.shape, self.folder)
             return 0.0
         self.log.page()  # the trial may take long
         with self.log.doing("trying one step of each phase"):

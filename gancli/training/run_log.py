@@ -11,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import defaults
+from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
-from gancli.report.run_folder import resume_command
+from gancli.report.run_folder import record_of, resume_command
 from gancli.report.run_page import write_page
+from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
@@ -47,9 +49,20 @@ class RunLog:
         self.logger.start_clock(self.trainer.images)
 
     def header(
-        self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
+        self,
+        config: dict[str, Any],
+        overrides: list[str],
+        resumed: bool,
+        images: int,
+        changes: list[str],
+        files: dict[str, str],
     ) -> None:
-        """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
+        """Log what is trained, on what data and on which machine.
+
+        Args:
+            changes: of the config since the run started.
+            files: name and content of the data, if they are files of the user; else empty.
+        """
         trainer = self.trainer
         sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
         self.logger.fact(
@@ -65,8 +78,10 @@ class RunLog:
             parameters=sizes,
             use=command_for(trainer.objective.G),
             images=images,
+            **({"files": files} if files else {}),
             budget=str(trainer.budget),
         )
+        remember_text(record_of(self.folder, overrides))
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
         names = f"{config['model']['name']} on {config['data']['name']}"
@@ -98,11 +113,9 @@ class RunLog:
         self.logger.fact("grids", step=self.trainer.step, **layout)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
-        """Log warnings, and the files that were skipped with the reasons."""
-        for warning in warnings:
-            self.log(f"warning: {warning}")
-        for name, reason in skipped:
-            self.log(f"skipped {name}: {reason}")
+        """Log warnings, and how many files were skipped for which reasons."""
+        for line in [*(f"warning: {warning}" for warning in warnings), *skipped_lines(skipped)]:
+            self.log(line)
 
     def page(self) -> None:
         """Write the page of a run that is about to train, and log once where it is."""
@@ -191,6 +204,7 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
         append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides, "resumable": resumable})
+        remember_text(record_of(folder, overrides))
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
             write_page(folder)

@@ -136,7 +136,10 @@ def test_folders_are_classes_at_any_depth_and_images_outside_them_are_skipped(tm
     data = folder(str(tmp_path), size=8, channels=1)
     assert data.class_names == ["cat", "dog"] and data.labels.tolist() == [0, 0, 1]
     assert data.images[:, 0, 0, 0].tolist() == [1, 2, 0]
-    assert data.skipped == [("cover.png", "is in no class folder, so it has no class")]
+    assert data.skipped == [
+        ("cover.png", "is in no class folder, so it has no class"),
+        ("notes/readme.txt", "is no image"),
+    ]
 
 
 def test_odd_names(tmp_path, capsys):
@@ -187,9 +190,11 @@ def test_train_and_test_folders_are_a_layout_and_no_classes(tmp_path):
         save(np.full((8, 8), 9, np.uint8), tmp_path / name)
     held_out = folder(str(tmp_path), size=8, split="test")
     assert held_out.split == "test" and held_out.labels.tolist() == [1]
-    assert held_out.skipped == [("wolf/f.png", "is of class wolf, which is not in train")]
-    save(noise(8, 8), tmp_path / "bus" / "g.png")
-    assert folder(str(tmp_path), size=8).class_names == ["Train", "VALID", "bus", "test"], "a class may be called so"
+    assert held_out.skipped == [("test/wolf/f.png", "is of class wolf, which is not in train")]
+    save(noise(8, 8), tmp_path / "extra" / "g.png")
+    data = folder(str(tmp_path), size=8)
+    assert data.class_names == ["cat", "dog", "fox"]
+    assert data.skipped == [("extra/g.png", "is in no folder of the layout")]
 
 
 @pytest.fixture
@@ -210,7 +215,8 @@ def damaged(tmp_path):
 
 BAD = {
     "bomb.png": "more than the", "cut.jpg": "truncated", "cut.png": "", "empty.png": "is empty",
-    "float.tif": "floating-point values", "link.png": "is not a file", "text.png": "is not an image that Pillow knows",
+    "float.tif": "floating-point values", "link.png": "is not a file",
+    "notes.txt": "is no image", "text.png": "is not an image that Pillow knows",
 }  # fmt: skip
 
 
@@ -242,7 +248,7 @@ def test_damaged_files_are_skipped_with_a_reason_or_refused(damaged, monkeypatch
         ({"size": "big"}, r"data\.size=big"),
         ({"size": None}, r"data\.size=None"),
         ({"channels": 4}, r"data\.channels=4"),
-        ({}, r"its 1 image cannot be decoded; type gan data check"),
+        ({}, r"it has no image that can be used, skipped 1: 1 broken; type gan data check"),
         ({"path": "void"}, r"it has no images; type gan data check"),
     ],
 )
@@ -274,6 +280,7 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
         "height    40 to 50 pixels, median 40",
         "modes     RGB 3, L 1",
         "formats   PNG 3, JPEG 1",
+        "          skipped 1: 1 broken",
         "bad       1",
         "          dog/b.png: is empty",
         f"try       gan train data=folder data.path={tmp_path}/ data.size=32 model=cgan",
