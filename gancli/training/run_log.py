@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint import format as checkpoint
+from gancli.config import defaults
 from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
@@ -97,6 +98,10 @@ class RunLog:
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
         verb = f"resumed at step {trainer.step:,}" if resumed else "training"
         self.log(f"{verb}: {names}, {plural(images, 'image')}, batch {batch}, {trainer.budget}")
+        chosen = any(word.startswith(("model=", "experiment=")) for word in overrides)
+        if config["data"]["name"] == "folder" and not (chosen or resumed):
+            model = defaults("data/folder")["model"]
+            self.log(f"model={model} is for few images; type model=dcgan, or another of gan list models, for many")
         self.log(f"{millions} parameters; {describe(trainer.device)}, {precision}")
         if config["trainer"]["compile"] and not trainer.compiled:
             self.log(
