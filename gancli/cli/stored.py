@@ -150,5 +150,5 @@ def write_sweep(
     own = {path.name: job for job, path in folders.items() if path.parent == folder}
     jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
     text = json.dumps({"words": words, "options": options, "jobs": jobs}, indent=1) + "\n"
-    write_text(folder / SWEEP, text)
+    write_text(folder / SWEEP, text, durable=True)
     remember_text(text)
