@@ -38,7 +38,8 @@ def listed(word: str) -> str:
     group = key.lstrip("+~").partition("@")[0]
     if group not in groups() or not value.startswith("glob("):
         return word
-    names = OverridesParser.create().parse_override(word).value().filter(choices(group))
+    glob: Any = OverridesParser.create().parse_override(word).value()
+    names = glob.filter(choices(group))
     if not names:
         raise UsageError(f"{word} gives no value; there are: {', '.join(choices(group))}")
     return f"{key}=choice({','.join(names)})"

@@ -160,7 +160,7 @@ def stored_sweep(
     own = {path.name: job for job, path in folders.items() if path.parent == folder}
     jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
     text = json.dumps({"words": words, "options": options, "jobs": jobs}, indent=1) + "\n"
-    write_text(file, text)
+    write_text(file, text, durable=True)
     remember_text(text)
     try:
         yield
