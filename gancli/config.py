@@ -124,7 +124,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     rare = False
     for line in text.splitlines():
         rare |= line == "# Rarely changed"
-        match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
+        match = re.match(r"( *)([A-Za-z_][\w.]*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
             continue
         indent, word, default, meaning = len(match[1]), match[2], match[3] or "", match[4] or ""
@@ -143,7 +143,7 @@ def defaults(name: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for base in _bases(name, text):
         chosen |= defaults(base)
-    for group, choice in re.findall(r"^  - (?:override )?([\w/]+): +(\w+)", text, re.M):
+    for group, choice in re.findall(r"^  - (?:override )?([\w/]+)(?:@_global_[\w.]*)?: +(\w+)", text, re.M):
         chosen[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
     return chosen
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.cli import hints, stored
+from gancli.cli import hints, received, stored
 from gancli.cli.known import chosen, every_key, swept_values, train_keys
 from gancli.cli.stored import Word
 from gancli.config import (
@@ -63,6 +63,7 @@ class TrainCommand(NamedTuple):
     config: dict[str, Any] | None = None  # its own, resolved
     stored: int = 0  # number of the overrides that it was started with; the typed ones follow
     replaced: tuple[str, ...] = ()  # keys whose stored values do not count
+    received: str = ""  # the folder, if somebody else started it
 
 
 # --- commands other than train: each value exactly as typed -----------------------------------------------------
@@ -135,8 +136,9 @@ def read_train(words: list[str]) -> TrainCommand:
     run = folder or _run_folder(typed, command.sweep)
     content = stored.read_stored(run, _split_word) if run else None
     if content:
+        received.check_options(content.received, content.options, options)
         command = command._replace(**{**content.options, **options})
-    words_of_hydra = [*(content.words if content else ()), *typed]
+    words_of_hydra = [*(content.words if content and not content.received else ()), *typed]
     searched = [value for key, _, value in words_of_hydra if key.lstrip("+") == SEARCH]
     command = command._replace(places=(command.config_dir, *(place for text in searched for place in entries(text))))
     with own_configs(*command.places):
@@ -153,6 +155,8 @@ def _read(command: TrainCommand, content: stored.Stored | None, typed: list[Word
         replaced, config = stored.replaced_keys(content.words, typed), content.config
         limits = stored.other_budgets(content, typed)
         old = _usable(content.words, config, replaced, command)
+        command = command._replace(received=content.received)
+        received.check_words(content.received, old)
     every = [*old, *typed]
     check_choices(typed, command.sweep)
     if command.config_name == "train":
@@ -219,7 +223,12 @@ def _run_folder(typed: list[Word], sweep: bool) -> Path | None:
     folder = Path(unquote(next((value for key, _, value in reversed(typed) if key == "run.dir"), "")))
     if sweep or not folder.name:
         return None
-    if (folder / stored.SWEEP).is_file():
+    try:
+        is_sweep = (folder / stored.SWEEP).is_file()
+    except OSError as error:  # a name that is too long, or a folder that this user may not open
+        reason = f"run.dir={folder} cannot be written ({error.strerror})"
+        raise UsageError(f"{reason}; type another run.dir=") from error
+    if is_sweep:
         raise UsageError(f"run.dir={folder} holds a sweep; to continue it, type resume={folder}")
     return folder if stored.has_checkpoint(folder) else None
 

@@ -12,8 +12,9 @@ import yaml
 
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
-from gancli.config import CONFIGS
+from gancli.config import CONFIGS, choices
 from gancli.data.by_name import load_by_name
+from gancli.data.contents import data_name, describe_files
 from gancli.evaluation import autoencoders, generative, image_to_image, super_resolution
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
@@ -23,7 +24,7 @@ from gancli.inference.styles import AUTO, AutoUpscaler, load_style
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
-from gancli.runtime.files import check_writable, write_text
+from gancli.runtime.files import check_writable, typed_path, write_text
 from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable, shell_join, without_nan
 
@@ -102,8 +103,9 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
             f"leave metrics= out"
         )
     else:
-        data = load_reference(options.data, options.split, content["config"]["data"], G.size, G.channels)
-        reference = EvaluationSet(*data, options.n, options.seed)
+        trained = content["config"]["data"]
+        data, named, split, files = load_reference(options.data, options.split, trained, G.size, G.channels)
+        reference = EvaluationSet(data, named, split, options.n, options.seed, files)
         if command == "sample" or options.metrics:
             scores = (options.metrics, options.inception)
             result = generative.evaluate_generator(G, weights, averaged, reference, *scores)
@@ -119,7 +121,7 @@ def evaluate_upscaler(options: Options, upscaler: Upscaler | AutoUpscaler, weigh
     """Evaluate a super-resolution network on a folder of images."""
     if options.data:
         raise ValueError(f"images to enlarge are of any size, and data={options.data} has one; type images=DIR")
-    return super_resolution.evaluate(upscaler, weights, options.images, bool(options.out))
+    return super_resolution.evaluate(upscaler, weights, options.images, options.split, bool(options.out))
 
 
 def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: int) -> None:
@@ -151,13 +153,16 @@ def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
         raise ValueError(
             f"images= are compared with reference=DIR, a folder, or with data=NAME, and {both}; type one of them"
         )
-    shape = (options.size, options.channels, options.n, options.seed)
+    shape = (options.size, options.channels, options.n, options.seed, options.split)
     fake = ImageFolder("images", options.images, *shape)
     real: ImageFolder | EvaluationSet
     if options.reference:
         real = ImageFolder("reference", options.reference, *shape)
     else:
         data = load_by_name(options.data, options.size or None, options.channels or None, options.split)
-        split = options.split if has_split(options.data) else "none"
-        real = EvaluationSet(data, printable(options.data), split, options.n, options.seed)
+        split = data.split or (options.split if has_split(options.data) else "none")
+        is_folder = options.data not in choices("data")
+        named = data_name("folder", options.data) if is_folder else options.data
+        content = describe_files(typed_path(options.data))["digest"] if is_folder else ""
+        real = EvaluationSet(data, named, split, options.n, options.seed, content)
     return generative.evaluate_images(fake, real, options.metrics, options.inception, device)

@@ -12,7 +12,8 @@ from gancli.report.run_folder import Run, read_run
 from gancli.report.run_page import write_page
 from gancli.report.sweep_folder import absent_jobs, find_runs
 from gancli.runtime.checks import check_choice
-from gancli.runtime.files import check_writable, typed_path
+from gancli.runtime.files import check_writable, remove_partials, typed_path
+from gancli.runtime.publish import is_shown, publishing
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable, shell_quote
 
@@ -27,11 +28,18 @@ def main(
     out: str = "",
     gif: bool = False,
     mp4: bool = False,
+    publish_paths: bool = False,
 ) -> None:
     """Write the page of every run and the animations that were asked for; for several runs, print the leaderboard.
 
     Runs that may only be read are shown on the terminal, and in the files of out=DIR. Damaged ones are named.
     """
+    with publishing(publish_paths or is_shown()):
+        report(runs, sort, ascending, out, gif, mp4)
+
+
+def report(runs: Sequence[str], sort: str, ascending: str, out: str, gif: bool, mp4: bool) -> None:
+    """Do what `main` says, with paths in the files or without."""
     check_choice("ascending", ascending, ASCENDING)
     paths = [latest_run() if run == "latest" else typed_path(run) for run in runs] or [Path("outputs")]
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
@@ -69,6 +77,7 @@ def _say_what_is_wrong(run: Run) -> None:
 def _page(folder: Path) -> Path | None:
     """Write the page of a run and return it, or say why a read-only run keeps its old one."""
     try:
+        remove_partials(folder)
         return write_page(folder)
     except OSError as error:
         say(f"gan: the page of {printable(str(folder))} is not written again: {error.strerror}")

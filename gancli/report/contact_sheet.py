@@ -10,6 +10,7 @@ from gancli.data.decoder import BadImage, open_image
 from gancli.images import drawable, label_font
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
+from gancli.runtime.publish import published
 
 GRIDS = 100  # at most
 SIDE, GAP, CAPTION = 240, 12, 38  # pixels: width of a tile, space between tiles, height of two lines of text
@@ -38,7 +39,7 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
     for i, (row, image) in enumerate(grids):
         left, top = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (height + GAP + CAPTION)
         sheet.paste(ImageOps.pad(image, (SIDE, height), Image.Resampling.LANCZOS, WASH), (left, top))
-        for line, (text, ink) in enumerate(zip(caption(row), INKS)):
+        for line, (text, ink) in enumerate(zip(published(caption(row)), INKS)):
             text = drawable(text, font)
             while pen.textlength(text, font) > SIDE:
                 text = drawable(f"{text[:-2]}…", font)

@@ -34,7 +34,8 @@ from gancli.report.run_folder import Run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import without_home, write_atomically, write_text
+from gancli.runtime.files import remove_partials, write_atomically, write_text
+from gancli.runtime.publish import is_shown, published
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 DEVIATION = "± is the standard deviation (n−1) over the seeds that finished and were measured"
@@ -55,10 +56,11 @@ def write_leaderboard(tables: Sequence[Table], out: Path) -> None:
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
+    remove_partials(out)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
-    write_text(out / "leaderboard.md", without_home(text.printable(markdown_text(tables))))
+    write_text(out / "leaderboard.md", text.printable(markdown_text(tables)))
     write_text(out / "leaderboard.html", html_text(tables, out))
     sheet = contact_sheet(each_run(tables))
     if sheet:
@@ -72,7 +74,7 @@ def csv_names(tables: Sequence[Table]) -> list[str]:
         score = next(row.score for row in table.rows if row.score.protocol)
         generated = score.protocol.get("generated")
         parts = ["leaderboard", score.protocol.get("data", ""), table.sort_by, f"n{generated}" if generated else ""]
-        name = "-".join(clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_]+", "_", str(part))[:60]))
+        name = "-".join(clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_]+", "_", published(str(part)))[:60]))
         if f"{name}.csv".lower() in map(str.lower, names):
             name += f"-{zlib.crc32(score.key.encode(errors='backslashreplace')):08x}"
         names.append(f"{name}.csv")
@@ -96,8 +98,9 @@ def csv_text(table: Table) -> str:
     columns = [*run_columns(table), protocols, column("error", [row.error for row in table.rows])]
     buffer = io.StringIO()
     rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
-    csv.writer(buffer, lineterminator="\n").writerows([[text.csv_cell(cell) for cell in row] for row in rows])
-    return without_home(text.printable(buffer.getvalue()))
+    cells = [[text.csv_cell(published(cell)) for cell in row] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows(cells)
+    return text.printable(buffer.getvalue())
 
 
 def markdown_text(tables: Sequence[Table]) -> str:
@@ -105,8 +108,8 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if lines := _comparison(tables):
         parts += [f"## {DIFFERS}", text.table(_escaped(lines), True, range(len(lines[0])))] if lines[1:] else [SAME]
     for name, table in zip(csv_names(tables), tables):
-        parts.append(f"## {text.markdown(table.heading or 'Runs')}")
-        parts += [text.markdown(line) for line in (table.details, _summary(table)) if line]
+        parts.append(f"## {_markdown(table.heading or 'Runs')}")
+        parts += [_markdown(line) for line in (table.details, _summary(table)) if line]
         parts.append(f"[{name}]({name})")
         if table.setting_rows:
             parts += [_aligned(seed_columns(table), markdown=True), "### Runs"]
@@ -115,7 +118,7 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if found := next_commands(tables):
         parts += [
             f"## {NEXT}",
-            "\n".join(f"- {text.markdown(label)}: {text.code_span(command)}" for label, command in found),
+            "\n".join(f"- {_markdown(label)}: {text.code_span(published(command))}" for label, command in found),
         ]
     return "\n\n".join([*parts, NOTE]) + "\n"
 
@@ -220,7 +223,11 @@ def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
 
 def _escaped(cells: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return cells as Markdown."""
-    return [[text.markdown(text.one_line(cell)) for cell in row] for row in cells]
+    return [[_markdown(cell) for cell in row] for row in cells]
+
+
+def _markdown(value: str) -> str:
+    return text.markdown(published(text.one_line(value)))
 
 
 def _fit(columns: list[Column], width: int) -> list[Column]:
@@ -317,9 +324,13 @@ def _rank(row: RunRow) -> int:
 
 
 def _link(run: Run, out: Path) -> str:
-    """Return the relative address of a run's page; empty when it has none."""
+    """Return the relative address of a run's page; empty when it has none, or one with names that are not shown."""
     page = run.folder / "index.html"
-    return quote(os.fsencode(Path(os.path.relpath(page, out)).as_posix())) if page.is_file() else ""
+    if not page.is_file():
+        return ""
+    way = Path(os.path.relpath(page, out)).as_posix()
+    near = os.path.commonpath((page.absolute(), out.absolute())) != Path(page.absolute().anchor).as_posix()
+    return quote(os.fsencode(way)) if is_shown() or (near and way == published(way)) else ""
 
 
 def _cards(rows: Sequence[RunRow], out: Path) -> list[dict[str, Any]]:

@@ -188,8 +188,13 @@ class Run:
         """The protocol of the quick metrics: the data, and the task of the model."""
         data, model = self._node("data"), self._node("model")
         settings = {key: value for key, value in data.items() if key not in TRAINING_DATA_KEYS}
+        name, files = self.choice("data"), self.started.get("files")
+        if isinstance(files, dict):  # the same files by another path are the same data
+            name = str(files.get("name"))
+            settings = {key: value for key, value in settings.items() if key not in ("path", "sources")}
+            settings["content"] = str(files.get("content"))
         task = {key: value for key, value in model.items() if key in TASK_KEYS}
-        return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
+        return {"data": name, **settings, **task, "measured": "while training"}
 
     def _protocol_events(self) -> list[dict[str, Any]]:
         events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("metrics"), list)]
@@ -222,6 +227,12 @@ class Run:
         """Return the last finite values, not the best ones: the score of the weights at the end."""
         steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
         return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
+
+
+def record_of(folder: Path, overrides: Any) -> str:
+    """Return what decides what a resumed run does: its config file and the words that it was started with."""
+    config = (folder / "config.yaml").read_text("utf-8", "replace") if _is_inside(folder / "config.yaml") else ""
+    return json.dumps([config, overrides])
 
 
 def resume_command(folder: Path) -> str:

@@ -12,7 +12,17 @@ from gancli.data.contents import PATHS
 
 # Only these may change without resume.allow: everything else changes what is learned.
 FREE = (
-    *("run.", "resume.", "device", "deterministic", "data.root", "data.source.root", "data.cache", "data.source.cache"),
+    *(
+        "run.",
+        "resume.",
+        "publish.",
+        "device",
+        "deterministic",
+        "data.root",
+        "data.source.root",
+        "data.cache",
+        "data.source.cache",
+    ),
     *("trainer.steps", "trainer.kimg", "trainer.minutes", "trainer.log_every", "trainer.sample_"),
     *("trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_", "trainer.tensorboard", "trainer.preflight"),
     *("trainer.sync_bn", "trainer.graphs", "model.bf16_safe", "model.graph_safe", "model.quick_metrics"),
