@@ -53,6 +53,7 @@ GROUPS = {
     OUTSIDE: "outside the layout",
     "which is not in train": "of classes that train lacks",
     "smaller than": "too small",
+    "has more than the": "too large",
     "ermission denied": "not readable by this user",
     "is not a file": "links to nothing",
 }
