@@ -6,12 +6,15 @@ least that is told from texture (docs/results/super-resolution.md).
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from gancli.data.decoder import BadImage, open_image
 from gancli.data.image_modes import standardize
 from gancli.images import to_array, to_pil
 from gancli.inference.damage import NO_TRACE, Damage, estimate
@@ -19,6 +22,7 @@ from gancli.inference.tiling import Progress
 from gancli.inference.upscaler import STYLES, Upscaler, bundled_styles, load_upscaler
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.device import choose_device
+from gancli.runtime.text import printable
 
 AUTO = "auto"
 MILD_QUALITY, POOR_QUALITY = 85, 35  # of a JPEG: up to these an image is damaged, and badly damaged
@@ -85,9 +89,30 @@ def load_style(
     return load_upscaler("", style, scale, device, tile, strength)
 
 
-def upscale(image: Image.Image, scale: int = 4, style: str = AUTO) -> Image.Image:
-    """Enlarge a PIL image exactly 2, 3 or 4 times; of the styles "sharp" invents detail, and "auto" chooses another."""
-    return cached_upscaler(scale, style)(image)
+def upscale(image: Any, scale: int = 4, style: str = AUTO) -> Any:
+    """Enlarge an image exactly 2, 3 or 4 times.
+
+    Args:
+        image: PIL image, path of an image file, or array uint8 (H, W) or (H, W, C).
+        style: "auto", or one of STYLES, of which "sharp" invents detail.
+
+    Returns:
+        A PIL image, or for an array an array.
+    """
+    upscaler = cached_upscaler(scale, style)
+    if isinstance(image, str | Path):
+        try:
+            with open_image(Path(image)) as opened:
+                return upscaler(opened)
+        except BadImage as error:
+            raise ValueError(f"{printable(str(image))} {error}") from None
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"an array {image.dtype} {image.shape} is no image; give uint8 (H, W) or (H, W, C)")
+        grey = image.ndim == 3 and image.shape[2] == 1
+        large = np.asarray(upscaler(Image.fromarray(image[..., 0] if grey else image)))
+        return large[..., None] if grey else large
+    return upscaler(image)
 
 
 @functools.lru_cache(maxsize=4)
