@@ -70,8 +70,8 @@ def train_together(command: TrainCommand, rank: int, size: int) -> None:
         train_one(command, name)
 
 
-def train_one(command: TrainCommand, name: str = "") -> None:
-    """Compose the config and train; several processes agreed on the `name` of their run."""
+def train_one(command: TrainCommand, name: str = "") -> Path:
+    """Compose the config, train and return the run's folder; several processes agreed on the `name` of their run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
@@ -92,6 +92,7 @@ def train_one(command: TrainCommand, name: str = "") -> None:
             training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
+    return folder
 
 
 def check_of(command: TrainCommand) -> Callable[[Any], None]:
