@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from gancli.data.image_modes import standardize, warn
 from gancli.runtime.files import write_atomically
 from gancli.runtime.text import one_line
 
-FORMATS = ("GIF", "WEBP", "PNG")  # whose frames follow each other in time; those of TIFF are pages
-SUFFIXES = {".gif": "gif", ".webp": "webp", ".png": "png", ".apng": "png"}
+FORMATS = ("gif", "webp", "png")  # whose frames follow each other in time; those of TIFF are pages
 OPAQUE = 128  # alpha from which a pixel of GIF, which has no half transparency, is opaque
 
 
@@ -36,7 +36,7 @@ class Timing(NamedTuple):
 
 def is_animation(image: Image.Image) -> bool:
     """Return whether an open image has frames that follow each other in time."""
-    return image.format in FORMATS and bool(getattr(image, "is_animated", False))
+    return str(image.format).lower() in FORMATS and bool(getattr(image, "is_animated", False))
 
 
 def positions(image: Any) -> range:
@@ -44,14 +44,27 @@ def positions(image: Any) -> range:
     return range(int(getattr(image, "default_image", False)), image.n_frames)
 
 
+def count(image: Image.Image) -> int:
+    """Return the number of frames, 1 unless they follow each other in time; 2 where a damaged file does not tell."""
+    if not is_animation(image):
+        return 1
+    try:
+        return len(positions(image))
+    except Exception:  # `frames` says why
+        return 2
+
+
 def frames(image: ImageFile.ImageFile) -> Iterator[Image.Image]:
     """Yield every frame, decoded; ValueError names the one that is damaged."""
-    every = positions(image)
+    try:
+        every = positions(image)
+    except Exception as error:  # a damaged file can fail in any way inside Pillow
+        raise ValueError(f"its frames are damaged: {one_line(error, 200)}") from error
     for n, position in enumerate(every, 1):
         try:
             image.seek(position)
             image.load()
-        except Exception as error:  # a damaged file can fail in any way inside Pillow
+        except Exception as error:  # as above
             raise ValueError(f"frame {n} of {len(every)} is damaged: {one_line(error, 200)}") from error
         yield image
 
@@ -61,11 +74,16 @@ def read_timing(image: ImageFile.ImageFile) -> Timing:
     milliseconds, alpha = [], False
     for frame in frames(image):
         milliseconds.append(max(0, round(float(frame.info.get("duration", 0)))))
-        alpha = alpha or frame.has_transparency_data
-    loop = image.info.get("loop", 0 if image.format != "GIF" else None)
+        # Frames of WebP have an alpha channel, whether or not they need it.
+        alpha = alpha or has_clear_pixels(frame)
     # GIF counts the repetitions, and without a count it runs once.
-    plays = (1 if loop is None else loop and loop + 1) if image.format == "GIF" else loop
-    return Timing(milliseconds, int(plays), alpha)
+    plays = int(image.info.get("loop", -1 if image.format == "GIF" else 0))
+    return Timing(milliseconds, plays + 1 if plays and image.format == "GIF" else plays, alpha)
+
+
+def has_clear_pixels(frame: Image.Image) -> bool:
+    """Return whether some pixels are transparent, more or less."""
+    return frame.has_transparency_data and int(np.asarray(frame.convert("RGBA"))[..., 3].min()) < 255
 
 
 def convert(
