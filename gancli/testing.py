@@ -105,7 +105,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 def without_clocks(run: Path) -> list[dict[str, Any]]:
     """Return the metrics of a run without those that depend on the clock."""
-    clocks = {"minutes", "images_per_second", "time", "command"}
+    clocks = {"minutes", "images_per_second", "evaluate_seconds", "time", "command"}
     return [{k: v for k, v in row.items() if k not in clocks} for row in rows_of(run) if "event" not in row]
 
 

@@ -197,6 +197,12 @@ class TrainingRun:
             with self.log.doing(TASKS[name]):
                 self.tasks[name]()
             self.done_at[name] = self.trainer.step
+        if "evaluate" in names and "save" not in names and self._is_best():
+            self._do(["save"])
+
+    def _is_best(self) -> bool:
+        """Return whether the evaluation of this step is the best so far, on all processes."""
+        return ranks.from_first(bool(self.best and self.best.step == self.trainer.step))
 
     @property
     def no_longer_improves(self) -> bool:
@@ -208,8 +214,10 @@ class TrainingRun:
         trainer = self.trainer
         if ranks.is_first():
             save_config(self.config, self.folder)
+            content = self.resumed.content if self.resumed else {}
             self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
-            self.checkpoints.clean(self.resumed.path if self.resumed else None, trainer.step)
+            self.log.rewind(content.get("rows"))
+            self.checkpoints.clean(self.resumed.path if self.resumed else None, content)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
         self.log.header(
             *(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes),
@@ -295,14 +303,13 @@ class TrainingRun:
     # --- tasks
 
     def evaluate(self) -> None:
-        """Log the scores of the averaged G, and save it where they are the best so far."""
+        """Log the scores of the averaged G; where they are the best so far, the run is saved."""
         if not self.evaluation or not self.best:  # the first process does it
             return
         step, start = self.trainer.step, time.perf_counter()
         values = self.evaluation(self.trainer.ema.network)
         self.score = values[self.metric]
-        if self.best.add(self.score, step):
-            self.checkpoints.save_best(self.checkpoint_content())
+        self.best.add(self.score, step)
         seconds = time.perf_counter() - start
         self._evaluation_seconds += seconds
         fraction = self._evaluation_seconds / max(self.trainer.seconds - self._start_seconds, 1e-9)
@@ -347,7 +354,7 @@ class TrainingRun:
         output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
         described = {"config": self.config, "output": output, "data": self.contents}
         done = {name: step for name, step in self.done_at.items() if name != "save"}
-        return {**state, **best, "networks": networks, "done": done, **described}
+        return {**state, **best, "networks": networks, "done": done, "rows": self.log.rows, **described}
 
     # --- failures
 
@@ -369,7 +376,7 @@ class TrainingRun:
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
         self._restore_done(content)
-        self.log.rewind()
+        self.log.rewind(content.get("rows"))
         back = f"back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
         self.log.event("rollback", step=trainer.step, message=f"{problem}; {back}")
 

@@ -20,7 +20,7 @@ from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural, shell_join
+from gancli.runtime.text import plural, sentence, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -39,12 +39,21 @@ class RunLog:
         self.flush = self.logger.flush
         self.doing = terminal.doing
         self._graphs_warned = self._page_named = False
-        self.rewind()
+        self.monitor = Monitor(config)
 
-    def rewind(self) -> None:
-        """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
+    @property
+    def rows(self) -> int:
+        """Number of metric rows so far."""
+        return self.logger.rows
+
+    def rewind(self, rows: int | None = None) -> None:
+        """Remove what was logged after the trainer's step; the monitor starts from the rows that are left.
+
+        Args:
+            rows: number of metric rows when the state was saved; None: not known.
+        """
         self.monitor = Monitor(self.config)
-        for row in self.logger.rewind(self.trainer.step):
+        for row in self.logger.rewind(self.trainer.step, rows):
             self.monitor.add(row)  # its events are in the log already
         self.logger.start_clock(self.trainer.images)
 
@@ -179,6 +188,8 @@ class RunLog:
 class NoLog:
     """Log of a process that is not the first: accepts every call and writes nothing."""
 
+    rows = 0
+
     def doing(self, task: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
@@ -203,7 +214,8 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
-        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides, "resumable": resumable})
+        reason = {"message": sentence(error), "overrides": overrides, "resumable": resumable}
+        append_row(folder, {"event": "failed", **reason})
         remember_text(record_of(folder, overrides))
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
