@@ -6,6 +6,7 @@ pixels are compared so. Images of the training set that have no partner, each ag
 two different images are: above the correlation that only FALSE_ALARMS of them reach, an image counts as a copy.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ COARSE = 8  # side of the pixels that are searched
 CALIBRATED = 500  # training images that are compared with the others, for the threshold
 BLOCK = 16  # images compared at once
 FEWEST = 20  # training images for a threshold
+EULER = 0.5772156649015329  # mean of the standard Gumbel distribution
 
 
 @dataclass
@@ -66,8 +68,7 @@ class CopyDetector:
         self.keys = [torch.cat(parts) for parts in zip(self._keys(training), self._keys(training.flip(3)))]
         chosen = torch.randperm(len(training), generator=torch.Generator().manual_seed(derive_seed(seed, "copies")))
         chosen = chosen[:CALIBRATED]
-        others = self._search(training[chosen], chosen).correlation
-        self.threshold = float(others.double().quantile(1 - FALSE_ALARMS))
+        self.threshold = exceeded_by(FALSE_ALARMS, self._search(training[chosen], chosen).correlation.double())
 
     def __call__(self, images: Tensor) -> Copies:
         """Return the nearest training image of each of `images` (N, C, H, W), of the training images' size."""
@@ -103,6 +104,17 @@ class CopyDetector:
             m = len(self.training)
             likeness.scatter_(1, torch.stack([own[block], own[block] + m], 1), -2)
         return likeness.topk(min(NEAREST, keys.shape[0] - 2), 1).indices
+
+
+def exceeded_by(fraction: float, maxima: Tensor) -> float:
+    """Return the value that at most `fraction` of such maxima (N,) exceed.
+
+    The larger of the sample's quantile and of that of a Gumbel distribution, the limit of maxima, with the sample's
+    mean and deviation: the upper end of a hundred images alone is a matter of chance.
+    """
+    spread = maxima.std() * math.sqrt(6) / math.pi
+    gumbel = maxima.mean() - spread * (EULER + math.log(-math.log(1 - fraction)))
+    return float(torch.maximum(maxima.quantile(1 - fraction), gumbel))
 
 
 def as_float(images: Tensor) -> Tensor:
