@@ -23,7 +23,7 @@ from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
-from gancli.runtime.files import check_writable, typed_path, write_text
+from gancli.runtime.files import append_line, check_writable, typed_path, write_text
 from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable, shell_join, without_nan
 
@@ -128,7 +128,6 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return
-    refuse_links(run)
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": options.command(ckpt),
@@ -137,12 +136,12 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
         "protocol": without_nan(result.protocol),
     }
     file = run / SCORES
-    torn = file.is_file() and not file.read_bytes().endswith(b"\n")  # by a process that was killed
     try:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write("\n" * torn + json.dumps(row) + "\n")
-    except OSError as error:  # a read-only run is no reason to lose the results
-        say(f"gan: not added to the run, {file}: {error.strerror}; json=scores.json keeps the results")
+        refuse_links(run)
+        append_line(file, json.dumps(row))
+    except (OSError, ValueError) as error:  # no reason to lose the results
+        reason = f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        say(f"gan: not added to the run, {reason}; json=scores.json keeps the results")
 
 
 def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
