@@ -65,7 +65,7 @@ def read_image(path: Path, scale: int, format: str) -> Image.Image:
     with open_image(path) as file:
         check_size(file, scale, format)
         if format == "gif":
-            raise ValueError("has one frame, and gif would reduce it to 256 colours; type format=png")
+            raise ValueError("gif has 256 colours and is for animations in gan upscale or gan translate; type out=DIR/")
         for lost in lost_in_decoding(file):
             warn(lost)
         return standardize(file)
