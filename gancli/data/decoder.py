@@ -75,7 +75,7 @@ def _open_unidentified(source: Path | BinaryIO) -> ImageFile.ImageFile:
     try:
         return Image.open(source, formats=("HEIF",))
     except Exception as error:  # as above
-        raise BadImage(f"is a HEIC image that cannot be read: {one_line(error, 200)}") from error
+        raise BadImage("is a HEIC image that pillow-heif cannot read; it is damaged") from error
 
 
 def orientation(image: Image.Image) -> int:

@@ -124,8 +124,8 @@ class ImageFolder:
 
     def __str__(self) -> str:
         mode = "grey" if self.channels == 1 else "colour"
-        path = printable(f"{self.path}, split {self.split}" if self.split else self.path)
-        return f"{self.count:,} of {plural(self.total, 'image')} of {path}, {self.size}x{self.size} {mode}"
+        name = printable(typed_path(self.path).resolve().name) + (f", split {self.split}" if self.split else "")
+        return f"{self.count:,} of {plural(self.total, 'image')} of {name}, {self.size}x{self.size} {mode}"
 
 
 def _shape(file: Path) -> tuple[int, int, int]:

@@ -16,15 +16,18 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
+from gancli.runtime.text import one_line
+
 # What static/tensors.js and static/layers.js compute.
 OPERATIONS = {
-    "getitem", "sym_size.int", "relu", "leaky_relu", "tanh", "sigmoid", "silu", "softplus", "exp", "sqrt",
-    "rsqrt", "neg", "pow", "clamp", "clamp_min", "prelu", "add", "sub", "rsub", "mul", "div", "floordiv", "alias",
-    "dropout", "cat", "chunk", "slice", "narrow", "select", "flip", "unsqueeze", "squeeze", "flatten",
-    "unflatten", "view", "reshape", "expand", "permute", "transpose", "mean.dim", "sum.dim_IntList", "softmax",
-    "conv2d", "conv_transpose2d", "linear", "matmul", "scaled_dot_product_attention", "scale_shift",
-    "instance_norm", "group_norm", "avg_pool2d", "max_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
-    "upsample_bicubic2d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "pad", "pixel_shuffle",
+    "getitem", "sym_size.int", "abs", "log", "sin", "cos", "square", "relu", "leaky_relu", "tanh", "sigmoid",
+    "silu", "softplus", "exp", "sqrt", "rsqrt", "neg", "pow", "clamp", "clamp_min", "prelu", "add", "sub", "rsub",
+    "mul", "div", "floordiv", "alias", "dropout", "cat", "chunk", "slice", "narrow", "select", "flip",
+    "unsqueeze", "squeeze", "flatten", "unflatten", "view", "reshape", "expand", "permute", "transpose",
+    "mean.dim", "sum.dim_IntList", "softmax", "conv2d", "conv_transpose2d", "linear", "matmul",
+    "scaled_dot_product_attention", "scale_shift", "instance_norm", "group_norm", "avg_pool2d", "max_pool2d",
+    "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa", "pad", "pixel_shuffle",
 }  # fmt: skip
 # Other names of the same: of overloads whose arguments differ the part behind the dot stays, as in mean.dim.
 ALIASES = {**dict.fromkeys(("contiguous", "detach", "clone", "to"), "alias"), "bmm": "matmul"}
@@ -86,7 +89,10 @@ def trace(
     shapes = (tuple((dynamic or {}).get(name, {}) for name in inputs),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(Call(network, forward), tuple(inputs.values()), dynamic_shapes=shapes)
+        try:
+            program = torch.export.export(Call(network, forward), tuple(inputs.values()), dynamic_shapes=shapes)
+        except Exception as error:  # a network of somebody else can fail in any way
+            raise Unsupported(f"what torch.export cannot follow ({one_line(error, 120)})") from error
     return Writer(program, weights).graph(list(inputs))
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
     before = examples(G)
     G.network.load_state_dict({name.removeprefix("network."): x for name, x in stored.items()}, strict=False)
     difference = largest_difference(before, examples(G))
+    if not math.isfinite(difference):
+        raise ValueError("the network's images are not finite (NaN or infinity); type another ckpt=")
     engine, script = ("\n".join(read(name) for name in names) for names in (ENGINE, page_scripts(G)))
     html = render(
         "play.html",

@@ -18,6 +18,7 @@ from gancli.commands.data import main as run
 from gancli.commands.data import report_text, suggestions
 from gancli.data.folder import folder
 from gancli.data.image_files import FIT_MODES, check_folder
+from gancli.data.listing import count_skipped, skipped_lines
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -140,6 +141,46 @@ def test_folders_are_classes_at_any_depth_and_images_outside_them_are_skipped(tm
         ("cover.png", "is in no class folder, so it has no class"),
         ("notes/readme.txt", "is no image"),
     ]
+
+
+def test_files_without_a_known_suffix_are_known_by_how_they_begin(tmp_path):
+    for format in ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF"):
+        Image.fromarray(noise(16, 16, 3)).save(tmp_path / format, format)
+    (tmp_path / "PNG").rename(tmp_path / "photo.jpg_large")
+    for name, content in (
+        ("notes", b"P5 is a camera"),
+        ("BM", b"BM, a text"),
+        ("README.md", b""),
+        ("raw.CR2", b"II*\0"),
+    ):
+        (tmp_path / name).write_bytes(content)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / name).touch()
+    data = folder(str(tmp_path), size=8)
+    assert len(data) == 9
+    assert count_skipped(data.skipped) == "skipped 4: 3 not images, 1 of formats that are not read"
+    assert not check_folder(str(tmp_path)).bad, "other files need no repair"
+
+
+def test_what_is_left_out_is_counted_in_the_same_words_by_the_report_and_by_training(damaged):
+    skipped = "skipped 8: 4 broken, 2 not images, 1 links to nothing, 1 too large"
+    assert skipped_lines(folder(str(damaged), size=8).skipped)[0] == skipped
+    assert skipped in report_text(check_folder(str(damaged)))
+
+
+def test_what_decoding_changes_is_said_with_the_number_of_images_also_by_a_later_run(tmp_path):
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
+    for name in ("b", "c"):
+        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
+    notes = [
+        "2 images: has several frames; only the first was used",
+        "1 image: has 16 bits but no value above 4,095, and was read as 12 bits",
+    ]
+    for _ in range(2):  # decoded, then mapped
+        data = folder(str(tmp_path), size=8)
+        assert data.notes == notes and (data.images[0] == 255).all()
+    assert all(note in report_text(check_folder(str(tmp_path))) for note in notes)
 
 
 def test_odd_names(tmp_path, capsys):

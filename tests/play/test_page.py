@@ -1,15 +1,21 @@
 """Play pages: what is refused, what 8 bits change, and what a stranger's names can do."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from play_pages import HOSTILE, lively, write_page
+from play_pages import HOSTILE, NODE, lively, needs_node, run_page, write_page
 from torch import nn
+from torch.nn import functional as f
 
+from gancli.images import to_array
+from gancli.inference.generator import noise
 from gancli.play import page as play
+from gancli.play.graph import OPERATIONS
 from gancli.play.weights import pack
 
 OUTPUT = {"size": 8, "channels": 3, "class_names": []}
@@ -63,3 +69,47 @@ def test_names_and_the_policy_of_a_page(tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'") and "connect-src" not in policy and "http" not in policy
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
     assert "http://" not in html and html.count("https://") == 0
+
+
+def many_operations(x: torch.Tensor) -> torch.Tensor:
+    """Return x (N, 192) after what no model of ours does, but one of somebody else may."""
+    x = x.unflatten(1, (12, 4, 4))
+    x = f.silu(f.group_norm(x, 3)) + torch.sigmoid(x)
+    tokens = x.flatten(2).transpose(1, 2)
+    tokens = f.scaled_dot_product_attention(tokens, tokens.softmax(-1), tokens)
+    x = x + tokens.permute(0, 2, 1).reshape(-1, 12, 4, 4)
+    wide = f.interpolate(x, (9, 7), mode="bilinear") + f.interpolate(x, (9, 7), mode="bicubic")
+    wide = (
+        f.pad(wide, (1, 0, 2, 1), mode="reflect")
+        + f.pad(wide, (0, 1, 0, 3))
+        - f.pad(wide, (1, 0, 3, 0), mode="replicate")
+    )
+    wide = f.max_pool2d(wide, 3, 2, 1) + f.avg_pool2d(wide, 3, 2, 1)
+    x = f.interpolate(wide, (4, 4), mode="bilinear", antialias=True).exp().sqrt() / (1 + x.pow(2))
+    x = x - x.mean(1, keepdim=True) + x.sum((2, 3))[:, :, None, None].tanh() * x[:, 3:4].abs()
+    return f.softplus(f.instance_norm(x)).flatten(1) - 1
+
+
+@needs_node
+def test_operations_that_no_model_of_ours_calls_are_computed_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Squares(many_operations).eval()
+    page = tmp_path / "page.html"
+    page.write_text(play.build(network, OUTPUT, "x", "").html)
+    with torch.no_grad():
+        expected = to_array(network(noise(range(2), 4, 0)[1:], torch.zeros(1, 0)))[0]
+    for [answer] in run_page(page, {"type": "generate", "seed": 0, "images": [1], "labels": [0]}):
+        image = np.array(answer["pixels"]).reshape(8, 8, 4)[..., :3]
+        assert expected.std() > 20 and abs(image - expected.astype(int)).max() <= 1
+
+
+@needs_node
+def test_the_engine_has_every_operation_that_the_exporter_writes() -> None:
+    engine = "\n".join(play.read(name) for name in play.ENGINE)
+    names = subprocess.check_output([str(NODE), "-e", f"{engine}\nconsole.log(JSON.stringify(Object.keys(OPS)))"])
+    assert {*json.loads(names)} >= OPERATIONS
+
+
+def test_images_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        play.build(Squares(lambda x: x * float("nan")), OUTPUT, "x", "")

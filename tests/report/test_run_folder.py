@@ -146,6 +146,11 @@ def test_quick_metrics_have_the_data_as_protocol_and_leave_out_losses(tmp_path: 
     (score,) = read(tmp_path / "run", rows=rows, config={"model": {"name": "dcgan"}, "data": data}).scores
     assert list(score.metrics.items()) == [("sliced_wasserstein", 0.1), ("diversity", 0.9)]
     assert score.protocol == {"data": "folder", "path": "cats", "size": 32, "measured": "while training"}
+    config = {"model": {"name": "dcgan"}, "data": data | {"path": "/somewhere/./cats"}}
+    resumed = {"event": "resumed", "overrides": [], "files": {"name": "folder cats", "content": "1a2b"}}
+    (score,) = read(tmp_path / "new", rows=rows, config=config, tail=json.dumps(resumed) + "\n").scores
+    same = {"data": "folder cats", "size": 32, "content": "1a2b", "measured": "while training"}
+    assert score.protocol == same, "the path says nothing about the data"
 
 
 def test_a_bound_compares_between_equal_likelihoods_only(tmp_path: Path) -> None:

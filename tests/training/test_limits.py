@@ -1,14 +1,17 @@
 """What can be known before a step is refused before it, by one sentence; what is only convenient is done without."""
 
 import collections
+import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, start
+from helpers import ROOT, TINY, start
 from PIL import Image, ImageFont
 from run_fixtures import write_run
 
@@ -205,3 +208,19 @@ def test_labels_are_drawn_without_freetype(tmp_path, monkeypatch) -> None:
     assert drawable("猫…a", label_font(13)) == "??a"
     runs = [read_run(write_run(tmp_path / name, overrides=(f"model=猫-{name}",))) for name in ("a", "b" * 60)]
     assert contact_sheet(each_run(rank_runs(runs)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, as Linux does well")
+def test_random_commands_that_are_killed_leave_everything_whole(tmp_path) -> None:
+    bench = [sys.executable, "benchmarks/attack/soak.py", "--minutes", "0.17", "--seed", "2"]
+    done = subprocess.run([*bench, "--out", str(tmp_path / "soak.json")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "soak.json").read_text())
+    assert found["failures"] == [] and found["counts"]["train"] and found["counts"]["compared to the bit"]
+
+
+def test_a_benchmark_that_cannot_write_is_refused_at_once(gan) -> None:
+    for what in ("speed", "modes"):
+        code, _, error = gan("bench", what, "out=/proc/x")
+        assert code == 1 and "out=/proc/x cannot be written" in error, error

@@ -7,7 +7,7 @@ class Engine {
     this.arena = new Arena(useSimd);
     OPS.engine = this;
     const bytes = bytesOf(text);
-    this.weights = model.weights.map(entry => lazy(entry, bytes));
+    this.weights = model.weights.map(entry => new Weight(entry, bytes));
     this.graphs = {};
     for (const [name, graph] of Object.entries(model.graphs)) this.graphs[name] = {...graph, lastUse: lastUses(graph)};
   }
@@ -18,7 +18,7 @@ class Engine {
     const resolve = argument => {
       if (Array.isArray(argument)) return argument.map(resolve);
       if (argument === null || typeof argument !== "object") return argument;
-      return "v" in argument ? values[argument.v] : this.weights[argument.w]();
+      return "v" in argument ? values[argument.v] : this.weights[argument.w];
     };
     operations.forEach(([operation, ...given], i) => {
       values.push(OPS[operation](...given.map(resolve)));
@@ -48,20 +48,23 @@ function bytesOf(base64) {
   return bytes;
 }
 
-// Returns a function that decodes a weight at its first call. The 8-bit form has a factor for each of its rows.
-function lazy({shape, type, at, factors}, bytes) {
-  let decoded = null;
-  return () => {
-    if (decoded) return decoded;
+// A tensor that is decoded when it is read. The 8-bit form has a factor for each of its rows.
+class Weight {
+  constructor({shape, type, at, factors}, bytes) {
+    Object.assign(this, {shape, forms: {}, decoded: null});
     const n = sizeOf(shape), read = (size, position, width) => bytes.slice(position, position + size * width).buffer;
-    if (type === "f4") decoded = tensor(shape, new Float32Array(read(n, at, 4)));
-    else if (type === "f2") decoded = tensor(shape, fromHalf(new Uint16Array(read(n, at, 2))));
-    else {
+    this.decode = () => {
+      if (type === "f4") return new Float32Array(read(n, at, 4));
+      if (type === "f2") return fromHalf(new Uint16Array(read(n, at, 2)));
       const rows = new Float32Array(read(shape[0], factors, 4)), width = n / shape[0];
-      decoded = tensor(shape, Float32Array.from(new Int8Array(read(n, at, 1)), (v, i) => v * rows[Math.floor(i / width)]));
-    }
-    return decoded;
-  };
+      return Float32Array.from(new Int8Array(read(n, at, 1)), (v, i) => v * rows[Math.floor(i / width)]);
+    };
+  }
+
+  get data() { return this.decoded ??= this.decode(); }
+
+  // Frees the memory of a weight of which packed forms alone are used.
+  release() { this.decoded = null; }
 }
 
 let halves = null;  // the value of every 16-bit float

@@ -12,7 +12,7 @@ function conv2d(engine, x, weight, bias, stride, padding, dilation, groups) {
   const result = tensor([n, out, oh, ow]), pixels = oh * ow, rows = out / groups, depth = depthIn * kh * kw;
   const patch = {h, w, kh, kw, ow, stride, padding, dilation, depth};
   for (let group = 0; group < groups; group++) {
-    const left = packed(engine, weight, `conv${group}`, rows, depth, (row, k) => (group * rows + row) * depth + k);
+    const left = packed(engine, weight, group, groups, rows, depth, (row, k) => (group * rows + row) * depth + k);
     for (let image = 0; image < n; image++) {
       const input = x.data.subarray((image * groups + group) * depthIn * h * w);
       const top = image * out + group * rows;
@@ -29,10 +29,14 @@ function conv2d(engine, x, weight, bias, stride, padding, dilation, groups) {
   return bias ? withBias(result, bias) : result;
 }
 
-// Returns the packed form of a weight; at(row, k) is the position of an element in the weight.
-function packed(engine, weight, name, rows, depth, at) {
-  weight.forms ??= {};
-  return weight.forms[name] ??= packLeft(engine.arena, rows, depth, (row, k) => weight.data[at(row, k)]);
+// Returns the packed form of one group of a weight; at(row, k) is the position of an element in the weight.
+function packed(engine, weight, group, groups, rows, depth, at) {
+  if (!weight.forms[group]) {
+    const data = weight.data;
+    weight.forms[group] = packLeft(engine.arena, rows, depth, (row, k) => data[at(row, k)]);
+    if (group === groups - 1) weight.release();
+  }
+  return weight.forms[group];
 }
 
 // Writes columns from..to of the matrix of patches as panels. A column is the pixels under the kernel at one position.
@@ -69,7 +73,7 @@ function convTranspose2d(engine, x, weight, bias, stride, padding, outputPadding
   const result = tensor([n, out * groups, oh, ow]), pixels = h * w;
   const patch = {w, kh, kw, oh, ow, stride, padding, dilation, taps};
   for (let group = 0; group < groups; group++) {
-    const left = packed(engine, weight, `transposed${group}`, taps, depth, (row, k) => (group * depth + k) * taps + row);
+    const left = packed(engine, weight, group, groups, taps, depth, (row, k) => (group * depth + k) * taps + row);
     for (let image = 0; image < n; image++) {
       const input = x.data.subarray((image * groups + group) * depth * pixels);
       const output = result.data.subarray((image * groups + group) * out * oh * ow);
@@ -139,7 +143,8 @@ function linear(x, weight, bias) {
 
 // The product of the last two axes, for equal axes before them or none.
 function matmul(a, b) {
-  const [rows, depth] = a.shape.slice(-2), columns = b.shape.at(-1), n = b.shape.length > 2 ? sizeOf(b.shape.slice(0, -2)) : 1;
+  const [rows, depth] = a.shape.slice(-2), columns = b.shape.at(-1);
+  const n = b.shape.length > 2 ? sizeOf(b.shape.slice(0, -2)) : 1;
   const result = tensor(a.shape.with(-1, columns)), tall = n > 1 ? rows : a.data.length / depth;
   for (let batch = 0; batch < n; batch++) {
     const second = b.data.subarray(batch * depth * columns);
@@ -316,7 +321,8 @@ Object.assign(OPS, {
     resized(x, sizeFor(x, size, factors), CUBIC(-0.75), 2, false, corners),
   _upsample_bicubic2d_aa: (x, size, corners, factors) =>
     resized(x, sizeFor(x, size, factors), CUBIC(-0.5), 2, true, corners),
-  _upsample_bilinear2d_aa: (x, size, corners, factors) => resized(x, sizeFor(x, size, factors), LINEAR, 1, true, corners),
+  _upsample_bilinear2d_aa: (x, size, corners, factors) =>
+    resized(x, sizeFor(x, size, factors), LINEAR, 1, true, corners),
   pad: padded,
   pixel_shuffle: pixelShuffle,
 });

@@ -10,7 +10,7 @@ const BLOCK_FLOATS = 1 << 18;  // of the right factor at once: 1 MB stays in a p
 class Arena {
   constructor(useSimd = true) {
     const simd = useSimd && typeof WebAssembly !== "undefined";
-    this.memory = simd ? new WebAssembly.Memory({initial: 64, maximum: 65536}) : null;
+    this.memory = simd ? new WebAssembly.Memory({initial: 64}) : null;
     this.floats = simd ? new Float32Array(this.memory.buffer) : new Float32Array(1 << 20);
     this.used = 0;
     this.kernel = simd ? simdKernel(this.memory) : null;  // null: plain JavaScript
@@ -150,7 +150,7 @@ function assembleKernel() {
   return new Uint8Array([
     0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
     ...section(1, [1, 0x60, 6, ...new Array(6).fill(0x7f), 0]),
-    ...section(2, [1, 1, 0x6d, 1, 0x6d, 2, 1, 64, ...number(65536)]),
+    ...section(2, [1, 1, 0x6d, 1, 0x6d, 2, 0, 64]),
     ...section(3, [1, 0]),
     ...section(7, [1, 1, 0x6b, 0, 0]),
     ...section(10, [1, ...number(body.length), ...body]),

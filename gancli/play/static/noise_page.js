@@ -71,7 +71,8 @@ function showGrid() {
   const chosen = state.label === null ? "" : ` classes=[${model.classNames[state.label]}]`;
   element("grid-title").textContent = `Images 0 to ${cells.length - 1} of seed ${state.seed}`;
   const edits = state.truncation !== 1 || state.amounts.some(Boolean);
-  element("grid-note").textContent = edits ? "with the changes above" : `as gan sample seed=${state.seed}${chosen} generates them`;
+  element("grid-note").textContent =
+    edits ? "with the changes above" : `as gan sample seed=${state.seed}${chosen} generates them`;
 }
 
 function showAll() { showImage(); showEnds(); showGrid(); }
@@ -132,7 +133,8 @@ function addSliders() {
   const signed = v => (v > 0 ? "+" : "") + v.toFixed(1).replace("-", "−");
   const inputs = model.directions.map((_, k) =>
     addSlider(`direction ${k + 1}`, {min: -6, max: 6, step: 0.1}, 0, signed, v => { state.amounts[k] = v; }));
-  inputs.push(addSlider("truncation", {min: 0, max: 1.2, step: 0.01}, 1, v => v.toFixed(2), v => { state.truncation = v; }));
+  const truncate = v => { state.truncation = v; };
+  inputs.push(addSlider("truncation", {min: 0, max: 1.2, step: 0.01}, 1, v => v.toFixed(2), truncate));
   element("reset").addEventListener("click", () => { inputs.forEach(input => input.reset()); showAll(); });
 }
 
@@ -180,7 +182,10 @@ function dragAcross(canvas) {
     const box = canvas.getBoundingClientRect();
     setMix(Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1));
   };
-  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); canvas.dragged = event; });
+  canvas.addEventListener("pointerdown", event => {
+    canvas.setPointerCapture(event.pointerId);
+    canvas.dragged = event;
+  });
   canvas.addEventListener("pointermove", event => {
     // A finger that scrolls or a click is no drag.
     if (canvas.dragged && Math.abs(event.clientX - canvas.dragged.clientX) > 4) canvas.moved = true;
@@ -197,7 +202,7 @@ async function encodePicture(file) {
   try {
     const bitmap = await openPicture(file), picture = squareOf(bitmap, model.size);
     const fitted = bitmap.width !== model.size || bitmap.height !== model.size;
-    const fit = `The middle of its ${bitmap.width} x ${bitmap.height} pixels was fitted to ${model.size} x ${model.size}. `;
+    const given = `${bitmap.width} x ${bitmap.height} pixels`, fit = `${model.size} x ${model.size}`;
     const candidates = classCount ? model.classNames.map((_, i) => oneHot(i)) : [oneHot(0)];
     client.request("picture", {type: "encode", picture, candidates}, ({latent}) => {
       Object.assign(state, {given: {z: latent.z, c: latent.c}, mix: 0});
@@ -207,7 +212,7 @@ async function encodePicture(file) {
       const decibels = latent.error ? `${(10 * Math.log10(4 / latent.error)).toFixed(1)} dB` : "exact";
       const label = classCount ? `, nearest as class ${model.classNames[latent.c.indexOf(1)]}` : "";
       element("fidelity").textContent =
-        `${fitted ? fit : ""}The large image is its reconstruction, PSNR ${decibels}${label}; the sliders edit it.`;
+        `${fitted ? `The middle of its ${given} was fitted to ${fit}. ` : ""}The large image is its reconstruction, PSNR ${decibels}${label}; the sliders edit it.`;
       element("given").hidden = false;
       showAll();
     });
@@ -228,7 +233,11 @@ element("seed").addEventListener("change", event => {
   else event.target.value = state.seed;
 });
 element("shuffle").addEventListener("click", () => setSeed(randomSeed()));
-element("other").addEventListener("click", () => { state.other = another(); showEnds(); showImage(); });
+element("other").addEventListener("click", () => {
+  state.other = another();
+  showEnds();
+  showImage();
+});
 element("mix").addEventListener("input", event => setMix(Number(event.target.value)));
 element("play").addEventListener("click", toggleWalk);
 element("save").addEventListener("click", () => save(element("image"), `${model.title} ${title()}`));

@@ -28,10 +28,12 @@ async function take(file) {
   }
 }
 
-// The middle half of each side, where a mask begins; a picture without a middle keeps a pixel of it.
+// The middle half of each side, as gan inpaint mask=centre.
 function middle(width, height) {
-  const mask = new Uint8Array(width * height), top = Math.floor(height / 4), left = Math.floor(width / 4);
-  for (let y = top; y < top + Math.floor(height / 2); y++) mask.fill(1, y * width + left, y * width + left + Math.floor(width / 2));
+  const mask = new Uint8Array(width * height);
+  const [h, w] = [height, width].map(side => Math.max(Math.floor(side / 2), 1));
+  const [top, left] = [Math.floor((height - h) / 2), Math.floor((width - w) / 2)];
+  for (let y = top; y < top + h; y++) mask.fill(1, y * width + left, y * width + left + w);
   return mask;
 }
 
@@ -51,7 +53,8 @@ function compute() {
   element("sizes").textContent = `${width} x ${height} pixels to ${s * width} x ${s * height}`;
   const picture = {pixels, width, height, mask};
   client.request("picture", {type: "translate", graph, picture}, answer => {
-    after.getContext("2d").putImageData(new ImageData(answer.pixels, answer.width, answer.height), answer.left, answer.top);
+    const tile = new ImageData(answer.pixels, answer.width, answer.height);
+    after.getContext("2d").putImageData(tile, answer.left, answer.top);
     progress.value = answer.done;
     const seconds = (performance.now() - began) / 1000, left = seconds / answer.done - seconds;
     element("sizes").textContent = answer.done < 1 ? `about ${Math.ceil(left)} s left`
@@ -103,7 +106,11 @@ function paintMask(canvas) {
     last = [x, y];
     showMask();
   };
-  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); painting(true); paint(event); });
+  canvas.addEventListener("pointerdown", event => {
+    canvas.setPointerCapture(event.pointerId);
+    painting(true);
+    paint(event);
+  });
   canvas.addEventListener("pointermove", event => { if (last) paint(event); });
   canvas.addEventListener("pointerup", () => { last = null; painting(false); compute(); });
   canvas.addEventListener("pointercancel", () => { last = null; painting(false); });
@@ -118,7 +125,9 @@ function paintMask(canvas) {
 
 acceptPictures(take);
 element("part").addEventListener("input", event => compare(Number(event.target.value)));
-element("save").addEventListener("click", () => { if (current) save(element("after"), `${current.name} ${model.kind}`); });
-for (const input of document.querySelectorAll("input[name=way]")) input.addEventListener("change", () => { if (current) compute(); });
+element("save").addEventListener("click", () => save(element("after"), `${current.name} ${model.kind}`));
+for (const input of document.querySelectorAll("input[name=way]")) {
+  input.addEventListener("change", () => { if (current) compute(); });
+}
 if (model.masked) paintMask(element("compare"));
 else dragDivider(element("compare"));

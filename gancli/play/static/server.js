@@ -1,5 +1,5 @@
-// Computes what the page asks for, in a worker or in the page itself. Jobs have a channel each, and a new one replaces an
-// older one of its channel; between two images it is looked which channel comes first.
+// Computes what the page asks for, in a worker or in the page itself. Every job has a channel, where it replaces the one
+// before it. After each image or tile, the job of the most urgent channel goes on.
 "use strict";
 
 const CHANNELS = ["image", "ends", "picture", "grid"];  // the first is the most urgent
