@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -49,6 +50,24 @@ def free_memory(device: torch.device | str = "cpu") -> float:
         if limit != resource.RLIM_INFINITY:
             free = min(free, float(limit - pages * resource.getpagesize()))
     return free
+
+
+@contextlib.contextmanager
+def limited_memory(size: float) -> Iterator[None]:
+    """Let allocations within `with` fail that take this process more than `size` bytes above what it has; on Linux."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = [int(used + size), *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def peak_memory(device: torch.device) -> int:
