@@ -1,6 +1,6 @@
 """Hostile files of ten kinds: each opens or is refused in one sentence, starts nothing and touches nothing outside.
 
-    python benchmarks/attack/hostile.py [--cases 2000] [--seed 0] [--kind KIND] [--only NUMBER] [--out FILE.json]
+    python benchmarks/attack/hostile.py [--cases 2000] [--seed 0] [--jobs 1] [--kind KIND] [--only NUMBER] [--out FILE.json]
 
 Case n of a seed always gets the same damage. The commands run in forked batches of this process, under an audit hook
 and a limit of memory. Each case has its own folder, in which nothing but results may appear. Failures are printed with
@@ -221,28 +221,40 @@ def run_commands(commands: Commands, folder: Path, case: str) -> str:
 # --- many cases ---------------------------------------------------------------------------------------------------
 
 
-def run_all(numbers: list[int], seed: int, goods: dict[str, list[bytes]], models: Path) -> list[Outcome]:
-    """Run cases in forked batches; a case that ends its process is a failure, and the next process runs the rest."""
+def run_all(numbers: list[int], jobs: int, seed: int, goods: dict[str, list[bytes]], models: Path) -> list[Outcome]:
+    """Run cases in forked batches; a case that ends its process is a failure, and a later process runs the rest."""
     outcomes: list[Outcome] = []
-    while numbers:
-        batch, numbers = numbers[:BATCH], numbers[BATCH:]
-        read, write = os.pipe()
-        child = os.fork()
-        if not child:
+    batches = [numbers[i : i + BATCH] for i in range(0, len(numbers), BATCH)]
+    while batches:
+        running, batches = batches[:jobs], batches[jobs:]
+        children = [(batch, *start_batch(batch, seed, goods, models)) for batch in running]
+        for batch, child, read in children:
+            with os.fdopen(read) as answers:
+                done = [Outcome(*json.loads(line)) for line in answers]
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if len(done) < len(batch):
+                reason = (models / "traceback").read_text() if code == 1 else ""
+                done.append(Outcome(batch[len(done)], f"the process ended with {code} {reason}", [], 0))
+                batches += [batch[len(done) :]] if len(done) < len(batch) else []
+            outcomes += done
+        print(f"{len(outcomes)} cases", file=sys.stderr, flush=True)
+    return outcomes
+
+
+def start_batch(batch: list[int], seed: int, goods: dict[str, list[bytes]], models: Path) -> tuple[int, int]:
+    """Return the process that runs a batch, and where its answers are read."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
             os.close(read)
             run_batch(batch, seed, goods, models, write)
-        os.close(write)
-        with os.fdopen(read) as answers:
-            done = [Outcome(*json.loads(line)) for line in answers]
-        status = os.waitpid(child, 0)[1]
-        if len(done) < len(batch):
-            code = os.waitstatus_to_exitcode(status)
-            done.append(Outcome(batch[len(done)], f"the process ended with {code}", [], 0))
-            numbers = batch[len(done) :] + numbers
-        outcomes += done
-        if sys.stderr.isatty() or len(outcomes) % 250 < BATCH:
-            print(f"{len(outcomes)} cases", file=sys.stderr, flush=True)
-    return outcomes
+        except BaseException:  # must not reach the files of the process that forked
+            Path(models, "traceback").write_text(traceback.format_exc())
+        finally:
+            os._exit(1)
+    os.close(write)
+    return child, read
 
 
 def run_batch(batch: list[int], seed: int, goods: dict[str, list[bytes]], models: Path, write: int) -> None:
@@ -292,6 +304,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--kind", choices=list(CHANGES), help="this kind alone")
     parser.add_argument("--only", type=int, help="this case alone")
     parser.add_argument("--out", type=Path, help="file for the table, such as docs/results/robustness-hostile.json")
@@ -304,9 +317,10 @@ def main() -> int:
         os.environ["HOME"] = f"{folder}/home"  # of all caches
         os.environ.pop("GAN_DATA", None)
         torch.optim.Adam([torch.zeros(1)])  # imports the compiler
+        describe(torch.device("cpu"))  # starts uname once
         models = Path(folder) / "models"
         models.mkdir()
-        outcomes = run_all(numbers, options.seed, bases(models), models)
+        outcomes = run_all(numbers, options.jobs, options.seed, bases(models), models)
     rows: dict[str, Any] = table(outcomes)
     for kind, row in rows.items():
         print(f"{kind:<12}" + "  ".join(f"{name} {value:,}" for name, value in row.items()))

@@ -78,5 +78,5 @@ def limit(memory: float, seconds: int) -> None:
     import signal
 
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (int(size + memory),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (int(size + memory), resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_PROF, seconds)
