@@ -1,6 +1,6 @@
 """Hostile files of ten kinds: each opens or is refused in one sentence, starts nothing and touches nothing outside.
 
-    python benchmarks/attack/hostile.py [--cases 2000] [--seed 0] [--jobs 1] [--kind KIND] [--only NUMBER] [--out FILE.json]
+    python benchmarks/attack/hostile.py [--cases 2000] [--seed 0] [--jobs 1] [--kind KIND] [--only N] [--out FILE.json]
 
 Case n of a seed always gets the same damage. The commands run in forked batches of this process, under an audit hook
 and a limit of memory. Each case has its own folder, in which nothing but results may appear. Failures are printed with
