@@ -143,7 +143,7 @@ def defaults(name: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for base in _bases(name, text):
         chosen |= defaults(base)
-    for group, choice in re.findall(r"^  - (?:override )?([\w/]+): +(\w+)", text, re.M):
+    for group, choice in re.findall(r"^  - (?:override )?([\w/]+)(?:@_global_[\w.]*)?: +(\w+)", text, re.M):
         chosen[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
     return chosen
 

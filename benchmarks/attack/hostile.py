@@ -221,13 +221,14 @@ def run_commands(commands: Commands, folder: Path, case: str) -> str:
 # --- many cases ---------------------------------------------------------------------------------------------------
 
 
-def run_all(numbers: list[int], jobs: int, seed: int, goods: dict[str, list[bytes]], models: Path) -> list[Outcome]:
+def run_all(numbers: list[int], options: Any, goods: dict[str, list[bytes]], models: Path) -> list[Outcome]:
     """Run cases in forked batches; a case that ends its process is a failure, and a later process runs the rest."""
+    end = time.perf_counter() + 60 * options.minutes
     outcomes: list[Outcome] = []
     batches = [numbers[i : i + BATCH] for i in range(0, len(numbers), BATCH)]
-    while batches:
-        running, batches = batches[:jobs], batches[jobs:]
-        children = [(batch, *start_batch(batch, seed, goods, models)) for batch in running]
+    while batches and time.perf_counter() < end:
+        running, batches = batches[: options.jobs], batches[options.jobs :]
+        children = [(batch, *start_batch(batch, options.seed, goods, models)) for batch in running]
         for batch, child, read in children:
             with os.fdopen(read) as answers:
                 done = [Outcome(*json.loads(line)) for line in answers]
@@ -305,6 +306,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument("--minutes", type=float, default=600, help="after which no more cases are begun")
     parser.add_argument("--kind", choices=list(CHANGES), help="this kind alone")
     parser.add_argument("--only", type=int, help="this case alone")
     parser.add_argument("--out", type=Path, help="file for the table, such as docs/results/robustness-hostile.json")
@@ -320,7 +322,7 @@ def main() -> int:
         describe(torch.device("cpu"))  # starts uname once
         models = Path(folder) / "models"
         models.mkdir()
-        outcomes = run_all(numbers, options.jobs, options.seed, bases(models), models)
+        outcomes = run_all(numbers, options, bases(models), models)
     rows: dict[str, Any] = table(outcomes)
     for kind, row in rows.items():
         print(f"{kind:<12}" + "  ".join(f"{name} {value:,}" for name, value in row.items()))

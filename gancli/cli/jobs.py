@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from gancli.config import UsageError, groups, unquote
+from gancli.config import UsageError, choices, groups, unquote
 
 Job = frozenset[tuple[str, str]]  # its overrides: key and value
 
@@ -28,6 +28,35 @@ def list_jobs(engine: Any, cfg: Any) -> list[list[str]]:
             raise UsageError(f"{text} gives no value; gan list shows the choices")
     (jobs,) = BasicSweeper.split_arguments(parsed, None)
     return jobs
+
+
+def listed(word: str) -> str:
+    """Return an override with glob() of a group as the choices that it matches: no base of others is one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    key, _, value = word.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    if group not in groups() or not value.startswith("glob("):
+        return word
+    glob: Any = OverridesParser.create().parse_override(word).value()
+    names = glob.filter(choices(group))
+    if not names:
+        raise UsageError(f"{word} gives no value; there are: {', '.join(choices(group))}")
+    return f"{key}=choice({','.join(names)})"
+
+
+def has_subdir(cfg: Any, jobs: int) -> bool:
+    """Return whether hydra.sweep.subdir= was typed; raise UsageError where it cannot name the folders of the jobs."""
+    from omegaconf import OmegaConf
+
+    typed: Any = OmegaConf.to_container(cfg.hydra.sweep)  # resolved for each job
+    subdir = str(typed["subdir"])
+    advice = "type 'hydra.sweep.subdir=job-${hydra.job.num}', or leave it out"
+    if Path(subdir).is_absolute() or ".." in Path(subdir).parts:
+        raise UsageError(f"hydra.sweep.subdir={subdir} leads out of the folder of the sweep; {advice}")
+    if subdir != "." and "${" not in subdir and jobs > 1:
+        raise UsageError(f"hydra.sweep.subdir={subdir} is one folder for {jobs} jobs; {advice}")
+    return subdir != "."
 
 
 def identity(words: list[str]) -> Job:

@@ -19,10 +19,10 @@ def chosen(words: list[str]) -> dict[str, str]:
     """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
     pairs = (word.partition("=") for word in words)
     typed = {key: values[0] for key, _, value in pairs if key in groups() and (values := swept_values(value))}
-    choice = defaults("train")
-    if (experiment := typed.get("experiment", "null")) in choices("experiment"):
-        choice |= defaults(f"experiment/{experiment}")
-    choice |= typed
+    name, choice = typed.get("experiment", "null"), defaults("train")
+    experiment = defaults(f"experiment/{name}") if name in choices("experiment") else {}
+    data = (choice | experiment | typed)["data"]
+    choice |= (defaults(f"data/{data}") if data in choices("data") else {}) | experiment | typed
     model = choice["model"]
     return (defaults(f"model/{model}") if model in choices("model") else {}) | choice
 

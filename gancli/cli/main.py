@@ -15,7 +15,7 @@ from gancli.cli.train import process, train
 from gancli.config import UsageError, nearest, problems_of_plugins
 from gancli.runtime.signals import terminable
 from gancli.runtime.streams import unbroken
-from gancli.runtime.text import one_line
+from gancli.runtime.text import sentence
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,12 +93,9 @@ def fail(error: Exception, code: int) -> int:
     rank, size = process()
     if rank and isinstance(error, UsageError):
         return code  # the first process prints it
-    text = one_line(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or 'the disk'}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError)
     hint = "" if expected else f" ({type(error).__name__}; GAN_TRACEBACK=1 shows where)"
-    say(f"gan{f', process {rank} of {size}' if rank else ''}: {text}{hint}")
+    say(f"gan{f', process {rank} of {size}' if rank else ''}: {sentence(error)}{hint}")
     return code
 
 

@@ -223,7 +223,12 @@ def _run_folder(typed: list[Word], sweep: bool) -> Path | None:
     folder = Path(unquote(next((value for key, _, value in reversed(typed) if key == "run.dir"), "")))
     if sweep or not folder.name:
         return None
-    if (folder / stored.SWEEP).is_file():
+    try:
+        is_sweep = (folder / stored.SWEEP).is_file()
+    except OSError as error:  # a name that is too long, or a folder that this user may not open
+        reason = f"run.dir={folder} cannot be written ({error.strerror})"
+        raise UsageError(f"{reason}; type another run.dir=") from error
+    if is_sweep:
         raise UsageError(f"run.dir={folder} holds a sweep; to continue it, type resume={folder}")
     return folder if stored.has_checkpoint(folder) else None
 

@@ -1,7 +1,8 @@
 """What a run or a sweep stored in its folder, so that the folder alone continues it. Needs neither Hydra nor torch."""
 
+import contextlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,14 +142,34 @@ def literal(value: Any) -> str:
     return quote(literal_text(value)) if isinstance(value, str) else str(value)
 
 
-def write_sweep(
+@contextlib.contextmanager
+def stored_sweep(
     folder: Path, words: list[str], options: dict[str, Any], folders: Mapping[frozenset[tuple[str, str]], Path]
-) -> None:
-    """Store the words that a sweep was started with, and the overrides of its jobs and of those before, by folder."""
+) -> Iterator[None]:
+    """Store the words that a sweep was started with, and the overrides of its jobs and of those before, by folder.
+
+    Words that Hydra refuses within `with` leave what was there before.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     from gancli.runtime.cache import remember_text
 
+    file = folder / SWEEP
+    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     own = {path.name: job for job, path in folders.items() if path.parent == folder}
     jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
     text = json.dumps({"words": words, "options": options, "jobs": jobs}, indent=1) + "\n"
-    write_text(folder / SWEEP, text)
+    write_text(file, text, durable=True)
     remember_text(text)
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException):
+        if before:
+            write_text(file, before)
+        else:
+            for name in (SWEEP, "multirun.yaml"):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gancli.checkpoint.trust import trusting
-from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
+from gancli.cli.jobs import Job, assign, claim, has_subdir, identity, list_jobs, listed
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
 from gancli.cli.received import check_config, targets
-from gancli.cli.stored import SWEEP, is_within, literal, write_sweep
+from gancli.cli.stored import SWEEP, is_within, literal, stored_sweep
 from gancli.config import CONFIGS, UsageError, nearest, own_configs, quote, register_resolvers, search_path, stamp
 from gancli.runtime.files import check_writable
 from gancli.runtime.publish import publishing
@@ -70,8 +70,8 @@ def train_together(command: TrainCommand, rank: int, size: int) -> None:
         train_one(command, name)
 
 
-def train_one(command: TrainCommand, name: str = "") -> None:
-    """Compose the config and train; several processes agreed on the `name` of their run."""
+def train_one(command: TrainCommand, name: str = "") -> Path:
+    """Compose the config, train and return the run's folder; several processes agreed on the `name` of their run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
@@ -92,6 +92,7 @@ def train_one(command: TrainCommand, name: str = "") -> None:
             training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
+    return folder
 
 
 def check_of(command: TrainCommand) -> Callable[[Any], None]:
@@ -210,6 +211,7 @@ def sweep(command: TrainCommand) -> None:
     with StopRequest(at_once=True) as stop:
         try:
             with hydra_of(command) as engine:
+                overrides = list(map(listed, overrides))
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
                 # One folder for all jobs, also where it is named by something that differs between them.
@@ -217,11 +219,11 @@ def sweep(command: TrainCommand) -> None:
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 check_writable("run.dir", folder / SWEEP)
-                folders = assign(folder, jobs) if cfg.hydra.sweep.subdir == "." else {}
-                write_sweep(folder, own, options, folders)
+                folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
                 check = check_of(command)
                 job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders, check=check)
-                engine.multirun(command.config_name, job, overrides)
+                with stored_sweep(folder, own, options, folders):
+                    engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
             stopped = error
     if stop.signum:  # its jobs got the signal too and have ended

@@ -1,4 +1,4 @@
-"""gan export: a generator for other programs."""
+"""gan export: a generator for other programs, or as a page for anybody."""
 
 import importlib.util
 import json
@@ -15,34 +15,46 @@ from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
-from gancli.runtime.files import check_writable, typed_path, write_atomically
+from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
 from gancli.runtime.publish import is_shown, published, publishing
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
+FORMATS = (".safetensors", ".onnx", ".html")
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
 def main(
-    ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool, publish_paths: bool = False
+    ckpt: str,
+    out: str,
+    half: bool,
+    blend: str,
+    blend_weight: float,
+    ema: bool,
+    bits: int = 16,
+    force: bool = False,
+    publish_paths: bool = False,
 ) -> None:
     """Write the generator of a checkpoint and print the path."""
     with publishing(publish_paths):
-        export(ckpt, out, half, blend, blend_weight, ema)
+        export(ckpt, out, half, blend, blend_weight, ema, bits, force)
 
 
-def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
+def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool, bits: int, force: bool) -> None:
     path = typed_path(out)
-    if path.suffix not in (".safetensors", ".onnx"):
-        raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
+    if path.suffix not in FORMATS:
+        raise ValueError(
+            f"out={out} has no known format; type out=generator.safetensors, out=generator.onnx or out=play.html"
+        )
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
     check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
-    if path.suffix == ".onnx":
-        if half:
-            raise ValueError("half=true is for out=x.safetensors only; leave it out")
-        if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
-            raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
+    if bits not in (16, 8):
+        raise ValueError(f"bits={bits} is not one of 16, 8; type bits=16")
+    if half and path.suffix != ".safetensors":
+        raise ValueError("half=true is for out=x.safetensors only; leave it out")
+    if path.suffix == ".onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
     content = checkpoint.read(checkpoint.find(ckpt))
     other = checkpoint.read(checkpoint.find(blend)) if blend else None
     exported = generator_only(content, ema, half, other, blend_weight)
@@ -51,6 +63,9 @@ def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema
         checkpoint.write(path, exported)
         print(path)
         return
+    if path.suffix == ".html":
+        write_page(path, network, exported, bits, force)
+        return
     model = OnnxGenerator(network, **exported["output"])
     facts = {name: json.dumps(exported[name]) for name in ("output", "versions")}
     facts |= {"trained": exported["trained"], "class_names": json.dumps(exported["output"]["class_names"])}
@@ -58,6 +73,19 @@ def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema
     write_atomically(path, lambda partial: model.write(partial, facts))
     print(path)
     print(model.example(path), file=sys.stderr)
+
+
+def write_page(path: Path, network: nn.Module, exported: dict[str, Any], bits: int, force: bool) -> None:
+    """Write the page of a generator; print its path, its size and what the rounding of weights changes."""
+    from gancli.play import page as play
+
+    play.check_size(network, bits, force)
+    config = exported["config"]
+    title = f"{config['model']['name']} on {config['data']['name']}"
+    page = play.build(network, exported["output"], title, exported["trained"], bits)
+    print(write_text(path, page.html))
+    changed = f"its {bits}-bit weights change a pixel by at most {page.difference:.1f} of 255 levels"
+    print(f"{page.megabytes:.1f} MB; {changed}; open it in a browser", file=sys.stderr)
 
 
 def generator_only(
@@ -70,9 +98,10 @@ def generator_only(
             Wang et al. 2018 (ESRGAN), https://arxiv.org/abs/1809.00219.
         weight: of `content` in that blend, 0 to 1.
     """
-    state, trained = generator_weights(content, ema), summary(content)
+    config, state = merged(content["networks"]["G"]["config"], generator_weights(content, ema))
+    trained = summary(content)
     if other:
-        theirs = generator_weights(other, ema)
+        theirs = merged(other["networks"]["G"]["config"], generator_weights(other, ema))[1]
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in theirs.items()}:
             raise ValueError("blend= has another network than ckpt=; type a checkpoint that ckpt was fine-tuned from")
         state = {k: torch.lerp(theirs[k], v, weight) if v.is_floating_point() else v for k, v in state.items()}
@@ -80,13 +109,20 @@ def generator_only(
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
-    config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
+    run = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
     if not is_shown():
-        config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
+        run["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in run["data"].items()}
     averaged = bool(content.get("averaged", ema))
-    texts = published({**facts, "config": config, "trained": trained, "averaged": averaged})
-    network = {"config": content["networks"]["G"]["config"], "state": state}
-    return {**texts, "networks": {"G": network}}
+    texts = published({**facts, "config": run, "trained": trained, "averaged": averaged})
+    return {**texts, "networks": {"G": {"config": config, "state": state}}}
+
+
+def merged(config: dict[str, Any], state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config and the weights of a network whose branches are summed; other networks as they are."""
+    network = restore(config, state)
+    if config.get("merged") or not hasattr(network, "merge"):
+        return config, state
+    return {**config, "merged": True}, network.merge().state_dict()  # type: ignore[operator]
 
 
 def summary(content: dict[str, Any]) -> str:

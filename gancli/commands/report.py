@@ -12,7 +12,7 @@ from gancli.report.run_folder import Run, read_run
 from gancli.report.run_page import write_page
 from gancli.report.sweep_folder import absent_jobs, find_runs
 from gancli.runtime.checks import check_choice
-from gancli.runtime.files import check_writable, typed_path
+from gancli.runtime.files import check_writable, remove_partials, typed_path
 from gancli.runtime.publish import is_shown, publishing
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable, shell_quote
@@ -77,6 +77,7 @@ def _say_what_is_wrong(run: Run) -> None:
 def _page(folder: Path) -> Path | None:
     """Write the page of a run and return it, or say why a read-only run keeps its old one."""
     try:
+        remove_partials(folder)
         return write_page(folder)
     except OSError as error:
         say(f"gan: the page of {printable(str(folder))} is not written again: {error.strerror}")

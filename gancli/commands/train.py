@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.files import check_writable, relative
+from gancli.runtime.files import check_writable, make_folder, relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
+from gancli.runtime.text import sentence
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import NonFinite, record_failure
 
@@ -30,7 +31,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
     check_writable("run.dir", folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except FileExistsError:
         raise ValueError(f"run.dir={folder} is a file; type another run.dir=") from None
     try:
@@ -49,7 +50,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
                     say(f"gan: to resume, type {resume_command(folder)}")
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
-                say(f"{name}  {outcome}: {failure}")
+                say(f"{name}  {outcome}: {sentence(failure)}")
         raise failure from failure.__cause__
     if job:
         say(f"{name}  {'was done' if run.finished else 'done'}: {relative(folder)}")

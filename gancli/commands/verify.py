@@ -15,7 +15,8 @@ from torch import Tensor
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import generator_weights, outline
 from gancli.data.contents import PATHS
-from gancli.data.image_files import BadImage, decode_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 from gancli.data.npz import read_archive
 from gancli.report.run_folder import WithoutAliases, read_run
 from gancli.report.sweep_folder import find_runs

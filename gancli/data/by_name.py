@@ -20,7 +20,7 @@ def load_by_name(name: str, size: int | None, channels: int | None, split: str =
             raise ValueError(
                 f"data={name} does not exist{nearest(name, known)}; choose one of {', '.join(known)}, or type a folder"
             )
-        return folder(name, size or 32, channels or 3)
+        return folder(name, size or 32, channels or 3, split=split)
 
     from omegaconf import OmegaConf
 

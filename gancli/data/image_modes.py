@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancli import images
-from gancli.data.decoder import to_srgb, upright
+from gancli.data.decoder import BITS, TWELVE_BITS, profile_note, sixteen_bits, to_srgb, upright
 
 XMP_CHUNK = "XML:com.adobe.xmp"  # key of the text chunk of a PNG
 EXIF_IFD = 0x8769  # the block of EXIF with exposure and date
+IPTC_BLOCK, IPTC_TAG = 0x0404, 33723
 SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # tag: 0 holds the width, 1 the height
 EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}
 # Tags that describe the pixel layout of one TIFF file, and are wrong in any other.
@@ -24,6 +25,7 @@ LAYOUT_TAGS = {
     *(tag for tag in (*range(254, 270), 273, 274, *range(277, 282), 284) if tag not in SIZE_TAGS),
     *(*range(288, 294), 301, *range(317, 348), *range(512, 533), 700, 33723, 34377, 34675),
 }
+ROWS = 32  # of an image that are converted at a time
 
 
 class ImageWarning(UserWarning):
@@ -37,8 +39,9 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif, dpi, xmp, comment and text, as far as the image has them, and nothing else. An
-    `ImageWarning` says what is lost. Raises ValueError for values without a known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif, dpi, xmp, comment, text and the quantization tables of a JPEG, as far as the
+    image has them, and nothing else. An `ImageWarning` says what is lost. Raises ValueError for values without a known
+    range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -51,17 +54,22 @@ def standardize(image: Image.Image) -> Image.Image:
     if exif := read_exif(image):
         metadata["exif"] = exif
     metadata |= read_texts(image)
+    if tables := getattr(image, "quantization", None) or image.info.get("quantization"):
+        metadata["quantization"] = tables
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
-    result, done = to_srgb(convert(upright(image)))
+    converted = convert(upright(image))
+    if BITS in converted.info:
+        metadata[BITS] = converted.info[BITS]
+    result, done = to_srgb(converted)
     if done or image.mode in ("CMYK", "LAB"):
         metadata.pop("icc_profile", None)
     if image.mode in ("CMYK", "LAB"):
         warn(f"{image.mode} was converted to sRGB, and its ICC profile dropped")
-    elif done == "converted":
-        warn("was converted to sRGB by its ICC profile")
-    elif done == "damaged":
-        warn("its ICC profile is damaged, or not for its colours, and was dropped")
+    elif done:
+        warn(profile_note(done))
+    if has_iptc(image):
+        warn("its IPTC data cannot be written and was dropped")
     if result.mode == "CMYK":
         result = result.convert("RGB")
     if result is image:
@@ -76,11 +84,10 @@ def convert(image: Image.Image) -> Image.Image:
     if mode == "F":
         raise ValueError("floating-point values have no known range; save the image with 8 or 16 bits")
     if mode == "I" or mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
-            raise ValueError(f"{problem}; save the image with 16 bits")
-        return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
+        result, note = sixteen_bits(image)
+        if note:
+            warn(note)
+        return result
     grey = mode in ("1", "L", "LA", "La")
     wanted = "CMYK" if mode == "CMYK" else ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     return image if mode == wanted else image.convert(wanted)
@@ -103,6 +110,13 @@ def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
     return b""
 
 
+def has_iptc(image: Image.Image) -> bool:
+    """Return whether a file has IPTC data: captions and rights, as news agencies write them."""
+    blocks = image.info.get("photoshop")  # of a JPEG
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return (isinstance(blocks, dict) and IPTC_BLOCK in blocks) or IPTC_TAG in tags
+
+
 def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
     """Return what an image has of xmp (bytes), comment (bytes) and text (a dict: the text chunks of a PNG)."""
     texts: dict[str | tuple[int, int], Any] = {}
@@ -120,8 +134,15 @@ def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
 
 
 def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:
-    """Put the metadata of a standardized image into its result, with the result's size in the EXIF."""
-    result.info = dict(source.info)
+    """Put the metadata of a standardized image into its result, with the result's size in the EXIF.
+
+    Values that were spread from 12 to 16 bits become 12 bits again.
+    """
+    if BITS in source.info and result.mode == "I;16":
+        values = (np.asarray(result).astype(np.uint32) * TWELVE_BITS + 32767) // 65535
+        result = Image.fromarray(values.astype(np.uint16))
+    of_pixels = (BITS, "quantization")  # of the source alone
+    result.info = {key: value for key, value in source.info.items() if key not in of_pixels}
     if exif := read_exif(source, result.size):
         result.info["exif"] = exif
     return result
@@ -147,8 +168,12 @@ def array_to_tensor(array: np.ndarray) -> Tensor:
 
 def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
     """Return an image (1, C, H, W) in [-1, 1] as pixels (H, W, C): uint16 for mode "I;16", else uint8."""
-    stored = images.to_uint16(x) if mode == "I;16" else images.to_uint8(x)
-    return stored[0].permute(1, 2, 0).contiguous().numpy()
+    convert, dtype = (images.to_uint16, np.uint16) if mode == "I;16" else (images.to_uint8, np.uint8)
+    rows = x[0].permute(1, 2, 0)
+    array = np.empty(rows.shape, dtype)
+    for top in range(0, len(rows), ROWS):  # the floats between stay in the processor's cache
+        array[top : top + ROWS] = convert(rows[top : top + ROWS]).numpy()
+    return array
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from gancli.config import UsageError
 from gancli.data.decoder import open_image
-from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
+from gancli.data.listing import count_skipped, images_left_out, walk_images, why_no_image
 from gancli.inference import image_io
 from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
@@ -28,6 +28,7 @@ class Item(NamedTuple):
     source: Path
     target: Path
     subfolder: Path = Path()  # of the source, relative to the folder that was named
+    variant: str = ""  # of the variants of its results
 
 
 class Failure(NamedTuple):
@@ -50,6 +51,7 @@ class Batch:
         format: a key of `image_io.FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
         scale: how many times wider and higher results are.
+        variants: names of several results of each image, which their files carry.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Batch:
         format: str = "",
         quality: int = 100,
         scale: int = 1,
+        variants: Sequence[str] = (),
     ):
         self.format, self.quality, self.scale = image_io.output_format(out, format, quality), quality, scale
         if not inputs:
@@ -76,7 +79,8 @@ class Batch:
         self.losses: Counter[str] = Counter()  # what results lack, and in how many: said once
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
-        self._plan(find_items(inputs, out, suffix + image_io.FORMATS[self.format][0]))
+        found = find_items(inputs, out, suffix + image_io.FORMATS[self.format][0])
+        self._plan([variant for item in found for variant in in_variants(item, variants)])
         self.total = len(self.items) + len(self.failures) + self.skipped
         if self.failures and self.total == 1:
             raise ValueError(": ".join(self.failures[0]))
@@ -203,7 +207,7 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
                 path = typed_path(word)
         paths = [path]
         if not os.path.lexists(path):
-            paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]
+            paths = [p for p in matches(path) if p.is_file() and not why_no_image(str(p))]
         if not paths:
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
             items.append(Failure(printable(word), reason))
@@ -223,6 +227,17 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     return items
 
 
+def in_variants(item: Item | Failure, variants: Sequence[str]) -> list[Item | Failure]:
+    """Return an item for every variant of its result: photo_x4_sharp.png for photo_x4.png; without variants, itself."""
+    if isinstance(item, Failure) or not variants:
+        return [item]
+    name = item.target
+    return [
+        item._replace(target=name.with_name(with_ending(name.stem, f"_{variant}{name.suffix}")), variant=variant)
+        for variant in variants
+    ]
+
+
 def matches(path: Path) -> list[Path]:
     """Return what a pattern matches, sorted. A part that exists as typed is a name: `scans [2024]/*.png`."""
     pattern = ""
@@ -235,7 +250,10 @@ def matches(path: Path) -> list[Path]:
 
 def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
     """Return the images at any depth of a folder, with the same subfolders in `to`; files inside `to` are no inputs."""
-    names, refused = walk_images(folder)
+    names, skipped = walk_images(folder)
+    refused = images_left_out(skipped)
+    if others := count_skipped(pair for pair in skipped if pair not in refused):
+        say(printable(str(folder)), others)
     inside = to.resolve() if folder.resolve() != to.resolve() else None
     items: list[Item | Failure] = []
     for source in (folder / name for name in names):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancli import images
 from gancli.data.classes import class_folders
-from gancli.data.image_files import UNFINISHED_SAMPLES
+from gancli.data.listing import UNFINISHED_SAMPLES
 from gancli.inference.generator import Generator
 from gancli.runtime.files import (
     check_writable,

@@ -34,7 +34,7 @@ from gancli.report.run_folder import Run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import write_atomically, write_text
+from gancli.runtime.files import remove_partials, write_atomically, write_text
 from gancli.runtime.publish import is_shown, published
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
@@ -56,6 +56,7 @@ def write_leaderboard(tables: Sequence[Table], out: Path) -> None:
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
+    remove_partials(out)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))

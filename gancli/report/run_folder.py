@@ -188,8 +188,13 @@ class Run:
         """The protocol of the quick metrics: the data, and the task of the model."""
         data, model = self._node("data"), self._node("model")
         settings = {key: value for key, value in data.items() if key not in TRAINING_DATA_KEYS}
+        name, files = self.choice("data"), self.started.get("files")
+        if isinstance(files, dict):  # the same files by another path are the same data
+            name = str(files.get("name"))
+            settings = {key: value for key, value in settings.items() if key not in ("path", "sources")}
+            settings["content"] = str(files.get("content"))
         task = {key: value for key, value in model.items() if key in TASK_KEYS}
-        return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
+        return {"data": name, **settings, **task, "measured": "while training"}
 
     def _protocol_events(self) -> list[dict[str, Any]]:
         events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("metrics"), list)]

@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEXT_ERRORS = "backslashreplace"  # for file names that are no text
@@ -21,26 +21,51 @@ PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names,
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
     """Call `write` with a temporary path in the same folder, then rename: readers see the old file or the new one.
 
-    If `write` raises, `path` is untouched and nothing is left behind. A missing folder is created.
+    If `write` raises, `path` is untouched and nothing is left behind. A missing folder is created. An error of the
+    system names `path`.
 
     Args:
         write: writes the file; the temporary name has the suffix of `path`, by which libraries choose a format.
         durable: flush file and folder to the disk, so that a power cut loses neither.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = partial_path(path)
     try:
-        partial.unlink(missing_ok=True)  # a received folder may have a link of this name
-        write(partial)
-        if durable:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path, partial):
+            partial.unlink(missing_ok=True)  # a received folder may have a link of this name
+            write(partial)
+            if durable:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     if durable:
         flush_folder(path.parent)
     return path
+
+
+@contextlib.contextmanager
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Context in which errors of the system name the file `path`: those without a name, and those of `partial`."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror and (error.filename is None or str(error.filename) == str(partial)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents where they are missing, and flush their names: a power cut takes none back."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        flush_folder(path.parent)
 
 
 def partial_path(path: Path) -> Path:
@@ -90,14 +115,15 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
         size = file.seek(0, os.SEEK_END)
         torn = bool(size) and not (file.seek(-1, os.SEEK_END), file.read(1) == b"\n")[1]
         data = ("\n" * torn + line + "\n").encode("utf-8", TEXT_ERRORS)
-        try:
-            if file.write(data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        except OSError:
-            file.truncate(size)
-            raise
-        if durable:
-            os.fsync(file.fileno())
+        with naming(path):
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+            if durable:
+                os.fsync(file.fileno())
 
 
 def flush_file(path: Path) -> None:
@@ -158,12 +184,24 @@ def check_writable(key: str, path: Path) -> None:
     except OSError as error:  # such as a name that is too long
         raise ValueError(f"{key}={path} cannot be written ({error.strerror}); type another {key}=") from error
     try:
-        tried = partial_path(folder / "written")
-        with contextlib.suppress(FileExistsError):
-            tried.mkdir()
-        tried.rmdir()
+        _try_writing(folder)
     except OSError as error:
         raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
+
+
+def _try_writing(folder: Path) -> None:
+    """Create a file without a name, which no kill leaves behind; where the system has none, a folder for a moment."""
+    with contextlib.suppress(AttributeError):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+            return
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    tried = partial_path(folder / "written")
+    with contextlib.suppress(FileExistsError):
+        tried.mkdir()
+    tried.rmdir()
 
 
 def relative(path: Path) -> str:

@@ -23,8 +23,11 @@ def describe(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def multiplies_bf16() -> bool:
-    """Return whether the CPU has instructions for bf16 products; without them bf16 is slower than fp32."""
+def multiplies_bf16(device: torch.device | str = "cpu") -> bool:
+    """Return whether a device has instructions for bf16 products; without them bf16 is slower than fp32."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -54,20 +57,26 @@ def free_memory(device: torch.device | str = "cpu") -> float:
 
 @contextlib.contextmanager
 def limited_memory(size: float) -> Iterator[None]:
-    """Let allocations within `with` fail that take this process more than `size` bytes above what it has; on Linux."""
-    if sys.platform != "linux":
+    """Let allocations fail within `with` that take more than `size` bytes beyond what this process has; on Linux."""
+    status = Path("/proc/self/status")
+    if size == math.inf or not status.is_file():
         yield
         return
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limits = [int(used + size), *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    used = next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData:"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(used + size)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def within_free_memory(device: torch.device | str = "cpu") -> contextlib.AbstractContextManager[None]:
+    """Let allocations fail within `with` that memory cannot hold, where Linux would end the process without a word."""
+    return limited_memory(free_memory() if torch.device(device).type == "cpu" else math.inf)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -84,5 +93,7 @@ def peak_memory(device: torch.device) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that an allocation failed; every allocator words it differently."""
     texts = ("DefaultCPUAllocator", "allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    if error.__cause__ and is_out_of_memory(error.__cause__):  # Hydra wraps what a constructor raises
+        return True
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and any(t in str(error) for t in texts))

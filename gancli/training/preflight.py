@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from gancli.runtime import ranks
-from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory
+from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory, within_free_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
@@ -52,7 +52,7 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
         ValueError: the memory is too small; the message names what fits.
     """
     start, device = time.perf_counter(), trainer.device
-    with _undone(trainer):
+    with _undone(trainer), within_free_memory(device):
         images, step_seconds = _try_phases(trainer)
         # After the steps: only now do the optimizers have their state, and checkpoints their full size.
         sample_seconds, sample_bytes = _timed(sample, device)
@@ -202,7 +202,6 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
     batches, batch_size = trainer.batches, trainer.batches.batch_size
     images, seconds = 0.0, 0.0
     for progress, fraction in phases(trainer).items():
-        _check_batch(trainer, progress)
         while not (costs := _try_step(trainer, progress, batch_size)):
             for optimizer in trainer.optimizers.values():
                 optimizer.zero_grad()
@@ -219,31 +218,6 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
             f"type data.batch_size={batches.batch_size}"
         )
     return images, seconds
-
-
-def _check_batch(trainer: Trainer, progress: float) -> None:
-    """Raise ValueError where a batch would fill the memory of a CPU, whose system ends a process without a word.
-
-    An eighth of the batch, and where that takes much a quarter, show what an image takes.
-    """
-    batches, whole, free = trainer.batches, trainer.batches.batch_size, free_memory(trainer.device)
-    if trainer.device.type != "cpu" or whole < 16 or free == math.inf:
-        return
-    peaks = [peak_memory(trainer.device)]
-    for part in (8, 4):
-        batches.batch_size = whole // part
-        tried = _try_step(trainer, progress, whole)
-        peaks.append(peak_memory(trainer.device))
-        if not tried or (peaks[-1] - peaks[0]) * part * 2 < free:
-            batches.batch_size = whole
-            return
-    each = (peaks[2] - peaks[1]) / (whole // 4 - whole // 8)
-    batches.batch_size, needed, free = whole, each * (whole - whole // 4), free_memory(trainer.device)
-    if needed > free:
-        raise ValueError(
-            f"a batch of data.batch_size={whole} takes about {in_bytes(peaks[2] + needed)} of memory, and "
-            f"{in_bytes(peaks[2] + free)} are there; type data.batch_size={max(int(whole // 4 + 0.8 * free / each), 1)}"
-        )
 
 
 def _try_step(trainer: Trainer, progress: float, batch_size: int) -> tuple[int, float] | None:

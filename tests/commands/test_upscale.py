@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from scenes import difference, scene
 from torch import nn
 
-from gancli.inference.upscaler import upscale
+from gancli.inference.styles import upscale
 
 pytestmark = pytest.mark.usefixtures("weights")
 

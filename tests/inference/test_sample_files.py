@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gancli.data.image_files import walk_images
+from gancli.data.listing import walk_images
 from gancli.inference.sample_files import check_samples, complete, write_folder
 
 CLASSES = SimpleNamespace(classes=2, class_name=lambda i: ("cat", "dog")[i])

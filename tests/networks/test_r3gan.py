@@ -66,9 +66,9 @@ def test_images_and_logits_have_a_sane_scale_at_first(size):
 
 def test_the_logit_is_the_projection_on_the_direction_of_the_class():
     D, x, c = Discriminator(1, 16, 8, classes=3), torch.rand(3, 1, 16, 16) * 2 - 1, torch.eye(3)
-    logits, f, _ = D(x, c)
+    logits, f, *_ = D(x, c)
     expected = torch.stack([D.linear.weight @ f[i] @ D.embed.weight[:, i] for i in range(3)])
     assert torch.allclose(logits, expected, atol=1e-5)
     unconditional = Discriminator(1, 16, 8)
-    logits, f, _ = unconditional(x, torch.zeros(3, 0))
+    logits, f, *_ = unconditional(x, torch.zeros(3, 0))
     assert torch.allclose(logits, f @ unconditional.linear.weight[0], atol=1e-6)

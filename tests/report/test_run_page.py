@@ -201,10 +201,11 @@ def test_next_commands_train_on_sample_evaluate_export_and_animate(
     folder = Path("it's a 100% été")
     html = unescape(html_of(folder, config=config, ending=FINISHED))
     typed = [shlex.split(text) for text in re.findall(r'<code class="command">(.*?)</code>', html)]
-    assert [words[1] for words in typed[:6]] == ["train", "sample", "evaluate", "export", "report", "report"]
+    assert [words[1] for words in typed[:5]] == ["train", "sample", "evaluate", "export", "export"]
     assert typed[0][2:] == [f"resume={folder}", "trainer.steps=400", "trainer.minutes=5"]
     assert typed[1] == ["gan", "sample", f"ckpt={folder}"]
-    assert typed[4] == ["gan", "report", str(folder), "gif=true"] and typed[5] == ["gan", "report", "."]
+    assert [words[3] for words in typed[3:5]] == ["out=play.html", "out=generator.safetensors"]
+    assert typed[5] == ["gan", "report", str(folder), "gif=true"] and typed[6] == ["gan", "report", "."]
 
 
 def test_every_curve_says_its_meaning_and_untrained_values_are_no_curve(tmp_path: Path) -> None:
