@@ -33,6 +33,7 @@ WITH_VALUE = {
     **{"--cfg": "cfg", "-c": "cfg", "--package": "package", "-p": "package"},
     **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
 }
+FUNCTIONS = {"gan", "hydra", "now", "oc"}  # first words of those that ${...} may call
 NAMES = ("classes", "words")  # lists of names, in which ~ is no home
 READERS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
@@ -339,7 +340,14 @@ def _quoted(key: str, value: str, sweep: bool) -> str:
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
         return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
-    return quote(literal_text(value) if "${" in value and os.path.lexists(value) else value)
+    return quote(value if _interpolates(value) else literal_text(value))
+
+
+def _interpolates(path: str) -> bool:
+    """Return whether ${...} in a path are keys and functions, as in outputs/${model.name}, not parts of its name."""
+    known = {key.partition(".")[0] for key in every_key()}
+    parts = re.findall(r"\$\{(?:(\w+)[\w.]*(?::[^{}]*)?\})?", path)  # empty where it is no such expression
+    return all(part in known | FUNCTIONS for part in parts) and not os.path.lexists(path)
 
 
 def _quoted_class(name: re.Match[str]) -> str:

@@ -7,14 +7,14 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
 from gancli.cli.stored import is_within, literal, write_sweep
-from gancli.config import CONFIGS, UsageError, nearest, quote, register_resolvers, stamp
+from gancli.config import CONFIGS, UsageError, literal_text, nearest, quote, register_resolvers, stamp
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
 
@@ -71,7 +71,7 @@ def train_one(command: TrainCommand, name: str = "") -> None:
         cfg = hydra.compose(command.config_name, words, True)
         folder = Path(cfg.hydra.run.dir).absolute()
         with read_write(cfg.hydra.runtime):
-            cfg.hydra.runtime.output_dir = str(folder)
+            cfg.hydra.runtime.output_dir = literal_text(str(folder))
         HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the config
     job = copy.deepcopy(cfg)
     with read_write(job), open_dict(job):
@@ -110,8 +110,10 @@ def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
 
 def hydra_overrides(command: TrainCommand) -> list[str]:
     """Return the overrides, with the folder of the user's own configs as one more place to look."""
-    own = [f"hydra.searchpath=[{quote(f'file://{Path(command.config_dir).absolute()}')}]"] if command.config_dir else []
-    return [*command.overrides, *own]
+    if not command.config_dir:
+        return command.overrides
+    own = quote(literal_text(f"file://{Path(command.config_dir).absolute()}"))
+    return [*command.overrides, f"hydra.searchpath=[{own}]"]
 
 
 def restored(command: TrainCommand) -> list[str]:
@@ -134,8 +136,8 @@ def restored(command: TrainCommand) -> list[str]:
         values = {name: value for name, value in values.items() if not is_within(name, [key])}
         if not is_within(key, command.replaced):
             there = [f"~{key}"] if OmegaConf.select(cfg, key) is not None else []
-            node = OmegaConf.select(OmegaConf.create(command.config), key)
-            overrides += [*there, f"+{key}={literal(OmegaConf.to_container(node))}"]
+            node = reduce(lambda parent, part: parent[part], key.split("."), command.config)
+            overrides += [*there, f"+{key}={literal(node)}"]
     values = {key: value for key, value in values.items() if not is_within(key, command.replaced)}
     return [*overrides, *(f"++{key}={literal(value)}" for key, value in values.items())]
 
@@ -188,7 +190,7 @@ def sweep(command: TrainCommand) -> None:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
                 # One folder for all jobs, also where it is named by something that differs between them.
-                overrides.append(f"hydra.sweep.dir={quote(str(folder).replace('${', chr(92) + '${'))}")
+                overrides.append(f"hydra.sweep.dir={quote(literal_text(str(folder)))}")
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 write_sweep(folder, own, options)
@@ -228,7 +230,7 @@ def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> 
     if folder == Path(hydra.sweep.dir).absolute():  # hydra.sweep.subdir was not typed
         folder = (folders.get(identity(overrides)) or claim(folder, hydra.job.num)).absolute()
         with read_write(hydra.runtime):
-            hydra.runtime.output_dir = str(folder)
+            hydra.runtime.output_dir = literal_text(str(folder))
     try:
         if stop and stop.signum:
             raise Stopped(stop.signum)

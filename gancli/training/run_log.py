@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from gancli.checkpoint import format as checkpoint
 from gancli.inference.generator import command_for
@@ -172,9 +172,10 @@ class NonFinite(ValueError):
     """A run has ended with a value that is not finite, and would again."""
 
 
-def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
-    """Write config.yaml."""
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)), durable=True)
+def save_config(config: dict[str, Any], folder: Path) -> None:
+    """Write config.yaml. Hydra has resolved the config: ${...} in it is a name."""
+    text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+    write_text(folder / "config.yaml", text, durable=True)
 
 
 def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:
