@@ -28,7 +28,7 @@ class ImageDataset:
     memory_mapped: the images are in a file and are read when they are indexed
     warnings:    about how the images were loaded
     split:       train, val or test of a folder with this layout, else empty
-    notes:       sentences about the layout of a folder
+    notes:       sentences about the layout of a folder, and about which classes were taken
     """
 
     images: Tensor

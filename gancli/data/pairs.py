@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gancli.data.classes import class_index
+from gancli.data.classes import class_index, how_read
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.image_files import (
     FIT_MODES,
@@ -117,7 +117,10 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     for name, of_class in zip(names, (sources, images)):
         if not len(of_class):
             raise ValueError(f"the data has no image of the class {name}; choose another class")
-    return ImageDataset(images, skipped=data.skipped, sources=sources, paired=False, warnings=data.warnings)
+    notes = [*data.notes, *how_read((source, target), data.class_names)]
+    return ImageDataset(
+        images, skipped=data.skipped, sources=sources, paired=False, warnings=data.warnings, notes=notes
+    )
 
 
 def check_settings(size: int, channels: int, source_channels: int, fit: str) -> None:
