@@ -37,31 +37,34 @@ def identity(words: list[str]) -> Job:
 
 
 def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
-    """Return a folder for every job: that of an earlier sweep's equal one, else a new number."""
-    from gancli.report.run_folder import Run, find_runs, read_run
+    """Return a folder for every job: that of an equal or continued job of an earlier sweep, else a new one."""
     from gancli.training.config_diff import FREE
 
-    earlier: dict[Job, Run] = {}
-    with contextlib.suppress(ValueError, OSError):  # there is none
-        for path in find_runs(folder):
-            with contextlib.suppress(OSError):
-                run = read_run(path)
-                earlier[identity(list(run.started.get("overrides") or []))] = run
+    earlier = earlier_jobs(folder)
     wanted = [identity(job) for job in jobs]
     shared = frozenset.intersection(*wanted) if wanted else frozenset()
     free = {key for key, _ in shared if key.startswith(FREE)}  # a run may change them, as its length
     folders = {job: run.folder for job, run in earlier.items()}
-    used = {run.folder for run in earlier.values()}
+    left = {job: run for job, run in earlier.items() if job not in wanted}
+    used = {*folders.values()}
     numbers = (path for i in itertools.count() if (path := folder / str(i)) not in used)
-    taken = {folders[job] for job in wanted if job in folders}
     for job in wanted:
-        if job in folders:
-            continue
-        equal = (run for old, run in earlier.items() if run.folder not in taken and _continues(job, old, run, free))
-        match = next(equal, None)
-        folders[job] = match.folder if match else next(numbers)
-        taken.add(folders[job])
+        if job not in folders:
+            old = next((old for old, run in left.items() if _continues(job, old, run, free)), None)
+            folders[job] = left.pop(old).folder if old is not None else next(numbers)
     return folders
+
+
+def earlier_jobs(folder: Path) -> dict[Job, Any]:
+    """Return the runs of a sweep that was started before by what tells their jobs apart."""
+    from gancli.report.run_folder import find_runs, read_run
+
+    runs = []
+    with contextlib.suppress(ValueError, OSError):  # there is none
+        for path in find_runs(folder):
+            with contextlib.suppress(OSError):
+                runs.append(read_run(path))
+    return {identity(list(run.started.get("overrides") or [])): run for run in runs}
 
 
 def _continues(job: Job, old: Job, run: Any, free: set[str]) -> bool:

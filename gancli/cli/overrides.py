@@ -336,11 +336,17 @@ def _quoted(key: str, value: str, sweep: bool) -> str:
     """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
     if key == "model.between" and not re.search(r"[$('\"]", value):  # classes may be called true, 1_0 or Дом
         return re.sub(r"[^\[\],]+", _quoted_class, value)
+    if key in groups() and value != "null" and re.fullmatch(r"[\w .+@-]+", value):  # a file of configs may be Łódź.yaml
+        return quote(value)
     if not _is_path(key) or QUOTED.fullmatch(value):
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
-        return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
-    return quote(value if _interpolates(value) else literal_text(value))
+        return ",".join(_quoted_path(expand_home(path)) for path in entries(f"[{value}]"))
+    return _quoted_path(value)
+
+
+def _quoted_path(path: str) -> str:
+    return quote(path if _interpolates(path) else literal_text(path))
 
 
 def _interpolates(path: str) -> bool:

@@ -112,7 +112,7 @@ def hydra_overrides(command: TrainCommand) -> list[str]:
     """Return the overrides, with the folder of the user's own configs as one more place to look."""
     if not command.config_dir:
         return command.overrides
-    own = quote(literal_text(f"file://{Path(command.config_dir).absolute()}"))
+    own = quote(f"file://{Path(command.config_dir).absolute()}")
     return [*command.overrides, f"hydra.searchpath=[{own}]"]
 
 
@@ -220,13 +220,14 @@ def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> 
         folders: of known jobs.
     """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import read_write
+    from omegaconf import OmegaConf, read_write
 
     worker = multiprocessing.parent_process() is not None
     stop = of_worker() if worker else current()
     hydra: Any = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    folder = Path(hydra.runtime.output_dir)
+    runtime: Any = OmegaConf.to_container(hydra.runtime)
+    folder = Path(runtime["output_dir"])  # resolved by Hydra: ${...} in it is a name
     if folder == Path(hydra.sweep.dir).absolute():  # hydra.sweep.subdir was not typed
         folder = (folders.get(identity(overrides)) or claim(folder, hydra.job.num)).absolute()
         with read_write(hydra.runtime):

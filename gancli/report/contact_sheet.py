@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from gancli.data.decoder import BadImage, open_image
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
+from gancli.runtime.text import one_line
 
 GRIDS = 100  # at most
 SIDE, GAP, CAPTION = 240, 12, 38  # pixels: width of a tile, space between tiles, height of two lines of text
@@ -38,6 +39,7 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
         left, top = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (height + GAP + CAPTION)
         sheet.paste(ImageOps.pad(image, (SIDE, height), Image.Resampling.LANCZOS, WASH), (left, top))
         for line, (text, ink) in enumerate(zip(caption(row), INKS)):
+            text = one_line(text)
             while pen.textlength(text, font) > SIDE:
                 text = f"{text[:-2]}…"
             pen.text((left, top + height + 3 + 16 * line), text, ink, font)

@@ -67,7 +67,7 @@ def allowed_changes(
             raise ValueError(f"resume.allow={name} is no key of this run{nearest(str(name), known)}")
     free = FREE if content is None else (*FREE, *(f"data.{inner}{key}" for inner in ("", "source.") for key in PATHS))
     lines = {key: f"{key}: {old} -> {new}" for key, (old, new) in changes(before, cfg, typed, free).items()}
-    if content and not any(key.startswith("data.") for key in lines):
+    if content and not any(key.startswith("data.") and key != "data.classes" for key in lines):
         lines[CONTENT] = f"{CONTENT}: {content}"
     if refused := [key for key in lines if not _is_within(key, allow)]:
         names = list(dict.fromkeys(key.removesuffix("._target_") for key in refused))
