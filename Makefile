@@ -1,5 +1,5 @@
 # Each target first makes a virtual environment with the dependencies, once.
-.PHONY: train test test-all test-gpu lint docs lowest lock sbom
+.PHONY: train test test-all test-gpu correctness lint docs lowest lock sbom
 PYTHON ?= python3
 PYTEST ?=
 LOWEST = tests/checkpoint/test_format.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py
@@ -16,6 +16,9 @@ test-all:            ## every test
 test-gpu: .venv/dev  ## the tests that need a CUDA GPU, then a small table of speeds
 	timeout 300 .venv/bin/python -m pytest -n0 -m gpu $(PYTEST)
 	timeout 180 .venv/bin/gan bench speed 'models=[mlp,dcgan]' 'data=[synthetic]' 'tuned=[]' repeats=2 device=cuda
+
+correctness: .venv/dev ## the tables of docs/correctness.md: each quantity beside its value by other code
+	GAN_CORRECTNESS=docs/correctness.md .venv/bin/python -m pytest -n0 -m "" tests/correctness
 
 lint: .venv/dev      ## style, format, types, and imports that run downward only
 	.venv/bin/ruff check .

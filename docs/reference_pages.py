@@ -2,6 +2,7 @@
 
 import re
 
+import gancli
 from gancli.cli.help import commands as command_names
 from gancli.commands.list import GROUPS
 from gancli.config import Key, choices, header, keys
@@ -109,24 +110,17 @@ def autodoc(*directives: str) -> str:
 
 
 def functions() -> str:
-    """Return the documentation of the functions that `gancli` exports."""
-    return autodoc(".. autofunction:: gancli.load", ".. autofunction:: gancli.upscale")
+    """Return the documentation of the public names of `gancli`: functions, then classes."""
+    public = {name: getattr(gancli, name) for name in gancli.__all__ if name != "__version__"}
+    classes = [name for name, value in public.items() if isinstance(value, type)]
+    places = [f".. autofunction:: {public[name].__module__}.{name}" for name in public if name not in classes]
+    return autodoc(*places, *(f".. autoclass:: {public[name].__module__}.{name}\n   :members:" for name in classes))
 
 
 def inference() -> str:
-    """Return the documentation of the loaded models."""
+    """Return the documentation of what loads models for the other commands."""
     return autodoc(
-        ".. autoclass:: gancli.inference.generator.Generator\n   :members:",
         ".. autofunction:: gancli.inference.upscaler.load_upscaler",
         ".. autofunction:: gancli.inference.translator.load_translator",
         ".. autofunction:: gancli.inference.inpainter.load_inpainter",
-    )
-
-
-def objectives() -> str:
-    """Return the documentation of the interface between an objective and the training loop."""
-    return autodoc(
-        ".. autoclass:: gancli.objectives.base.Objective\n   :members:",
-        ".. autoclass:: gancli.objectives.base.Update",
-        ".. autoclass:: gancli.objectives.gan.GAN\n   :members:",
     )

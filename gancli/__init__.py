@@ -1,25 +1,53 @@
 """gancli: train generative image models from YAML configs and put them to use.
 
+run = gancli.train("model=dcgan", "data=mnist", steps=500)
+x = run.sample(n=16, seed=0)                 # (16, C, H, W), float in [-1, 1]
 G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
-x = G.sample(n=16, seed=0, classes=[3])      # (16, C, H, W), float in [-1, 1]
 large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide and as high
+scores = gancli.evaluate(x, "mnist")
+
+The public names are those below; everything else may move.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gancli.api import TrainedRun as TrainedRun
+    from gancli.api import evaluate as evaluate
+    from gancli.api import open_run as open_run
+    from gancli.api import train as train
+    from gancli.data.dataset import ImageDataset as ImageDataset
+    from gancli.data.from_memory import as_dataset as as_dataset
+    from gancli.data.loader import BatchLoader as BatchLoader
+    from gancli.inference.generator import Generator as Generator
     from gancli.inference.generator import load as load
     from gancli.inference.upscaler import upscale as upscale
+    from gancli.objectives.base import Objective as Objective
+    from gancli.objectives.base import Update as Update
+    from gancli.objectives.gan import GAN as GAN
+    from gancli.training.loop import Trainer as Trainer
+    from gancli.training.schedules import Budget as Budget
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load", "upscale"]
+# Where each public name is defined. torch is imported when one is needed: `gan --help` must answer at once.
+_PUBLIC = {
+    **{"train": "api", "open_run": "api", "evaluate": "api", "TrainedRun": "api"},
+    **{"load": "inference.generator", "Generator": "inference.generator", "upscale": "inference.upscaler"},
+    **{"as_dataset": "data.from_memory", "ImageDataset": "data.dataset", "BatchLoader": "data.loader"},
+    **{"GAN": "objectives.gan", "Objective": "objectives.base", "Update": "objectives.base"},
+    **{"Trainer": "training.loop", "Budget": "training.schedules"},
+}
+
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    # torch is imported when it is needed: `gan --help` must answer at once.
-    modules = {"load": "gancli.inference.generator", "upscale": "gancli.inference.upscaler"}
-    if name not in modules:
-        raise AttributeError(f"module 'gancli' has no attribute {name!r}")
-    return getattr(importlib.import_module(modules[name]), name)
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'gancli' has no attribute {name!r}; it has {', '.join(_PUBLIC)}")
+    return getattr(importlib.import_module(f"gancli.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

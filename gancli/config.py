@@ -17,13 +17,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gancli import plugins
+
 _HERE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a checkout next to it.
 CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is_dir()), _HERE / "configs")
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
 
 
-_OWN: ContextVar[Path | None] = ContextVar("own", default=None)  # the folder of the user's own configs
+_OWN: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())  # folders of the user's own configs
 
 
 class UsageError(ValueError):
@@ -31,30 +33,69 @@ class UsageError(ValueError):
 
 
 @contextlib.contextmanager
-def own_configs(folder: str) -> Iterator[None]:
+def own_configs(*places: str) -> Iterator[None]:
     """Let keys, defaults, headers, groups and choices within `with` be those of the user's own configs too.
 
     Args:
-        folder: of --config-dir, or empty.
+        places: of --config-dir and hydra.searchpath: folders, file://FOLDER or pkg://PACKAGE; empty ones are left out.
     """
-    if folder and not Path(folder).is_dir():
-        raise UsageError(f"--config-dir={folder} is no folder; type that of your own configs")
-    token = _OWN.set(Path(folder) if folder else None)
+    token = _OWN.set(tuple(_place(place) for place in places if place))
     try:
         yield
     finally:
         _OWN.reset(token)
 
 
-def _folders() -> list[Path]:
-    """Return the folders of configs in the order in which Hydra searches them."""
-    return [CONFIGS, *filter(None, [_OWN.get()])]
+def _place(place: str) -> Path:
+    """Return the folder that --config-dir or an entry of hydra.searchpath names."""
+    if place.startswith("pkg://"):
+        if folder := plugins.package_folder(place.removeprefix("pkg://").replace("/", ".")):
+            return folder
+        raise UsageError(f"{place} names no installed package; type pkg:// and the package of your own configs")
+    folder = Path(place.removeprefix("file://"))
+    if not folder.is_dir():
+        raise UsageError(f"--config-dir={folder} is no folder; type that of your own configs")
+    return folder
+
+
+def folders() -> tuple[Path, ...]:
+    """Return the folders of configs in the order in which Hydra searches them: ours, the user's own, plugins'."""
+    return tuple(dict.fromkeys([CONFIGS, *_OWN.get(), *(plugin.folder for plugin in plugins.installed())]))
+
+
+def search_path() -> list[str]:
+    """Return the override by which Hydra searches all folders."""
+    more = ",".join(quote(f"file://{folder.absolute()}") for folder in folders()[1:])
+    return [f"hydra.searchpath=[{more}]"] if more else []
+
+
+def config_file(name: str) -> Path:
+    """Return the file of the config `name`, such as model/dcgan."""
+    files = [folder / f"{name}.yaml" for folder in folders()]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def is_ours(name: str) -> bool:
+    """Return whether the config `name` comes with gan."""
+    return (CONFIGS / f"{name}.yaml").is_file()
+
+
+def problems_of_plugins() -> list[str]:
+    """Return a sentence for each plugin, and for each of its configs, that cannot be used."""
+    hidden = []
+    for i, plugin in enumerate(plugins.installed()):
+        earlier = [CONFIGS, *(other.folder for other in plugins.installed()[:i])]
+        names = sorted(file.relative_to(plugin.folder).as_posix() for file in plugin.folder.rglob("*.yaml"))
+        if twice := [name for name in names if any((folder / name).is_file() for folder in earlier)]:
+            hidden.append(
+                f"{', '.join(twice)} of the plugin {plugin.name} is hidden by another of this name; rename it"
+            )
+    return [*plugins.problems(), *hidden]
 
 
 def _read(name: str) -> str:
-    """Return the text of the config `name`, such as model/dcgan."""
-    files = [folder / f"{name}.yaml" for folder in _folders()]
-    return next((file for file in files if file.is_file()), files[0]).read_text()
+    """Return the text of the config `name`."""
+    return config_file(name).read_text(encoding="utf-8")
 
 
 class Key(NamedTuple):
@@ -83,7 +124,7 @@ def keys(name: str, prefix: str = "") -> list[Key]:
     rare = False
     for line in text.splitlines():
         rare |= line == "# Rarely changed"
-        match = re.match(r"( *)([A-Za-z_]\w*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
+        match = re.match(r"( *)([A-Za-z_][\w.]*):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         if not match:
             continue
         indent, word, default, meaning = len(match[1]), match[2], match[3] or "", match[4] or ""
@@ -102,7 +143,7 @@ def defaults(name: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for base in _bases(name, text):
         chosen |= defaults(base)
-    for group, choice in re.findall(r"^  - (?:override )?([\w/]+): +(\w+)", text, re.M):
+    for group, choice in re.findall(r"^  - (?:override )?([\w/]+)(?:@_global_[\w.]*)?: +(\w+)", text, re.M):
         chosen[group[1:] if group.startswith("/") else (parent / group).as_posix()] = choice
     return chosen
 
@@ -122,7 +163,7 @@ def header(name: str) -> str:
 
 def groups() -> list[str]:
     """Return the groups of choices of `gan train`: data, experiment, model, model/loss, ..."""
-    return sorted({group for folder in _folders() for group in _groups_in(folder)})
+    return sorted({group for folder in folders() for group in _groups_in(folder)})
 
 
 @functools.cache
@@ -132,7 +173,7 @@ def _groups_in(folder: Path) -> set[str]:
 
 def choices(group: str) -> list[str]:
     """Return the names in a group. Those that begin with _ are bases of others and no choices."""
-    files = [file for folder in _folders() for file in (folder / group).glob("*.yaml")]
+    files = [file for folder in folders() for file in (folder / group).glob("*.yaml")]
     return sorted({file.stem for file in files if not file.stem.startswith("_")})
 
 
@@ -204,7 +245,7 @@ def compose(overrides: list[str]) -> Any:
 
     register_resolvers()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", overrides)
+        return hydra.compose("train", [*overrides, *search_path()])
 
 
 def build(cfg: Any) -> Any:
@@ -221,6 +262,12 @@ def build(cfg: Any) -> Any:
         # Hydra wraps a constructor's sentence for the user, which is the one to show.
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
+        if located := re.match(r"Error locating target '([\w.]+)'", str(error)):
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause) else ''}"
+            raise ValueError(f"{located[1]}, which the config names, cannot be imported ({reason})") from error
         raise
 
 

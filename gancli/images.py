@@ -10,11 +10,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gancli.runtime.files import write_atomically
+from gancli.runtime.text import one_line
+
+
+def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, or its smaller one where Pillow came without FreeType."""
+    try:
+        return ImageFont.load_default(size)
+    except (ImportError, OSError):
+        return ImageFont.load_default_imagefont()
+
+
+def drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Return a text on one line, with ? for the letters that a font cannot draw at all."""
+    text = one_line(text)
+    return text.encode("latin-1", "replace").decode("latin-1") if isinstance(font, ImageFont.ImageFont) else text
 
 
 def to_float(stored: Tensor) -> Tensor:

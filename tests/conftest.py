@@ -1,6 +1,8 @@
 """Fixtures for all tests: the command line in this process, seeds, a cache folder of their own."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,28 @@ def gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         return (code, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch):
+    """Yield a folder as working folder, and a function that lets this process write nothing more in another one.
+
+    Not below tmp_path, whose parents are closed to the user that root becomes.
+    """
+    user = os.geteuid()
+    folder = Path(tempfile.mkdtemp(prefix="gan-test-"))
+    folder.chmod(0o777)
+    monkeypatch.chdir(folder)
+
+    def close(*closed: Path, hidden: Path | None = None) -> None:
+        for path in [path for top in closed for path in (*top.rglob("*"), top)]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        if hidden:
+            hidden.chmod(0)
+        os.seteuid(user or 65534)
+
+    yield folder, close
+    os.seteuid(user)
+    for path in folder.rglob("*"):
+        path.chmod(0o777)
+    shutil.rmtree(folder)

@@ -1,33 +1,36 @@
 """Helpers of several tests: tiny runs, comparisons to the bit, and processes of the command line."""
 
-import copy
-import functools
-import json
-import signal
+import importlib
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 
+from gancli import plugins
 from gancli.checkpoint import format as checkpoint
-from gancli.config import choices, compose
+from gancli.config import choices
 from gancli.images import to_float, to_uint8
-from gancli.training.checkpoint_manager import LAST
+from gancli.testing import (  # noqa: F401
+    TINY,
+    assert_same,
+    assert_same_runs,
+    at_step,
+    composed,
+    config,
+    learned,
+    rows_of,
+    start,
+    stop,
+    without_clocks,
+)
 from gancli.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
 MODELS = choices("model")
-# Every model small enough to train a step in milliseconds.
-TINY = [
-    "data=synthetic", "data.n=64", "data.size=16", "model.width=4", "data.batch_size=8",
-    "device=cpu", "trainer.steps=6", "trainer.log_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=2",
-    "trainer.precision=fp32",  # auto is another one on another processor
-]  # fmt: skip
 # Each has something that the capture of a CUDA graph could get wrong.
 GRAPHS = {
     "schedule": ["model=dcgan", "model.schedule._target_=gancli.training.schedules.linear"],
@@ -40,95 +43,20 @@ GRAPHS = {
 GAN = [sys.executable, "-m", "gancli"]
 
 
-def config(*overrides: str, tiny: bool = True) -> DictConfig:
-    """Return the composed config of `gan train`, with `tiny` that of TINY."""
-    return copy.deepcopy(composed(*(TINY if tiny else []), *overrides))
-
-
-@functools.cache
-def composed(*overrides: str) -> DictConfig:
-    """Return a composed config, which takes Hydra longer than a tiny step takes."""
-    return compose(list(overrides))
-
-
-def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
-    """Return a tiny run of `model` in `folder`, ready to train."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return TrainingRun(config(f"model={model}", *overrides), folder, [])
-
-
-def at_step(run: TrainingRun, step: int, act: Callable[[], object]) -> TrainingRun:
-    """Let a run call `act` after this step, before it logs or saves."""
-    train_step = run.trainer.train_step
-
-    def train_and_act(progress: float) -> None:
-        train_step(progress)
-        if run.trainer.step == step:
-            act()
-
-    run.trainer.train_step = train_and_act  # type: ignore[method-assign]
-    return run
-
-
-def stop(run: TrainingRun, step: int) -> None:
-    """Train a run that gets SIGTERM in this step, and saves."""
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        at_step(run, step, lambda: signal.raise_signal(signal.SIGTERM)).train()
-
-
 def crash(run: TrainingRun, step: int = 4) -> None:
     """Train a run that dies in this step; its last checkpoint may be older."""
     with pytest.raises(ZeroDivisionError):
         at_step(run, step, lambda: 1 / 0).train()
 
 
-def assert_same(a: object, b: object, where: str = "") -> None:
-    """Assert that nested states are equal to the last bit."""
-    if isinstance(a, torch.Tensor):
-        assert isinstance(b, torch.Tensor) and torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert isinstance(b, dict) and a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where  # type: ignore[arg-type]
-        for i, (x, y) in enumerate(zip(a, b)):  # type: ignore[call-overload]
-            assert_same(x, y, f"{where}/{i}")
-    else:
-        assert a == b, where
-
-
-def learned(run: Path) -> dict:
-    """Return the last checkpoint of a run without clocks, versions and the config."""
-    content = checkpoint.read(run / "checkpoints" / LAST)
-    return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
-
-
-def rows_of(run: Path) -> list[dict]:
-    """Return the events and metrics of a run."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def assert_same_runs(*runs: Path) -> None:
-    """Assert that two runs learned and logged the same, to the bit."""
-    assert_same(*map(learned, runs))
-    assert_same(*([list(row.items()) for row in without_clocks(run)] for run in runs))  # in the order of the file
-
-
-def write_generator(path: Path, config: dict, state: dict, names: dict | None = None, **changes: object) -> Path:
+def write_generator(path: Path, built_by: dict, state: dict, names: dict | None = None, **changes: object) -> Path:
     """Write the smallest checkpoint of a generator, as `gan export` does; names: more arguments of `write`."""
     content = {
         "config": {"seed": 0, "data": {"name": "photos"}, "model": {"name": "model", "classes": 0}, "trainer": {}},
         "output": {"size": 8, "channels": 3, "class_names": []},
-        **{"step": 1, "images": 8, "seconds": 1.0, "networks": {"G": {"config": config, "state": state}}},
+        **{"step": 1, "images": 8, "seconds": 1.0, "networks": {"G": {"config": built_by, "state": state}}},
     }
     return checkpoint.write(path, content | changes, **(names or {}))
-
-
-def without_clocks(run: Path) -> list[dict]:
-    """Return the metrics of a run without those that depend on the clock."""
-    clocks = {"minutes", "images_per_second", "time", "command"}
-    return [{k: v for k, v in row.items() if k not in clocks} for row in rows_of(run) if "event" not in row]
 
 
 def process(*words: str, **options) -> subprocess.Popen:
@@ -188,3 +116,19 @@ def npz_archive(path: Path, **changed: object) -> Path:
     content = {key: value for key, value in {**npz_arrays(), **changed}.items() if value is not None}
     np.savez(path, **content)  # type: ignore[arg-type]
     return path
+
+
+def pretend_install(folder: Path, site: Path) -> None:
+    """Let Python find a package of `gan new` as `pip install -e` does, without pip.
+
+    Args:
+        site: where its description is written, a folder in sys.path.
+    """
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    lines = [f"{name} = {value}" for name, value in project["entry-points"]["gancli.plugins"].items()]
+    information = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    information.mkdir()
+    (information / "entry_points.txt").write_text("\n".join(["[gancli.plugins]", *lines]))
+    sys.path.insert(0, str(folder))
+    plugins._read.cache_clear()
+    importlib.invalidate_caches()

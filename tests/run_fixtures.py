@@ -1,11 +1,17 @@
 """Run folders as a training and gan evaluate write them, without training anything."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
+from safetensors.numpy import save_file
+
+from gancli.report.leaderboard import terminal_text, write_leaderboard
+from gancli.report.ranking import rank_runs
+from gancli.report.run_folder import read_run
 
 FINISHED = {"event": "finished", "step": 200, "minutes": 0.2}
 FAILED = {"event": "failed", "step": 50, "message": "D/adversarial became NaN <b>|</b>; lower model.lr"}
@@ -46,7 +52,7 @@ def write_run(
     """Write a run folder with grids of these steps; ending: last event, None for a running run; tail: more lines."""
     (folder / "samples").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "last.safetensors").touch()
+    save_file({}, folder / "checkpoints" / "last.safetensors")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [metric_row(step) for step in (50, 100, 150, 200)] if rows is None else rows
     lines = [STARTED | {"overrides": list(overrides)}, *rows, *([ending] if ending else [])]
@@ -72,3 +78,10 @@ def add_score(folder: Path, metrics: Any, how: Any = None, step: int | None = 20
     with (folder / "scores.jsonl").open("a") as file:
         file.write(json.dumps(line | {"protocol": protocol() if how is None else how}) + "\n")
     return folder
+
+
+def write_board(folders: Sequence[Path], out: Path, sort_by: str = "auto", ascending: bool | None = None) -> str:
+    """Write the leaderboard of run folders into `out`; return its text for a terminal."""
+    tables = rank_runs([read_run(folder) for folder in folders], sort_by, ascending)
+    write_leaderboard(tables, out)
+    return terminal_text(tables)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from gancli.images import label_font
 
 GREY = (90, 90, 90)
 WIDTH, LEFT, RIGHT, GAP = 900, 140, 260, 16  # pixels: a chart's width and its margins, and the gap between charts
@@ -26,7 +28,7 @@ class Rate(NamedTuple):
 
 def captioned(title: str, caption: str, image: Image.Image) -> Image.Image:
     """Return an image under a title and a caption, which is wrapped at commas."""
-    large, small = ImageFont.load_default(15), ImageFont.load_default(11)
+    large, small = label_font(15), label_font(11)
     lines = [""]
     for part in caption.split(", "):
         longer = f"{lines[-1]}, {part}".removeprefix(", ")
@@ -52,8 +54,8 @@ def side_by_side(columns: Sequence[Image.Image], gap: int) -> Image.Image:
 def bar_chart(title: str, rates: Sequence[Rate]) -> Image.Image:
     """Return one bar per rate, with a line from the slowest to the fastest measurement."""
     sheet = Image.new("RGB", (WIDTH, 26 + BAR * len(rates)), "white")
-    pen, small = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((0, 0), title, "black", ImageFont.load_default(15))
+    pen, small = ImageDraw.Draw(sheet), label_font(12)
+    pen.text((0, 0), title, "black", label_font(15))
     scale = (WIDTH - LEFT - RIGHT) / max(rate.fastest for rate in rates)
     for i, rate in enumerate(rates):
         top, end = 26 + i * BAR, LEFT + rate.fastest * scale
@@ -68,8 +70,8 @@ def bar_chart(title: str, rates: Sequence[Rate]) -> Image.Image:
 def line_chart(title: str, curves: Sequence[dict[int, Rate]]) -> Image.Image:
     """Return one line per curve {size: rate}, with an upright line from the slowest to the fastest measurement."""
     sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    pen, small = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((0, 0), f"{title}: images/s", "black", ImageFont.load_default(15))
+    pen, small = ImageDraw.Draw(sheet), label_font(12)
+    pen.text((0, 0), f"{title}: images/s", "black", label_font(15))
     sizes = sorted({size for curve in curves for size in curve})
     most = max(rate.fastest for curve in curves for rate in curve.values())
     left, right, top, bottom = LEFT, WIDTH - RIGHT, 30, HEIGHT - 22

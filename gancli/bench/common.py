@@ -13,7 +13,7 @@ from PIL import Image
 from gancli import images
 from gancli.config import UsageError, stamp
 from gancli.runtime.checks import check_choice
-from gancli.runtime.files import typed_path, write_text
+from gancli.runtime.files import check_writable, typed_path, write_text
 from gancli.runtime.text import without_nan
 
 
@@ -38,8 +38,10 @@ def choose_names(key: str, names: Iterable[Any], known: Iterable[str]) -> list[s
 
 
 def output_folder(benchmark: str, out: str) -> Path:
-    """Return the folder to write: `out`, or a new one."""
-    return typed_path(out or f"outputs/bench-{benchmark}-{stamp()}")
+    """Return the folder to write, `out` or a new one; raise ValueError where it cannot be written."""
+    folder = typed_path(out or f"outputs/bench-{benchmark}-{stamp()}")
+    check_writable("out", folder)
+    return folder
 
 
 def finish(folder: Path, benchmark: str, texts: Iterable[str], failed: str) -> int:

@@ -10,7 +10,7 @@ and refuses everything else in one sentence.
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,12 @@ def versions() -> dict[str, str]:
     return {"gancli": gancli.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def write(path: Path, content: dict[str, Any], previous: str = "", numbered: str = "") -> Path:
+def write(path: Path, content: dict[str, Any], previous: str = "", names: Sequence[str] = ()) -> Path:
     """Write a checkpoint atomically and durably.
 
     Args:
         previous: file name in the same folder under which the present file stays.
-        numbered: second file name for the new file.
+        names: further file names of the new file.
 
     Raises:
         ValueError: it cannot be written. The present file is then untouched, and nothing is left behind.
@@ -66,8 +66,9 @@ def write(path: Path, content: dict[str, Any], previous: str = "", numbered: str
 
     try:
         write_atomically(path, save, durable=True)
-        if numbered:
-            link(path, path.with_name(numbered))
+        for name in names:
+            link(path, path.with_name(name))
+        if names:
             flush_folder(path.parent)
     except OSError as error:
         there = next(parent for parent in path.absolute().parents if parent.exists())

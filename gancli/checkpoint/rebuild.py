@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from gancli.checkpoint.trust import how_to_trust, is_vouched
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
@@ -18,26 +19,18 @@ LARGEST_NUMBER = 2**20  # in a network's config: a width, a size, a depth
 
 
 def rebuild(config: Any) -> nn.Module:
-    """Build the network of a config {"_target_": class, its arguments}; arguments may be such configs too.
-
-    Only nn.Module classes that are defined below `gancli.networks` are called. Other modules are not even imported,
-    since some act when they are, and `vars` runs no module's __getattr__.
-    """
+    """Build the network of a config {"_target_": class, its arguments}; arguments may be such configs too."""
     if not isinstance(config, dict) or not isinstance(config.get("_target_"), str):
         raise ValueError("the checkpoint does not say how its network is built; it was not written by gan train")
     target = config["_target_"]
-    module, _, name = target.rpartition(".")
-    refused = ValueError(f"the checkpoint asks for {target[:99]!r}, which is not a network of gancli; it was not built")
-    if not module.startswith("gancli.networks.") or not module.replace(".", "").isidentifier():
-        raise refused
-    try:
-        network_class = vars(importlib.import_module(module)).get(name)
-    except ImportError:
-        raise refused from None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise refused
-    if not network_class.__module__.startswith("gancli.networks."):
-        raise refused
+    network_class = find_class(target)
+    if not network_class:
+        module = target.rpartition(".")[0]
+        advice = "" if is_vouched(module) else how_to_trust(module)
+        raise ValueError(
+            f"the checkpoint asks for {target[:99]!r}, which is not a network of gancli or of a plugin; it was not "
+            f"built{advice}"
+        )
     arguments = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in arguments.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
@@ -47,6 +40,28 @@ def rebuild(config: Any) -> nn.Module:
     except Exception as error:  # arguments of another version or of an untrusted file can fail in any way
         reason = f"{target} cannot be built by this version: {one_line(error, 200)}"
         raise ValueError(f"the checkpoint's {reason}") from error
+
+
+def find_class(target: str) -> type[nn.Module] | None:
+    """Return the nn.Module class of this name in a vouched module; None for anything else.
+
+    Vouched are `gancli.networks`, plugins, and packages that the user trusts. Other modules are not even imported,
+    since some act when they are, and `vars` runs no module's __getattr__.
+    """
+    module, _, name = target.rpartition(".")
+    if not is_vouched(module) or not module.replace(".", "").isidentifier():
+        return None
+    found: Any = None
+    try:
+        found = vars(importlib.import_module(module)).get(name)
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith(module.partition(".")[0]):  # what a plugin itself needs
+            raise ValueError(f"{module} cannot be imported: {one_line(error, 200)}") from None
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise ValueError(f"{module} cannot be imported: {reason}") from error
+    is_network = isinstance(found, type) and issubclass(found, nn.Module)
+    return found if is_network and is_vouched(found.__module__) else None
 
 
 def generator_weights(content: dict[str, Any], ema: bool = True) -> dict[str, Tensor]:

@@ -2,12 +2,13 @@
 
 import textwrap
 
-from gancli.cli.overrides import chosen, every_key, full_key, read_train, train_keys
+from gancli.cli.known import chosen, every_key, train_keys
+from gancli.cli.overrides import full_key, places_of, read_train
 from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, own_configs
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 ORDER = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
-ORDER += ["explain", "report", "bench", "list", "info", "verify", "data", "export"]
+ORDER += ["explain", "report", "bench", "list", "info", "verify", "data", "export", "new"]
 
 
 def commands() -> list[str]:
@@ -39,7 +40,7 @@ def help_of(command: str, words: list[str]) -> str:
     if command != "train":
         return "\n".join([header(command), "", "Keys:", *key_lines(keys(command))])
     typed = read_train([word for word in words if word not in ("-h", "--help", "all")])
-    with own_configs(typed.config_dir):
+    with own_configs(*typed.places):
         return _help_of_train(typed.words, everything="all" in words)
 
 
@@ -98,6 +99,14 @@ def complete(words: list[str]) -> list[str]:
     command, current = typed[0], typed[-1]
     if command not in commands():
         return []
+    try:
+        with own_configs(*places_of(typed[1:-1])):
+            return _complete(command, current)
+    except UsageError:  # a place that does not exist, or not yet
+        return []
+
+
+def _complete(command: str, current: str) -> list[str]:
     key, equals, value = current.partition("=")
     if command == "train":
         if equals and (group := full_key(key)) in groups():

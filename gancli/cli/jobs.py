@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from gancli.config import UsageError, groups, unquote
+from gancli.config import UsageError, choices, groups, unquote
 
 Job = frozenset[tuple[str, str]]  # its overrides: key and value
 
@@ -30,6 +30,35 @@ def list_jobs(engine: Any, cfg: Any) -> list[list[str]]:
     return jobs
 
 
+def listed(word: str) -> str:
+    """Return an override with glob() of a group as the choices that it matches: no base of others is one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    key, _, value = word.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    if group not in groups() or not value.startswith("glob("):
+        return word
+    glob: Any = OverridesParser.create().parse_override(word).value()
+    names = glob.filter(choices(group))
+    if not names:
+        raise UsageError(f"{word} gives no value; there are: {', '.join(choices(group))}")
+    return f"{key}=choice({','.join(names)})"
+
+
+def has_subdir(cfg: Any, jobs: int) -> bool:
+    """Return whether hydra.sweep.subdir= was typed; raise UsageError where it cannot name the folders of the jobs."""
+    from omegaconf import OmegaConf
+
+    typed: Any = OmegaConf.to_container(cfg.hydra.sweep)  # resolved for each job
+    subdir = str(typed["subdir"])
+    advice = "type 'hydra.sweep.subdir=job-${hydra.job.num}', or leave it out"
+    if Path(subdir).is_absolute() or ".." in Path(subdir).parts:
+        raise UsageError(f"hydra.sweep.subdir={subdir} leads out of the folder of the sweep; {advice}")
+    if subdir != "." and "${" not in subdir and jobs > 1:
+        raise UsageError(f"hydra.sweep.subdir={subdir} is one folder for {jobs} jobs; {advice}")
+    return subdir != "."
+
+
 def identity(words: list[str]) -> Job:
     """Return what tells a job from others."""
     pairs = (word.partition("=") for word in map(str, words))
@@ -44,10 +73,9 @@ def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
     wanted = [identity(job) for job in jobs]
     shared = frozenset.intersection(*wanted) if wanted else frozenset()
     free = {key for key, _ in shared if key.startswith(FREE)}  # a run may change them, as its length
-    folders = {job: run.folder for job, run in earlier.items()}
-    left = {job: run for job, run in earlier.items() if job not in wanted}
-    used = {*folders.values()}
-    numbers = (path for i in itertools.count() if (path := folder / str(i)) not in used)
+    folders = {job: path for path, (job, _) in earlier.items()}
+    left = {job: run for job, run in earlier.values() if job not in wanted}
+    numbers = (path for i in itertools.count() if (path := folder / str(i)) not in earlier)
     for job in wanted:
         if job not in folders:
             old = next((old for old, run in left.items() if _continues(job, old, run, free)), None)
@@ -55,16 +83,18 @@ def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
     return folders
 
 
-def earlier_jobs(folder: Path) -> dict[Job, Any]:
-    """Return the runs of a sweep that was started before by what tells their jobs apart."""
-    from gancli.report.run_folder import find_runs, read_run
+def earlier_jobs(folder: Path) -> dict[Path, tuple[Job, Any]]:
+    """Return the folder of each run of a sweep that was started before, with its job and what it stored."""
+    from gancli.report.run_folder import read_run
+    from gancli.report.sweep_folder import find_runs, planned_jobs
 
-    runs = []
+    planned, earlier = planned_jobs(folder), {}
     with contextlib.suppress(ValueError, OSError):  # there is none
         for path in find_runs(folder):
-            with contextlib.suppress(OSError):
-                runs.append(read_run(path))
-    return {identity(list(run.started.get("overrides") or [])): run for run in runs}
+            run = read_run(path)
+            # A job whose log was damaged is known by what the sweep planned.
+            earlier[path] = identity(list(run.started.get("overrides") or planned.get(path.name) or [])), run
+    return earlier
 
 
 def _continues(job: Job, old: Job, run: Any, free: set[str]) -> bool:

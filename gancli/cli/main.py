@@ -8,13 +8,14 @@ import io
 import os
 import sys
 
+from gancli.checkpoint.trust import trusting
 from gancli.cli import help as helps
 from gancli.cli.overrides import read_values
 from gancli.cli.train import process, train
-from gancli.config import UsageError, nearest
+from gancli.config import UsageError, nearest, problems_of_plugins
 from gancli.runtime.signals import terminable
 from gancli.runtime.streams import unbroken
-from gancli.runtime.text import one_line
+from gancli.runtime.text import sentence
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,14 +58,24 @@ def run(argv: list[str]) -> int:
         print("\n".join(helps.complete(words)))
     elif command not in known:
         raise UsageError(f"there is no command {command!r}{nearest(command, known)}; gan --help lists them")
-    elif {"-h", "--help"} & set(words):
+    else:
+        for problem in problems_of_plugins() if process()[0] == 0 else ():
+            say(f"gan: warning: {problem}")
+        return run_command(command, words)
+    return 0
+
+
+def run_command(command: str, words: list[str]) -> int:
+    """Call a command that exists, or print its help."""
+    if {"-h", "--help"} & set(words):
         print(helps.help_of(command, words))
     elif command == "train":
         return train(words)
     else:
         values = read_values(command, words)
-        with terminable():
-            return int(importlib.import_module(f"gancli.commands.{command}").main(**values) or 0)
+        with terminable(), trusting(values.pop("trust", ())):
+            arguments = {key.replace(".", "_"): value for key, value in values.items()}
+            return int(importlib.import_module(f"gancli.commands.{command}").main(**arguments) or 0)
     return 0
 
 
@@ -82,12 +93,9 @@ def fail(error: Exception, code: int) -> int:
     rank, size = process()
     if rank and isinstance(error, UsageError):
         return code  # the first process prints it
-    text = one_line(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or 'the disk'}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError)
     hint = "" if expected else f" ({type(error).__name__}; GAN_TRACEBACK=1 shows where)"
-    say(f"gan{f', process {rank} of {size}' if rank else ''}: {text}{hint}")
+    say(f"gan{f', process {rank} of {size}' if rank else ''}: {sentence(error)}{hint}")
     return code
 
 

@@ -1,14 +1,15 @@
 """Words typed on the command line: reading, checks and the nearest right word. Needs neither Hydra nor torch."""
 
 import contextlib
-import functools
+import itertools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancli.cli import hints, stored
+from gancli.cli import hints, received, stored
+from gancli.cli.known import chosen, every_key, swept_values, train_keys
 from gancli.cli.stored import Word
 from gancli.config import (
     CONFIGS,
@@ -19,9 +20,11 @@ from gancli.config import (
     defaults,
     entries,
     groups,
+    is_ours,
     keys,
     literal_text,
     nearest,
+    own_configs,
     quote,
     unquote,
 )
@@ -34,7 +37,8 @@ WITH_VALUE = {
     **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
 }
 FUNCTIONS = {"gan", "hydra", "now", "oc"}  # first words of those that ${...} may call
-NAMES = ("classes", "words")  # lists of names, in which ~ is no home
+SEARCH = "hydra.searchpath"
+NAMES = ("classes", "words", "trust")  # lists of names, in which ~ is no home
 READERS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
     bool: ({"true": True, "false": False}.__getitem__, "true or false"),
@@ -54,10 +58,13 @@ class TrainCommand(NamedTuple):
     package: str = ""  # the part of the config that is printed
     config_dir: str = ""  # a folder of the user's own configs
     config_name: str = "train"
+    places: tuple[str, ...] = ()  # of more configs: config_dir, then those of hydra.searchpath
+    trust: tuple[str, ...] = ()  # packages whose classes a run that is resumed may name
     # In the folder of a run:
     config: dict[str, Any] | None = None  # its own, resolved
     stored: int = 0  # number of the overrides that it was started with; the typed ones follow
     replaced: tuple[str, ...] = ()  # keys whose stored values do not count
+    received: str = ""  # the folder, if somebody else started it
 
 
 # --- commands other than train: each value exactly as typed -----------------------------------------------------
@@ -71,7 +78,7 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
     """
     import yaml
 
-    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text())
+    values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text(encoding="utf-8"))
     first = next(iter(values))
     texts = [key for key, default in values.items() if isinstance(default, str)]
     bare: list[str] = []
@@ -80,6 +87,8 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if WITH_VALUE.get(key) == "config_dir" and "config_dir" in values:  # an option, as in gan train
             values["config_dir"] = expand_home(_value_of(key, equals, text, rest))
+        elif key == SEARCH and "config_dir" in values:
+            values["config_dir"] = text
         elif word.startswith("-"):
             name = key.lstrip("-").replace("-", "_")
             hint = f"type {name}={text or '...'}" if name in values else f"gan {command} --help lists its keys"
@@ -125,22 +134,37 @@ def read_train(words: list[str]) -> TrainCommand:
     folder, typed = stored.folder_of(typed)
     command = TrainCommand([], [], **options)
     _check_options(command)
+    run = folder or _run_folder(typed, command.sweep)
+    content = stored.read_stored(run, _split_word) if run else None
+    if content:
+        received.check_options(content.received, content.options, options)
+        command = command._replace(**{**content.options, **options})
+    words_of_hydra = [*(content.words if content and not content.received else ()), *typed]
+    searched = [value for key, _, value in words_of_hydra if key.lstrip("+") == SEARCH]
+    command = command._replace(places=(command.config_dir, *(place for text in searched for place in entries(text))))
+    with own_configs(*command.places):
+        return _read(command, content, typed)
+
+
+def _read(command: TrainCommand, content: stored.Stored | None, typed: list[Word]) -> TrainCommand:
+    """Return the command with its words checked, among the configs of all its folders."""
     old: list[Word] = []
     replaced: list[str] = []
     config: dict[str, Any] = {}
     limits: list[str] = []
-    if run := folder or _run_folder(typed, command.sweep):
-        content = stored.read_stored(run, _split_word)
-        command = command._replace(**{**content.options, **options})
+    if content:
         replaced, config = stored.replaced_keys(content.words, typed), content.config
         limits = stored.other_budgets(content, typed)
         old = _usable(content.words, config, replaced, command)
+        command = command._replace(received=content.received)
+        received.check_words(content.received, old)
     every = [*old, *typed]
-    # A folder of the user's own configs may hold more choices and keys.
-    if not command.config_dir:
-        check_choices(typed, command.sweep)
+    check_choices(typed, command.sweep)
+    if command.config_name == "train":
         check_keys(typed, chosen([key + equals + value for key, equals, value in every]), command.sweep)
-    quoted = [key + equals + _quoted(key, value, command.sweep) for key, equals, value in every]
+    quoted = [
+        key + equals + _quoted(key, value, command.sweep) for key, equals, value in every if key.lstrip("+") != SEARCH
+    ]
     return command._replace(
         words=[key + equals + value for key, equals, value in every],
         overrides=[*quoted, *(f"{key}=null" for key in limits)],
@@ -163,6 +187,8 @@ def _split(words: list[str]) -> tuple[dict[str, Any], list[Word]]:
             options[WITH_VALUE[name]] = _value_of(name, equals, value, rest)
         elif word.startswith("-"):
             raise UsageError(f"gan train takes no option {word}{hints.for_option(name, value or next(rest, ''))}")
+        elif name == "trust":
+            options["trust"] = tuple(entries(value))
         elif (not equals and not word.startswith("~")) or not name:
             raise UsageError(f"{word!r} is not key=value; {hints.for_word(word)}")
         else:
@@ -198,7 +224,12 @@ def _run_folder(typed: list[Word], sweep: bool) -> Path | None:
     folder = Path(unquote(next((value for key, _, value in reversed(typed) if key == "run.dir"), "")))
     if sweep or not folder.name:
         return None
-    if (folder / stored.SWEEP).is_file():
+    try:
+        is_sweep = (folder / stored.SWEEP).is_file()
+    except OSError as error:  # a name that is too long, or a folder that this user may not open
+        reason = f"run.dir={folder} cannot be written ({error.strerror})"
+        raise UsageError(f"{reason}; type another run.dir=") from error
+    if is_sweep:
         raise UsageError(f"run.dir={folder} holds a sweep; to continue it, type resume={folder}")
     return folder if stored.has_checkpoint(folder) else None
 
@@ -206,8 +237,6 @@ def _run_folder(typed: list[Word], sweep: bool) -> Path | None:
 def _usable(words: list[Word], config: dict[str, Any], replaced: list[str], command: TrainCommand) -> list[Word]:
     """Return the stored words that count: not replaced, and known to this version or in a folder of own configs."""
     words = [word for word in words if not stored.is_within(stored.bare(word[0]), replaced)]
-    if command.config_dir:
-        return words
     known = []
     for word in words:
         with contextlib.suppress(UsageError):
@@ -235,8 +264,15 @@ def _check_options(command: TrainCommand) -> None:
         raise UsageError("-m runs a sweep and --cfg prints a config; leave one out")
     if (command.resolve or command.package) and not command.cfg:
         raise UsageError("--resolve and --package say how --cfg prints; add --cfg job")
-    if command.config_dir and not Path(command.config_dir).is_dir():
-        raise UsageError(f"--config-dir={command.config_dir} is no folder; type that of your own configs")
+
+
+def places_of(words: list[str]) -> list[str]:
+    """Return the folders of configs that a line names which is still being typed; not those that do not exist."""
+    pairs = [word.partition("=")[::2] for word in words]
+    found = [value for key, value in pairs if WITH_VALUE.get(key) == "config_dir"]
+    found += [word for before, word in itertools.pairwise(words) if WITH_VALUE.get(before) == "config_dir"]
+    found += [place for key, value in pairs if key == SEARCH for place in entries(value)]
+    return [place for place in map(expand_home, found) if "://" in place or Path(place).is_dir()]
 
 
 def full_key(key: str) -> str:
@@ -261,14 +297,6 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
                 raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
 
 
-def swept_values(value: str) -> list[str]:
-    """Return the values that a sweep's list, choice(), shuffle() or sort() names; none of glob() and ranges."""
-    while function := re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value.strip()):
-        value = function[1]
-    parts = [part.strip() for part in value.split(",")]
-    return [] if "(" in value else [part for part in parts if "=" not in part]
-
-
 def keys_of_choices(overrides: list[str]) -> list[str]:
     """Return a sweep's overrides with keys that only swept choices have as sweeps of one value.
 
@@ -284,11 +312,13 @@ def keys_of_choices(overrides: list[str]) -> list[str]:
 def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep: bool) -> None:
     """Raise UsageError for a key that does not exist, with the nearest, or a value of another type than its default."""
     known = train_keys(choice)
+    # Configs of others may be written in ways that `keys` does not read: Hydra decides.
+    has_others = any(name in choices(group) and not is_ours(f"{group}/{name}") for group, name in choice.items())
     for key, equals, value in typed:
         if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
             continue
         if key not in known:
-            if not _may_exist(key, known, sweep):
+            if not has_others and not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key, value))
         elif (default := typed_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
@@ -365,44 +395,3 @@ def _quoted_class(name: re.Match[str]) -> str:
 def _is_path(key: str) -> bool:
     """Return whether the value of a key is a path: all free texts of gan train are."""
     return key in ("run.dir", "data.root") or (key in every_key() and every_key()[key].default == '""')
-
-
-# --- the keys and choices of gan train ------------------------------------------------------------------------------
-
-
-def chosen(words: list[str]) -> dict[str, str]:
-    """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
-    pairs = (word.partition("=") for word in words)
-    typed = {key: values[0] for key, _, value in pairs if key in groups() and (values := swept_values(value))}
-    choice = defaults("train")
-    if (experiment := typed.get("experiment", "null")) in choices("experiment"):
-        choice |= defaults(f"experiment/{experiment}")
-    choice |= typed
-    model = choice["model"]
-    return (defaults(f"model/{model}") if model in choices("model") else {}) | choice
-
-
-def train_keys(choice: dict[str, str]) -> dict[str, Key]:
-    """Return the keys of `gan train` with these choices by name: its own, then those of each choice."""
-    inner = [group for group in choice if group.startswith("model/")]
-    order = [group for group in ("data", "model", *inner, "trainer", "experiment") if choice[group] in choices(group)]
-    return _keys_of(["train", *(f"{group}/{choice[group]}" for group in order)])
-
-
-@functools.cache
-def every_key() -> dict[str, Key]:
-    """Return the keys of `gan train` with any choice; those of the default choices come first."""
-    every = _keys_of([f"{group}/{name}" for group in groups() for name in choices(group)])
-    first = train_keys(chosen([]))
-    return first | {name: key for name, key in every.items() if name not in first}
-
-
-def _keys_of(configs: list[str]) -> dict[str, Key]:
-    """Return the keys of configs such as model/dcgan by their dotted names; the first of equal names."""
-    named: dict[str, Key] = {}
-    for name in configs:
-        group = name.rpartition("/")[0]
-        prefix = "" if group in ("", "experiment", "sweep") else f"{group.replace('/', '.')}."
-        for key in keys(name, prefix):
-            named.setdefault(key.name, key)
-    return named

@@ -1,7 +1,8 @@
 """What a run or a sweep stored in its folder, so that the folder alone continues it. Needs neither Hydra nor torch."""
 
+import contextlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ class Stored(NamedTuple):
     words: list[Word]  # that it was started with
     config: dict[str, Any]  # resolved; empty for a sweep
     options: dict[str, Any]  # of TrainCommand, for a sweep
+    received: str  # its folder, if somebody else started it, else empty
 
 
 def folder_of(typed: list[Word]) -> tuple[Path | None, list[Word]]:
@@ -62,15 +64,18 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
     Args:
         split: splits a word into its full key, "=" or "", and its value.
     """
+    from gancli.runtime.cache import is_remembered_text
+
     if (folder / SWEEP).is_file():
-        content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        return Stored([split(word) for word in content["words"]], {}, content["options"])
-    from gancli.report.run_folder import read_run
+        text = (folder / SWEEP).read_text(encoding="utf-8")
+        typed, options = _read_sweep(folder, text)
+        return Stored([split(word) for word in typed], {}, options, "" if is_remembered_text(text) else str(folder))
+    from gancli.report.run_folder import read_run, record_of
 
     run = read_run(folder)
     given, cwd = run.started.get("overrides"), Path(str(run.started.get("cwd") or ""))
     words = [split(str(word)) for word in (given if isinstance(given, list) else [])]
-    words = [word for word in words if not word[0].startswith(("run.", "resume.", "hydra"))]
+    words = [word for word in words if not bare(word[0]).startswith(("run.", "resume.", "hydra"))]
     data = run.config.get("data")
     for key in ("path", "sources"):
         if isinstance(data, dict) and isinstance(old := data.get(key), str) and old:
@@ -79,7 +84,18 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
                 if isinstance(node, dict) and node.get(key) == old:
                     node[key] = found
             words = [("data." + key, "=", literal(found)) if word[0] == f"data.{key}" else word for word in words]
-    return Stored(words, run.config, {})
+    is_own = is_remembered_text(record_of(folder, given))
+    return Stored(words, run.config, {}, "" if is_own else str(folder))
+
+
+def _read_sweep(folder: Path, text: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the words and options of a sweep's file, which may be untrusted."""
+    try:
+        content = json.loads(text)
+        words, options = [str(word) for word in content["words"]], content["options"]
+        return words, {"sweep": True, **{key: str(options[key]) for key in ("config_name", "config_dir")}}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{folder / SWEEP} cannot be read; type the words of the sweep again, with run.dir=") from None
 
 
 def _reachable(path: str, cwd: Path) -> str:
@@ -130,6 +146,34 @@ def literal(value: Any) -> str:
     return quote(literal_text(value)) if isinstance(value, str) else str(value)
 
 
-def write_sweep(folder: Path, words: list[str], options: dict[str, Any]) -> None:
-    """Store the words that a sweep was started with."""
-    write_text(folder / SWEEP, json.dumps({"words": words, "options": options}, indent=1) + "\n")
+@contextlib.contextmanager
+def stored_sweep(
+    folder: Path, words: list[str], options: dict[str, Any], folders: Mapping[frozenset[tuple[str, str]], Path]
+) -> Iterator[None]:
+    """Store the words that a sweep was started with, and the overrides of its jobs and of those before, by folder.
+
+    Words that Hydra refuses within `with` leave what was there before.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from gancli.runtime.cache import remember_text
+
+    file = folder / SWEEP
+    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    own = {path.name: job for job, path in folders.items() if path.parent == folder}
+    jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
+    text = json.dumps({"words": words, "options": options, "jobs": jobs}, indent=1) + "\n"
+    write_text(file, text, durable=True)
+    remember_text(text)
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException):
+        if before:
+            write_text(file, before)
+        else:
+            for name in (SWEEP, "multirun.yaml"):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise

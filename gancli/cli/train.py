@@ -11,16 +11,36 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from gancli.cli.jobs import Job, assign, claim, identity, list_jobs
+from gancli.checkpoint.trust import trusting
+from gancli.cli.jobs import Job, assign, claim, has_subdir, identity, list_jobs, listed
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
-from gancli.cli.stored import is_within, literal, write_sweep
-from gancli.config import CONFIGS, UsageError, literal_text, nearest, quote, register_resolvers, stamp
+from gancli.cli.received import check_config, targets
+from gancli.cli.stored import SWEEP, is_within, literal, stored_sweep
+from gancli.config import (
+    CONFIGS,
+    UsageError,
+    literal_text,
+    nearest,
+    own_configs,
+    quote,
+    register_resolvers,
+    search_path,
+    stamp,
+)
+from gancli.runtime.files import check_writable
+from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 
 
 def train(words: list[str]) -> int:
     """Train one model or a sweep of them, or print a config; return the exit code."""
     command = read_train(words)
+    with own_configs(*command.places), trusting(command.trust):
+        return start(command)
+
+
+def start(command: TrainCommand) -> int:
+    """Do what was typed after `gan train`."""
     rank, size = process()
     if command.cfg:
         with hydra_of(command) as engine:
@@ -60,8 +80,8 @@ def train_together(command: TrainCommand, rank: int, size: int) -> None:
         train_one(command, name)
 
 
-def train_one(command: TrainCommand, name: str = "") -> None:
-    """Compose the config and train; several processes agreed on the `name` of their run."""
+def train_one(command: TrainCommand, name: str = "") -> Path:
+    """Compose the config, train and return the run's folder; several processes agreed on the `name` of their run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
@@ -77,9 +97,25 @@ def train_one(command: TrainCommand, name: str = "") -> None:
     with read_write(job), open_dict(job):
         del job["hydra"]
     try:
-        training(quiet=process()[0] > 0)(job, folder, command.words)
+        check_of(command)(job)
+        with published_by(job):
+            training(quiet=process()[0] > 0)(job, folder, command.words)
     finally:
         HydraConfig.instance().cfg = None
+    return folder
+
+
+def check_of(command: TrainCommand) -> Callable[[Any], None]:
+    """Return what checks a composed config before anything is built of it."""
+    typed = command.words[command.stored :]
+    return partial(check_config, folder=command.received, typed=typed, classes=targets() if command.received else ())
+
+
+def published_by(cfg: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which pages and tables show what publish.paths of a config allows."""
+    from omegaconf import OmegaConf
+
+    return publishing(bool(OmegaConf.select(cfg, "publish.paths")))
 
 
 def training(quiet: bool) -> Callable[..., float | None]:
@@ -109,11 +145,8 @@ def hydra_of(command: TrainCommand, name: str = "") -> Iterator[Any]:
 
 
 def hydra_overrides(command: TrainCommand) -> list[str]:
-    """Return the overrides, with the folder of the user's own configs as one more place to look."""
-    if not command.config_dir:
-        return command.overrides
-    own = quote(f"file://{Path(command.config_dir).absolute()}")
-    return [*command.overrides, f"hydra.searchpath=[{own}]"]
+    """Return the overrides, with the folders of other configs as more places to look."""
+    return [*command.overrides, *search_path()]
 
 
 def restored(command: TrainCommand) -> list[str]:
@@ -183,25 +216,30 @@ def sweep(command: TrainCommand) -> None:
     words = [] if named else [f"run.dir=outputs/sweeps/{stamp()}"]
     overrides = [*keys_of_choices(hydra_overrides(command)), *words, "hydra.mode=MULTIRUN"]
     folder: Path | None = None
+    cfg: Any = None
     stopped: KeyboardInterrupt | None = None
     with StopRequest(at_once=True) as stop:
         try:
             with hydra_of(command) as engine:
+                overrides = list(map(listed, overrides))
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
                 # One folder for all jobs, also where it is named by something that differs between them.
                 overrides.append(f"hydra.sweep.dir={quote(literal_text(str(folder)))}")
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
-                write_sweep(folder, own, options)
-                folders = assign(folder, jobs)
-                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders)
-                engine.multirun(command.config_name, job, overrides)
+                check_writable("run.dir", folder / SWEEP)
+                folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
+                check = check_of(command)
+                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders, check=check)
+                with stored_sweep(folder, own, options, folders):
+                    engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
             stopped = error
     if stop.signum:  # its jobs got the signal too and have ended
         stopped = Stopped(stop.signum)
-    failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
+    with published_by(cfg):
+        failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
     if stopped and folder:
         with contextlib.suppress(OSError):  # the terminal was closed
             print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)
@@ -211,17 +249,21 @@ def sweep(command: TrainCommand) -> None:
         raise ValueError(failed)
 
 
-def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> float:
+def run_job(
+    cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path], check: Callable[[Any], None] = lambda cfg: None
+) -> float:
     """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed.
 
     Args:
         jobs: their number; 0: not known.
         typed: overrides of the command; the title of a job leaves out those that all jobs share.
         folders: of known jobs.
+        check: raises an error for a config that must not be built.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf, read_write
 
+    check(cfg)
     worker = multiprocessing.parent_process() is not None
     stop = of_worker() if worker else current()
     hydra: Any = HydraConfig.get()
@@ -238,7 +280,8 @@ def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> 
         main = training(quiet=worker)
         number = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
         own = [word for word in overrides if word not in typed and not word.startswith("run.dir=")]
-        value = main(cfg, folder, overrides, [number, *own])
+        with published_by(cfg):
+            value = main(cfg, folder, overrides, [number, *own])
         if value is not None:
             return value
     except Stopped:
@@ -252,16 +295,17 @@ def run_job(cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path]) -> 
 def report_sweep(folder: Path) -> str:
     """Write and print the leaderboard; return a sentence on the jobs that failed, or an empty string."""
     from gancli.commands import report
-    from gancli.report.run_folder import find_runs, read_run
+    from gancli.report.run_folder import read_run
+    from gancli.report.sweep_folder import absent_jobs, find_runs
 
     try:
         find_runs(folder)
     except ValueError:
         return f"no job of the sweep in {folder} has begun, so it has no leaderboard; the same command starts them"
     report.main([str(folder)])
-    runs = [read_run(job) for job in find_runs(folder)]
-    failed = [run for run in runs if run.status == "failed"]
+    runs = [*(read_run(job) for job in find_runs(folder)), *absent_jobs(folder)]
+    failed = [run for run in runs if run.status in ("failed", "damaged", "absent")]
     if not failed:
         return ""
-    first = f"{failed[0].name}: {failed[0].message}"
+    first = f"{failed[0].name}: {failed[0].message or failed[0].damage}"
     return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"

@@ -18,7 +18,7 @@ def main(what: str, **keys: Any) -> int:
     """Run a benchmark with its own keys; raise UsageError for a key of another one. Return 1 if a part failed."""
     choose_names("what", [what], BENCHMARKS)
     accepted = {name: inspect.signature(benchmark).parameters for name, benchmark in BENCHMARKS.items()}
-    defaults = yaml.safe_load((CONFIGS / "bench.yaml").read_text())
+    defaults = yaml.safe_load((CONFIGS / "bench.yaml").read_text(encoding="utf-8"))
     for key, value in keys.items():
         if key not in accepted[what] and value != defaults[key]:
             other = next(name for name in BENCHMARKS if key in accepted[name])

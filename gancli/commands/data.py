@@ -5,6 +5,7 @@ from collections import Counter
 
 from gancli.config import literal_text, override
 from gancli.data.image_files import CheckReport, check_folder
+from gancli.data.listing import count_skipped, image_notes
 from gancli.runtime.text import plural, printable, shell_quote
 
 
@@ -27,7 +28,7 @@ def report_text(report: CheckReport) -> str:
     rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
     rows += [("layout", note) for note in report.notes]
     if report.infos:
-        rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no sub-folders")]
+        rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no class folders")]
         rows += [("", f"{n:>9,}  {name}") for name, n in report.classes.items()]
         for name in ("width", "height"):
             sides = [getattr(info, name) for info in report.infos]
@@ -36,6 +37,8 @@ def report_text(report: CheckReport) -> str:
         for name in ("mode", "format"):
             counts = Counter(getattr(info, name) for info in report.infos).most_common()
             rows += [(f"{name}s", ", ".join(f"{value} {n:,}" for value, n in counts))]
+    rows += [("notes" if i == 0 else "", note) for i, note in enumerate(image_notes(report.remarks))]
+    rows += [("", count)] if (count := count_skipped(report.skipped)) else []
     rows += [("bad", f"{len(report.bad):,}"), *(("", f"{name}: {reason}") for name, reason in report.bad)]
     rows += [("try" if i == 0 else "", line) for i, line in enumerate(suggestions(report))]
     return "\n".join(printable(f"{name:<10}{value}".rstrip()) for name, value in rows)
@@ -47,9 +50,9 @@ def suggestions(report: CheckReport) -> list[str]:
         return []
     side = statistics.median(min(info.width, info.height) for info in report.infos)
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
-    command = (
-        f"gan train data=folder {shell_quote(override('data.path', literal_text(f'{report.path}/')))} data.size={size}"
-    )
+    model = "model=cyclegan data=unpaired" if report.has_domains else "data=folder"
+    path = shell_quote(override("data.path", literal_text(f"{report.path}/")))
+    command = f"gan train {model} {path} data.size={size}"
     if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
         command += " data.channels=1"
     if len(report.classes) > 1:
@@ -57,7 +60,8 @@ def suggestions(report: CheckReport) -> list[str]:
     lines = [command]
     if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
         rare = min(report.classes, key=lambda name: report.classes[name])
-        lines.append(f"class {rare} is rare, {report.classes[rare]} of {n}: add images or leave it out")
+        count = f"{report.classes[rare]} of {sum(report.classes.values())}"
+        lines.append(f"class {rare} is rare, {count}: add images or leave it out")
     if n < 500:
         lines.append(f"{plural(n, 'image')} may be too few: a GAN can memorise them; use 500 or more")
     if report.bad:

@@ -14,7 +14,7 @@ from gancli.data.classes import class_index, one_hot, say_how_read
 from gancli.inference import latents
 from gancli.inference.generator import Generator, noise
 from gancli.inference.generator import load as load_generator
-from gancli.inference.sample_files import WRITERS, output_path
+from gancli.inference.sample_files import WRITERS, check_samples, output_path
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
 
@@ -33,6 +33,7 @@ def main(
     data: str,
     fit: str,
     ema: bool,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Generate a row of images for each direction, write them in the form that `out` names and print the path."""
@@ -45,6 +46,8 @@ def main(
     if plane and classes[1:]:
         raise ValueError("plane=true spans the two strongest directions, so it takes no second class; leave one out")
     path, form = output_path(out, "edit.png", steps * (steps if plane else max(directions, 1)))
+    if form == "folder":
+        check_samples(path, overwrite)
     file = checkpoint.find(ckpt)
     G = load_generator(file, ema, choose_device(device))
     G.check_noise()

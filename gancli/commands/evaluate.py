@@ -12,8 +12,9 @@ import yaml
 
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
-from gancli.config import CONFIGS
+from gancli.config import CONFIGS, choices
 from gancli.data.by_name import load_by_name
+from gancli.data.contents import data_name, describe_files
 from gancli.evaluation import autoencoders, generative, image_to_image, super_resolution
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
@@ -22,7 +23,7 @@ from gancli.inference.generator import command_for, load
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
-from gancli.runtime.files import check_writable, write_text
+from gancli.runtime.files import append_line, check_writable, typed_path, write_text
 from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable, shell_join, without_nan
 
@@ -34,7 +35,7 @@ class Options(SimpleNamespace):
 
     def command(self, ckpt: Path) -> str:
         """Return the command that repeats this evaluation of the file `ckpt`."""
-        defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text())
+        defaults = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
         values = {**vars(self), "ckpt": str(ckpt), "out": "", "json": "", "device": defaults["device"]}
         texts = {"metrics": f"[{','.join(map(str, self.metrics))}]", "ema": str(self.ema).lower()}
         changed = (key for key, value in values.items() if value != defaults[key])
@@ -101,8 +102,9 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
             f"leave metrics= out"
         )
     else:
-        data = load_reference(options.data, options.split, content["config"]["data"], G.size, G.channels)
-        reference = EvaluationSet(*data, options.n, options.seed)
+        trained = content["config"]["data"]
+        data, named, split, files = load_reference(options.data, options.split, trained, G.size, G.channels)
+        reference = EvaluationSet(data, named, split, options.n, options.seed, files)
         if command == "sample" or options.metrics:
             scores = (options.metrics, options.inception)
             result = generative.evaluate_generator(G, weights, averaged, reference, *scores)
@@ -118,7 +120,7 @@ def evaluate_upscaler(options: Options, upscaler: Upscaler, weights: str) -> Eva
     """Evaluate a super-resolution network on a folder of images."""
     if options.data:
         raise ValueError(f"images to enlarge are of any size, and data={options.data} has one; type images=DIR")
-    return super_resolution.evaluate(upscaler, weights, options.images, bool(options.out))
+    return super_resolution.evaluate(upscaler, weights, options.images, options.split, bool(options.out))
 
 
 def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: int) -> None:
@@ -126,7 +128,6 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
     run = ckpt.absolute().parent.parent
     if ckpt.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return
-    refuse_links(run)
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": options.command(ckpt),
@@ -135,12 +136,12 @@ def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: 
         "protocol": without_nan(result.protocol),
     }
     file = run / SCORES
-    torn = file.is_file() and not file.read_bytes().endswith(b"\n")  # by a process that was killed
     try:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write("\n" * torn + json.dumps(row) + "\n")
-    except OSError as error:  # a read-only run is no reason to lose the results
-        say(f"gan: not added to the run, {file}: {error.strerror}; json=scores.json keeps the results")
+        refuse_links(run)
+        append_line(file, json.dumps(row))
+    except (OSError, ValueError) as error:  # no reason to lose the results
+        reason = f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        say(f"gan: not added to the run, {reason}; json=scores.json keeps the results")
 
 
 def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
@@ -150,13 +151,16 @@ def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
         raise ValueError(
             f"images= are compared with reference=DIR, a folder, or with data=NAME, and {both}; type one of them"
         )
-    shape = (options.size, options.channels, options.n, options.seed)
+    shape = (options.size, options.channels, options.n, options.seed, options.split)
     fake = ImageFolder("images", options.images, *shape)
     real: ImageFolder | EvaluationSet
     if options.reference:
         real = ImageFolder("reference", options.reference, *shape)
     else:
         data = load_by_name(options.data, options.size or None, options.channels or None, options.split)
-        split = options.split if has_split(options.data) else "none"
-        real = EvaluationSet(data, printable(options.data), split, options.n, options.seed)
+        split = data.split or (options.split if has_split(options.data) else "none")
+        is_folder = options.data not in choices("data")
+        named = data_name("folder", options.data) if is_folder else options.data
+        content = describe_files(typed_path(options.data))["digest"] if is_folder else ""
+        real = EvaluationSet(data, named, split, options.n, options.seed, content)
     return generative.evaluate_images(fake, real, options.metrics, options.inception, device)

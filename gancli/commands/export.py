@@ -1,4 +1,4 @@
-"""gan export: a generator for other programs."""
+"""gan export: a generator for other programs, or as a page for anybody."""
 
 import importlib.util
 import json
@@ -15,26 +15,46 @@ from gancli.checkpoint.rebuild import generator_weights, restore
 from gancli.data.classes import one_hot
 from gancli.data.contents import PATHS
 from gancli.runtime.checks import check_number
-from gancli.runtime.files import check_writable, typed_path, write_atomically
+from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
+from gancli.runtime.publish import is_shown, published, publishing
 
 LOCAL_KEYS = (*PATHS, "root", "cache")  # of a data config: folders of the machine that trained
+FORMATS = (".safetensors", ".onnx", ".html")
 TOLERANCE = 1e-4  # largest difference of two programs' images, which lie in [-1, 1]
 
 
-def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool) -> None:
+def main(
+    ckpt: str,
+    out: str,
+    half: bool,
+    blend: str,
+    blend_weight: float,
+    ema: bool,
+    bits: int = 16,
+    force: bool = False,
+    publish_paths: bool = False,
+) -> None:
     """Write the generator of a checkpoint and print the path."""
+    with publishing(publish_paths):
+        export(ckpt, out, half, blend, blend_weight, ema, bits, force)
+
+
+def export(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: bool, bits: int, force: bool) -> None:
     path = typed_path(out)
-    if path.suffix not in (".safetensors", ".onnx"):
-        raise ValueError(f"out={out} has no known format; type out=generator.safetensors or out=generator.onnx")
+    if path.suffix not in FORMATS:
+        raise ValueError(
+            f"out={out} has no known format; type out=generator.safetensors, out=generator.onnx or out=play.html"
+        )
     if path.exists():
         raise ValueError(f"{path} is there already; type another out=, or remove it first")
     check_writable("out", path)
     check_number("blend_weight", blend_weight, 0, 1, example=0.5)
-    if path.suffix == ".onnx":
-        if half:
-            raise ValueError("half=true is for out=x.safetensors only; leave it out")
-        if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
-            raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
+    if bits not in (16, 8):
+        raise ValueError(f"bits={bits} is not one of 16, 8; type bits=16")
+    if half and path.suffix != ".safetensors":
+        raise ValueError("half=true is for out=x.safetensors only; leave it out")
+    if path.suffix == ".onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise ValueError(f"out={out} needs packages that write and run ONNX; type pip install 'gancli[onnx]'")
     content = checkpoint.read(checkpoint.find(ckpt))
     other = checkpoint.read(checkpoint.find(blend)) if blend else None
     exported = generator_only(content, ema, half, other, blend_weight)
@@ -42,6 +62,9 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
     if path.suffix == ".safetensors":
         checkpoint.write(path, exported)
         print(path)
+        return
+    if path.suffix == ".html":
+        write_page(path, network, exported, bits, force)
         return
     model = OnnxGenerator(network, **exported["output"])
     facts = {name: json.dumps(exported[name]) for name in ("output", "versions")}
@@ -52,14 +75,17 @@ def main(ckpt: str, out: str, half: bool, blend: str, blend_weight: float, ema: 
     print(model.example(path), file=sys.stderr)
 
 
-def without_paths(value: Any) -> Any:
-    """Return nested dicts and lists with the last part alone of every absolute path."""
-    if isinstance(value, dict):
-        return {key: without_paths(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [without_paths(v) for v in value]
-    is_path = isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
-    return Path(value).name if is_path else value
+def write_page(path: Path, network: nn.Module, exported: dict[str, Any], bits: int, force: bool) -> None:
+    """Write the page of a generator; print its path, its size and what the rounding of weights changes."""
+    from gancli.play import page as play
+
+    play.check_size(network, bits, force)
+    config = exported["config"]
+    title = f"{config['model']['name']} on {config['data']['name']}"
+    page = play.build(network, exported["output"], title, exported["trained"], bits)
+    print(write_text(path, page.html))
+    changed = f"its {bits}-bit weights change a pixel by at most {page.difference:.1f} of 255 levels"
+    print(f"{page.megabytes:.1f} MB; {changed}; open it in a browser", file=sys.stderr)
 
 
 def generator_only(
@@ -83,12 +109,12 @@ def generator_only(
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
     config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
-    # A file that is given away names no folder of this machine.
-    config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
-    config = without_paths(config)
-    network = {"config": content["networks"]["G"]["config"], "state": state}
+    if not is_shown():
+        config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
     averaged = bool(content.get("averaged", ema))
-    return {**facts, "config": config, "networks": {"G": network}, "trained": trained, "averaged": averaged}
+    texts = published({**facts, "config": config, "trained": trained, "averaged": averaged})
+    network = {"config": content["networks"]["G"]["config"], "state": state}
+    return {**texts, "networks": {"G": network}}
 
 
 def summary(content: dict[str, Any]) -> str:

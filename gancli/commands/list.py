@@ -1,6 +1,7 @@
 """gan list: the choices in configs/."""
 
-from gancli.config import UsageError, choices, header, nearest, own_configs
+from gancli import plugins
+from gancli.config import UsageError, choices, entries, header, nearest, own_configs
 
 GROUPS = {
     "models": "model",
@@ -23,10 +24,14 @@ def main(group: str, config_dir: str) -> None:
     words = {word: g for name, g in GROUPS.items() for word in (name, g, g.rpartition("/")[2])}
     if group and group not in words:
         raise UsageError(f"there is no group {group!r}{nearest(group, GROUPS)}; there are: {', '.join(GROUPS)}")
-    with own_configs(config_dir):
+    with own_configs(*entries(config_dir)):
         for folder in [words[group]] if group else GROUPS.values():
             if not group:
                 print(f"{folder}=")
             for choice in choices(folder):
                 title = header(f"{folder}/{choice}").partition("\n")[0]
                 print(f"  {choice:<18}{title}".rstrip())
+    if not group and (there := plugins.installed()):
+        print("plugins")
+        for plugin in there:
+            print(f"  {plugin.name:<18}configs of {plugin.package}, networks of {plugin.vouched}")

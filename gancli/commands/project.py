@@ -45,6 +45,7 @@ def main(
                 x = latents.read_image(item.source, G, fit)
                 z, c = latents.project(G, x, classes, steps, seed)
                 y = G.generate(z, c).cpu()
+                latent.unlink(missing_ok=True)  # that of an older image, should a kill come between the two files
                 images.write(images.grid(torch.cat([x, y]), 2), item.target)
                 tqdm.write(printable(str(latents.write_latent(latent, z, c))), file=sys.stdout)
                 decibels = psnr(*(images.to_uint8(image).flatten(2) for image in (x, y))).item()

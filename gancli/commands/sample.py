@@ -10,10 +10,9 @@ from gancli.checkpoint import format as checkpoint
 from gancli.data.classes import say_how_read
 from gancli.inference.generator import load as load_generator
 from gancli.inference.latents import latents_of_files
-from gancli.inference.sample_files import WRITERS, check_samples, output_path, remove_samples
+from gancli.inference.sample_files import WRITERS, check_samples, output_path
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
-from gancli.runtime.files import check_writable
 
 
 def main(
@@ -31,8 +30,8 @@ def main(
 ) -> None:
     """Generate images, write them in the form that `out` names and print the path."""
     path, form = output_path(out, "samples.png", (len(images) or n) * max(interpolate, 1))
-    check_writable("out", path)
-    older = check_samples(path, overwrite) if form == "folder" else []
+    if form == "folder":
+        check_samples(path, overwrite)
     check_number("interpolate", interpolate, 0, example=8)
     if images and (len(images) < 2 or interpolate < 2):
         raise ValueError(
@@ -55,6 +54,5 @@ def main(
         blocks = [(x if pixels.is_points(x) else pixels.to_uint8(x), y) for x, y in G.blocks(n, seed, classes)]
         x, labels = (torch.cat(parts) for parts in zip(*blocks))
         columns = len(set(classes)) or G.classes
-    remove_samples(older)
     WRITERS[form](path, x, labels if G.classes else None, columns if 1 < columns <= 16 or interpolate else None, G)
     print(path)

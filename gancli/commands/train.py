@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from gancli.report.run_folder import refuse_links, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
-from gancli.runtime.files import relative
+from gancli.runtime.files import check_writable, make_folder, relative
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
+from gancli.runtime.text import sentence
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import NonFinite, record_failure
 
@@ -28,7 +29,11 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     name, run = "  ".join(job), None
     worker = multiprocessing.parent_process() is not None  # whose bar would overwrite those of the others
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable("run.dir", folder)
+    try:
+        make_folder(folder)
+    except FileExistsError:
+        raise ValueError(f"run.dir={folder} is a file; type another run.dir=") from None
     try:
         refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
@@ -45,7 +50,7 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
                     say(f"gan: to resume, type {resume_command(folder)}")
             if isinstance(failure, Exception) and job:
                 outcome = "skipped" if isinstance(failure, RunBusy) else "failed"
-                say(f"{name}  {outcome}: {failure}")
+                say(f"{name}  {outcome}: {sentence(failure)}")
         raise failure from failure.__cause__
     if job:
         say(f"{name}  {'was done' if run.finished else 'done'}: {relative(folder)}")
@@ -58,15 +63,9 @@ def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException
     """Return the error to raise: sys.exit would end a whole sweep, and an allocator does not say what to type."""
     if isinstance(error, SystemExit):
         return RuntimeError(f"the job called sys.exit({error.code})")
-    if run and is_out_of_memory(error):
-        advice = ValueError(run.out_of_memory())
-        advice.__cause__ = error
-        return advice
-    if "Expected more than 1 value per channel when training" in str(error):
-        advice = ValueError(
-            "batch norm, which this model has, needs more than one image at a time, and data.batch_size gives it one; "
-            "type data.batch_size=2 or more"
-        )
+    if is_out_of_memory(error):
+        early = "the networks or the data do not fit into memory; type a smaller model.width= or data.size="
+        advice = ValueError(run.out_of_memory() if run else early)
         advice.__cause__ = error
         return advice
     return error

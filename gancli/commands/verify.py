@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import generator_weights, outline
 from gancli.data.contents import PATHS
-from gancli.data.image_files import BadImage, decode_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 from gancli.data.npz import read_archive
-from gancli.report.run_folder import find_runs, read_run
+from gancli.report.run_folder import read_run
+from gancli.report.sweep_folder import find_runs
 from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_number
 from gancli.runtime.files import typed_path
@@ -60,6 +62,8 @@ def of_run(folder: Path) -> Iterator[Finding]:
     """Yield the findings of a run: its status, its checkpoints, and what is not read of it."""
     run = read_run(folder)
     yield Finding("run", f"{printable(str(folder))}: {run.choice('model')} on {run.choice('data')}, {run.status}")
+    if run.damage:
+        yield Finding("damaged", printable(run.damage), False)
     for text in run.skipped:
         yield Finding("not read", printable(text), "a link out" not in text)
     if run.skipped and any("a link out" in text for text in run.skipped):

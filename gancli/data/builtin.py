@@ -2,6 +2,8 @@
 
 import gzip
 import math
+import pickle
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,12 @@ from gancli.runtime.files import user_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 LARGEST_IDX = 10**9  # bytes of one file; MNIST has 47 million
+CIFAR_ARCHIVE = "cifar-10-python.tar.gz"
+ARRAY_PARTS = (  # what a pickle of arrays calls, of NumPy 1 and 2
+    *("numpy.core.multiarray._reconstruct", "numpy.core.numeric._frombuffer", "numpy.ndarray", "numpy.dtype"),
+    "_codecs.encode",
+)
+LARGEST_TAR = 4 * 10**8  # bytes that the archive may unpack to; CIFAR-10 has 186 million
 DIGITS = [str(i) for i in range(10)]
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -89,17 +97,20 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
     files = user_folder(root) / folder
     if (archive := files.with_name(f"{name}.npz")).is_file():
         return read_npz(archive, split, class_names)
-    if cached := cache.read_cached("sets", *_cache_facts(files, split)):
+    packed = _packed_cifar(files) if reader == "CIFAR10" else None
+    if cached := cache.read_cached("sets", *_cache_facts(packed or files, split)):
         return ImageDataset(cached["images"], cached["labels"], class_names)
 
     import torchvision.datasets
 
     torchvision_set = getattr(torchvision.datasets, reader)
-    if not files.exists():
+    if not packed and not files.exists():
         _download(name, torchvision_set, files)
     try:
-        if (files / "raw").is_dir():
-            images, labels = _read_idx(files / "raw", split)
+        if packed:
+            images, labels = _read_cifar(packed, split)
+        elif (files / "raw").is_dir() or any(files.glob("*-ubyte*")):
+            images, labels = _read_idx(files / "raw" if (files / "raw").is_dir() else files, split)
         else:
             data = torchvision_set(files.parent, train=split == "train", download=False)
             images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
@@ -108,10 +119,10 @@ def _load(name: str, reader: str, folder: str, class_names: list[str], root: str
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged file can fail in any way inside torchvision
         raise DataUnavailable(
-            f"data={name}: {files} is damaged ({last_line(error)})",
+            f"data={name}: {packed or files} is damaged ({last_line(error)})",
             f"delete it to download it again, put {name}.npz next to it, or choose data=mnist10k, which is bundled",
         ) from error
-    cache.write_cached({"images": images, "labels": labels}, "sets", *_cache_facts(files, split))
+    cache.write_cached({"images": images, "labels": labels}, "sets", *_cache_facts(packed or files, split))
     return ImageDataset(images, labels, class_names)
 
 
@@ -134,9 +145,48 @@ def _read_idx(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return arrays[0].unsqueeze(1), arrays[1].long()
 
 
-def _cache_facts(folder: Path, split: str) -> tuple[Any, ...]:
+def _packed_cifar(files: Path) -> Path | None:
+    """Return CIFAR-10's archive next to or in the folder `files`, unless that has the unpacked files."""
+    archives = [folder / CIFAR_ARCHIVE for folder in (files.parent, files)]
+    is_unpacked = (files / "test_batch").is_file()
+    return next((file for file in archives if file.is_file()), None) if not is_unpacked else None
+
+
+def _read_cifar(archive: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read CIFAR-10 out of its archive, without unpacking it: images uint8 (N, 3, 32, 32), labels int64 (N,)."""
+    wanted = [f"data_batch_{i}" for i in range(1, 6)] if split == "train" else ["test_batch"]
+    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    with tarfile.open(archive, "r:gz") as members:
+        for member in members:
+            if member.offset_data + member.size > LARGEST_TAR:
+                raise ValueError(f"it unpacks to more than {LARGEST_TAR / 1e6:,.0f} MB")
+            name = member.name.rpartition("/")[2]
+            if name in wanted and member.isfile() and (content := members.extractfile(member)):
+                batch = ArraysOnly(content, encoding="latin1").load()
+                images, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+                if images.dtype != np.uint8 or images.shape != (len(labels), 3 * 32 * 32) or labels.dtype != np.int64:
+                    raise ValueError(f"{name} is not in CIFAR-10's format")
+                batches[name] = images, labels
+    if missing := sorted({*wanted} - batches.keys()):
+        raise ValueError(f"it has no {missing[0]}")
+    images, labels = (np.concatenate([batches[name][i] for name in wanted]) for i in (0, 1))
+    if labels.min() < 0 or labels.max() >= len(CIFAR10):
+        raise ValueError(f"it has labels from {labels.min()} to {labels.max()}")
+    return torch.from_numpy(images.reshape(-1, 3, 32, 32)), torch.from_numpy(labels)
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Reader of pickles that builds NumPy arrays, lists, dicts, numbers and texts, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module.replace('._core.', '.core.')}.{name}" in ARRAY_PARTS:
+            return super().find_class(module, name)
+        raise ValueError(f"it holds {module}.{name}, which is no array")
+
+
+def _cache_facts(source: Path, split: str) -> tuple[Any, ...]:
     """Return what a split's cache depends on: names, sizes and times of torchvision's files, and the cache's format."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
     return 2, split, [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gancli.config import CONFIGS, build, choices, nearest, register_resolvers
+from gancli.config import build, choices, config_file, nearest, register_resolvers
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
 from gancli.runtime.files import typed_path
@@ -20,12 +20,12 @@ def load_by_name(name: str, size: int | None, channels: int | None, split: str =
             raise ValueError(
                 f"data={name} does not exist{nearest(name, known)}; choose one of {', '.join(known)}, or type a folder"
             )
-        return folder(name, size or 32, channels or 3)
+        return folder(name, size or 32, channels or 3, split=split)
 
     from omegaconf import OmegaConf
 
     register_resolvers()
-    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    data: Any = OmegaConf.load(config_file(f"data/{name}"))
     if "path" in data:
         raise ValueError(f"data={name} stands for your own data, not for its folder; type data=DIR, a folder of images")
     for key, value in {"size": size, "channels": channels, "split": split}.items():

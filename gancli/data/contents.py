@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from gancli.data.decode_cache import file_stamp
-from gancli.data.image_files import walk_images
+from gancli.data.listing import walk_images
 from gancli.runtime.files import typed_path
-from gancli.runtime.text import plural
+from gancli.runtime.text import plural, printable
 
 PATHS = ("path", "sources")  # keys of a data config that name a folder or an archive
 
@@ -43,6 +43,22 @@ def describe_files(path: Path) -> dict[str, Any]:
 def _summary(noun: str, entries: list[Any], count: int, size: int) -> dict[str, Any]:
     digest = hashlib.blake2b(repr(entries).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return {"noun": noun, "count": count, "bytes": size, "digest": digest}
+
+
+def data_name(name: str, path: Any) -> str:
+    """Return what data are called in a protocol, such as "folder cats": not by how or where their path was typed."""
+    return printable(f"{name} {typed_path(str(path)).resolve().name}") if path else printable(name)
+
+
+def digests(described: dict[str, Any]) -> str:
+    """Return the digests of `contents` as one text, which is equal for equal files; empty for built-in data."""
+    return " ".join(files["digest"] for key in PATHS if (files := described.get(key)))
+
+
+def name_and_content(config: dict[str, Any], described: dict[str, Any]) -> dict[str, str]:
+    """Return name and digest of data that are files of the user; nothing for built-in data."""
+    content = digests(described)
+    return {"name": data_name(config["name"], config.get("path")), "content": content} if content else {}
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gancli.data.dataset import check_size_and_channels, fits_in_memory, no_sources
 from gancli.data.decode_cache import decode_cached
-from gancli.data.image_files import decode_image, existing_folder, no_images, printable_skipped, walk_images
-from gancli.runtime.text import plural
+from gancli.data.image_files import decode_image
+from gancli.data.listing import image_notes, list_folder, no_images, printable_skipped
+from gancli.runtime.checks import check_choice
 
 
 @dataclass(eq=False)
@@ -38,6 +39,8 @@ class ImageCrops:
     sources: Tensor = field(default_factory=no_sources)
     memory_mapped: bool = False
     warnings: list[str] = field(default_factory=list)
+    split: str = ""
+    notes: list[str] = field(default_factory=list)
     classes: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -107,33 +110,42 @@ class ImageCrops:
         return replace(self, pixels=self.pixels.to(device), memory_mapped=False)
 
 
-def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = True, cache: str = "") -> ImageCrops:
+def image_crops(
+    path: str, size: int = 96, channels: int = 3, rotate: bool = True, cache: str = "", split: str = "train"
+) -> ImageCrops:
     """Load crops of `size` x `size` pixels from every image at any depth below the folder `path`.
 
     The images are decoded once, into a file that later runs memory-map. Images that cannot be decoded or are smaller
-    than the crop are listed in `skipped`. `cache`: folder of that file, ~/.cache/gan/decoded unless given.
+    than the crop are listed in `skipped`.
+
+    Args:
+        cache: folder of that file; ~/.cache/gan/decoded unless given.
+        split: "train", or "test" for the held-out images, of a folder with a layout, as for data=folder.
     """
     if not path:
         raise ValueError("data=photos needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
-    root = existing_folder(path)
-    names, skipped = walk_images(root)
+    check_choice("data.split", split, ("train", "test"))
+    listing = list_folder(path, split, classes=False)
+    names = listing.names
 
-    def read(file: Path) -> np.ndarray:
-        image = decode_image(file)[0].convert("L" if channels == 1 else "RGB")
-        return np.asarray(image).reshape(image.height, image.width, channels)
+    def read(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+        image, info = decode_image(file)
+        image = image.convert("L" if channels == 1 else "RGB")
+        return np.asarray(image).reshape(image.height, image.width, channels), info.notes
 
-    decoded = decode_cached(root, names, ["photos", channels], read, cache)
+    settings = ["photos", channels, *([listing.split] if listing.split else [])]
+    decoded = decode_cached(listing.root, names, settings, read, cache)
     good = [(name, entry) for name, entry in zip(names, decoded.entries) if not isinstance(entry, str)]
     sizes = torch.tensor([entry for _, entry in good], dtype=torch.int64).reshape(-1, 3)[:, :2]
     large = (sizes >= size).all(1)
     small = [
         (name, f"is {w}x{h}, smaller than the crop") for (name, (h, w, _)), enough in zip(good, large) if not enough
     ]
-    skipped = printable_skipped([*skipped, *decoded.reasons(names), *small])
+    skipped = printable_skipped([*listing.skipped, *decoded.reasons(names), *small])
     if not large.any():
-        none = f"its {plural(len(skipped), 'image')} cannot hold a crop of {size}x{size}; type a smaller data.size="
-        raise no_images("path", path, none if skipped else "it has no images")
+        fits = f", but of {int(sizes.amin(1).max())}" if len(sizes) else ""
+        raise no_images("path", path, skipped, f"no image holds a crop of data.size={size}{fits}")
     areas = sizes.prod(1)
     starts = areas.cumsum(0) - areas
     # The file keeps the small images for other crop sizes; no index leads to them.
@@ -142,4 +154,6 @@ def image_crops(path: str, size: int = 96, channels: int = 3, rotate: bool = Tru
         *(pixels, sizes[large], starts[large], size, rotate, skipped),
         memory_mapped=decoded.memory_mapped,
         warnings=decoded.warnings,
+        split=listing.split,
+        notes=[*listing.notes, *image_notes(decoded.notes)],
     )

@@ -27,8 +27,8 @@ class ImageDataset:
     paired:      source i belongs to image i, M = N; else the two sets are in no common order
     memory_mapped: the images are in a file and are read when they are indexed
     warnings:    about how the images were loaded
-    split:       train, val or test of a folder with this layout, else empty
-    notes:       sentences about the layout of a folder, and about which classes were taken
+    split:       train, val or test of a folder with a layout, else empty
+    notes:       sentences about the layout of a folder, what decoding changed or left out, and which classes were taken
     """
 
     images: Tensor

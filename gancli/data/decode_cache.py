@@ -1,8 +1,9 @@
 """Cache of decoded images: a file of pixels that is memory-mapped from the second run on.
 
 Next to the pixels lies an index. Its first line says of what and how they were decoded, with a checksum. Each further
-line is an image: its shape, or the reason why it cannot be decoded. A line is written after its pixels are on the disk,
-so a process may be killed at any moment: the next run reads the complete lines and goes on from there.
+line is an image: its shape, with notes on its decoding if there are any, or the reason why it cannot be decoded. A line
+is written after its pixels are on the disk, so a process may be killed at any moment: the next run reads the complete
+lines and goes on from there.
 
 A file with another first line, or that another user made, is not believed and made again.
 """
@@ -17,7 +18,8 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,20 +30,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.data.image_files import Skipped, map_parallel
+from gancli.data.image_files import map_parallel
+from gancli.data.listing import Skipped
 from gancli.runtime.cache import is_own
 from gancli.runtime.files import user_folder
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import say
-from gancli.runtime.text import printable
+from gancli.runtime.text import plural, printable
 
 FOLDER = Path("~/.cache/gan/decoded")
-FORMAT = 3  # of the files and of how images are decoded; 2: in sRGB by their profiles, 3: with a header
+FORMAT = 4  # of the files and of how images are decoded; 3: with a header, 4: 12 bits and profiles of 16-bit grey
 FLUSH_SECONDS = 2.0  # between two writings of lines: a process that is killed loses no more than this
 
-Entry = list[int] | str  # of the index: an image's shape, or the reason why it cannot be decoded
-Read = Callable[[Path], np.ndarray]
+Entry = list[int] | str  # an image's shape, or the reason why it cannot be decoded
+Line = Entry | dict[str, Any]  # of the index: an entry, or {"shape": ..., "notes": [...]}
+Read = Callable[[Path], tuple[np.ndarray, Sequence[str]]]  # the pixels, and notes on their decoding
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,23 @@ class DecodedImages:
     """All images of a folder: their pixels, uint8 (P,), one image after the other, and an entry for each name.
 
     memory_mapped: the pixels are in a file rather than in memory; `warnings` says why they are not
+    notes: what decoding changed or left out, and of how many images
     """
 
     pixels: Tensor
     entries: list[Entry]
     memory_mapped: bool = True
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_lines(
+        cls, pixels: Tensor, lines: list[Line], memory_mapped: bool = True, warning: str = ""
+    ) -> "DecodedImages":
+        """Return the images of the lines of an index."""
+        notes = Counter(note for line in lines if isinstance(line, dict) for note in line["notes"])
+        entries = [line["shape"] if isinstance(line, dict) else line for line in lines]
+        return cls(pixels, entries, memory_mapped, [warning] if warning else [], dict(notes.most_common()))
 
     def reasons(self, names: list[str]) -> Skipped:
         """Return (name, reason) of the images that cannot be decoded."""
@@ -103,9 +118,9 @@ def decode_cached(
             pixel_file.unlink(missing_ok=True)
             index_file.unlink(missing_ok=True)
     with contextlib.suppress(OSError), pixel_file.open("rb") as pixels, index_file.open("rb") as index:
-        entries, used, _ = complete_entries(pixels, index, head)
-        if len(entries) == len(names):
-            return DecodedImages(memory_map(pixels, used), entries)
+        lines, used, _ = complete_lines(pixels, index, head)
+        if len(lines) == len(names):
+            return DecodedImages.from_lines(memory_map(pixels, used), lines)
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,11 +137,11 @@ def decode_cached(
                 with contextlib.suppress(OSError):  # Windows keeps files that another process has mapped
                     old.unlink()
         if (needed := bytes_each * len(names) - pixel_file.stat().st_size) > shutil.disk_usage(folder).free:
-            raise disk_full(root, folder, f"{needed / 1e6:,.0f} MB are needed")
+            raise disk_full(root, folder, f"{needed / 1e6:,.0f} MB are needed for {plural(len(names), 'image')}")
         try:
             with pixel_file.open("r+b") as pixels, index_file.open("r+b") as index:
-                entries, used = decode_rest(root, names, read, pixels, index, head)
-                return DecodedImages(memory_map(pixels, used), entries)
+                lines, used = decode_rest(root, names, read, pixels, index, head)
+                return DecodedImages.from_lines(memory_map(pixels, used), lines)
         except OSError as error:
             raise disk_full(root, folder, error.strerror or str(error)) from error
 
@@ -136,14 +151,14 @@ def decode_in_memory(root: Path, names: list[str], read: Read, bytes_each: int, 
     advice = "type data.cache=DIR, a folder that can"
     if (needed := bytes_each * len(names)) > (free := free_memory()):
         raise ValueError(
-            f"the decoded images of {printable(str(root))} take {needed / 1e6:,.0f} MB, "
-            f"{free / 1e6:,.0f} MB of memory are free, and {why}; {advice}"
+            f"the {plural(len(names), 'decoded image')} of {printable(str(root))} take {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB of memory are free, and {why}; {advice}, or a smaller data.size="
         )
     buffer = io.BytesIO()
-    entries, _ = decode_rest(root, names, read, buffer, io.BytesIO(), Header("", [], "", bytes_each))
+    lines, _ = decode_rest(root, names, read, buffer, io.BytesIO(), Header("", [], "", bytes_each))
     pixels = torch.from_numpy(np.frombuffer(buffer.getbuffer(), np.uint8))
     warning = f"the decoded images are in memory and every run decodes them again: {why}; {advice}"
-    return DecodedImages(pixels, entries, memory_mapped=False, warnings=[warning])
+    return DecodedImages.from_lines(pixels, lines, memory_mapped=False, warning=warning)
 
 
 def digest(*values: Any) -> str:
@@ -185,26 +200,28 @@ def untrusted(head: Header, *files: Path) -> str:
     return ""
 
 
-def complete_entries(pixels: BinaryIO, index: BinaryIO, head: Header) -> tuple[list[Entry], int, int]:
-    """Return the complete entries, and the bytes that they take in the pixel file and in the index."""
+def complete_lines(pixels: BinaryIO, index: BinaryIO, head: Header) -> tuple[list[Line], int, int]:
+    """Return the complete lines, and the bytes that they take in the pixel file and in the index."""
     size = pixels.seek(0, io.SEEK_END)
-    entries: list[Entry] = []
+    lines: list[Line] = []
     used = 0
     index.seek(0)
     length = len(head.line)
     if index.readline() != head.line:
         return [], 0, 0
-    for line in index:
+    for text in index:
         try:
-            entry = json.loads(line)
-            end = used + (0 if isinstance(entry, str) else checked_bytes(entry, head.bytes_each))
-        except (ValueError, TypeError):  # a power cut may leave anything
+            line = json.loads(text)
+            shape = line["shape"] if isinstance(line, dict) else line
+            end = used + (0 if isinstance(line, str) else checked_bytes(shape, head.bytes_each))
+            whole = not isinstance(line, dict) or all(isinstance(note, str) for note in line["notes"])
+        except (ValueError, TypeError, KeyError):  # a power cut may leave anything
             break
-        if not line.endswith(b"\n") or end > size:
+        if not whole or not text.endswith(b"\n") or end > size:
             break
-        entries.append(entry)
-        used, length = end, length + len(line)
-    return entries, used, length
+        lines.append(line)
+        used, length = end, length + len(text)
+    return lines, used, length
 
 
 def checked_bytes(shape: list[int], bytes_each: int) -> int:
@@ -217,39 +234,41 @@ def checked_bytes(shape: list[int], bytes_each: int) -> int:
 
 def decode_rest(
     root: Path, names: list[str], read: Read, pixels: BinaryIO, index: BinaryIO, head: Header
-) -> tuple[list[Entry], int]:
-    """Decode and write what the files lack; return all entries and the bytes of all pixels."""
-    entries, used, length = complete_entries(pixels, index, head)
+) -> tuple[list[Line], int]:
+    """Decode and write what the files lack; return all lines and the bytes of all pixels."""
+    lines, used, length = complete_lines(pixels, index, head)
     index.truncate(length)
     index.seek(length)
     if not length:
         index.write(head.line)
     pixels.seek(used)
-    written, since = len(entries), time.monotonic()
+    written, since = len(lines), time.monotonic()
 
     def flush() -> None:
         nonlocal written, since
         pixels.flush()
         if not isinstance(pixels, io.BytesIO):
             os.fsync(pixels.fileno())
-        index.write("".join(f"{json.dumps(entry)}\n" for entry in entries[written:]).encode())
+        index.write("".join(f"{json.dumps(line)}\n" for line in lines[written:]).encode())
         index.flush()
-        written, since = len(entries), time.monotonic()
+        written, since = len(lines), time.monotonic()
 
     results = map_parallel(read, [root / name for name in names[written:]])
     title = f"decoding {printable(str(root))}, once"
     try:
         for result in tqdm(results, title, len(names), initial=written, disable=None, unit="image", leave=False):
             if isinstance(result, str):
-                entries.append(result)
+                lines.append(result)
             else:
-                used += pixels.write(np.ascontiguousarray(result).data)
-                entries.append(list(result.shape))
+                array, notes = result
+                used += pixels.write(np.ascontiguousarray(array).data)
+                shape = list(array.shape)
+                lines.append({"shape": shape, "notes": list(notes)} if notes else shape)
             if time.monotonic() - since > FLUSH_SECONDS:
                 flush()
     finally:
         flush()
-    return entries, used
+    return lines, used
 
 
 def memory_map(file: BinaryIO, size: int) -> Tensor:
@@ -267,5 +286,6 @@ def disk_full(root: Path, folder: Path, why: str) -> ValueError:
     free = shutil.disk_usage(folder).free / 1e6
     return ValueError(
         f"the decoded images of {printable(str(root))} cannot be written to {printable(str(folder))} ({why}, "
-        f"{free:,.0f} MB are free there); free some space, or type data.cache=DIR, a folder on another disk"
+        f"{free:,.0f} MB are free there); free some space, or type data.cache=DIR, a folder on another disk, or a "
+        "smaller data.size="
     )

@@ -24,6 +24,7 @@ TRANSPOSES = {
     **{7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90},
 }
 PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # colour space of an ICC profile: Pillow's mode
+TWELVE_BITS, BITS = 2**12 - 1, "bits"
 SAME = 2  # grey levels by which a profile may differ from sRGB and still be taken for it
 
 
@@ -74,7 +75,7 @@ def _open_unidentified(source: Path | BinaryIO) -> ImageFile.ImageFile:
     try:
         return Image.open(source, formats=("HEIF",))
     except Exception as error:  # as above
-        raise BadImage(f"is a HEIC image that cannot be read: {one_line(error, 200)}") from error
+        raise BadImage("is a HEIC image that pillow-heif cannot read; it is damaged") from error
 
 
 def orientation(image: Image.Image) -> int:
@@ -92,15 +93,56 @@ def upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
+def lost_in_decoding(image: ImageFile.ImageFile) -> list[str]:
+    """Return what Pillow leaves out of an image that is open and not decoded yet."""
+    lost = []
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photo with its preview
+        lost.append("has several frames; only the first was used")
+    # The raw mode that Pillow decodes. It has no mode for 16 bits in several channels and keeps the upper 8.
+    deep = not image.mode.startswith("I") and ";16" in "".join(str(tile[3]) for tile in image.tile)
+    bits = 16 if deep else image.info.get("bit_depth", 8)  # of HEIC
+    if bits > 8:
+        lost.append(f"has {bits} bits per channel and was read with 8; 16 are supported for grey images only")
+    return lost
+
+
+def sixteen_bits(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return decoded grey of more than 8 bits as "I;16" with the range 0 to 65,535, and what was done to it.
+
+    Cameras store 12 bits in the lower ones of 16: values up to 4,095 are spread over the range, once, which `info` says
+    under BITS. Raises BadImage.
+    """
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        problem = f"32-bit values from {low} to {high} have no known range, only 0 to 65535 has"
+        raise BadImage(f"{problem}; save the image with 8 or 16 bits")
+    note = ""
+    if 0 < high <= TWELVE_BITS and BITS not in image.info:
+        values = (values.astype(np.uint32) * 65535 + TWELVE_BITS // 2) // TWELVE_BITS
+        note = "has 16 bits but no value above 4,095, and was read as 12 bits"
+    result = image if image.mode == "I;16" and not note else Image.fromarray(values.astype(np.uint16))
+    result.info = {**image.info, **({BITS: 12} if note else {})}
+    return result, note
+
+
+def profile_note(done: str) -> str:
+    """Return a sentence about what `to_srgb` did; empty for nothing."""
+    return {
+        "converted": "was converted to sRGB by its ICC profile",
+        "damaged": "its ICC profile is damaged, or not for its colours, and was dropped",
+    }.get(done, "")
+
+
 def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
     """Convert an image by its ICC profile to sRGB.
 
     Returns:
-        The image, "RGB" for "CMYK" and otherwise of its mode, and what was done: "" for nothing, as for 16-bit grey,
-        "converted", or "damaged" where the profile cannot be used.
+        The image, "RGB" for "CMYK" and otherwise of its mode, and what was done: "" for nothing, "converted", or
+        "damaged" where the profile cannot be used.
     """
     profile = image.info.get("icc_profile")
-    base = {"1": "L", "LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
+    base = {"1": "L", "LA": "L", "I;16": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
     if not isinstance(profile, bytes) or not profile or base not in ("L", "RGB", "CMYK"):
         return image, ""
     try:
@@ -109,7 +151,10 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
         return image, "damaged"
     if transform is None or image.mode == "1":  # black and white stay as they are
         return image, ""
-    if isinstance(transform, tuple):
+    if isinstance(transform, tuple) and image.mode == "I;16":
+        levels = np.interp(np.arange(65536) / 257, np.arange(256), transform)
+        result = Image.fromarray((levels * 257).round().astype(np.uint16)[np.asarray(image)])
+    elif isinstance(transform, tuple):
         grey = image.getchannel("L") if image.mode == "LA" else image
         result = grey.point(list(transform))
     else:

@@ -8,17 +8,11 @@ import torch
 from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
-from gancli.data.image_files import (
-    FIT_MODES,
-    BadImage,
-    decode_image,
-    fit_image,
-    list_folder,
-    no_images,
-    printable_skipped,
-)
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import FIT_MODES, decode_image, fit_image
+from gancli.data.listing import image_notes, images_left_out, list_folder, no_images, printable_skipped
 from gancli.runtime.checks import check_choice
-from gancli.runtime.text import plural, printable
+from gancli.runtime.text import printable
 
 
 def folder(
@@ -39,7 +33,7 @@ def folder(
         fit: "crop" the middle, "pad" with white, or "squash".
         strict: raise ValueError for the first image that cannot be used; else list it in `skipped`.
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
-        split: "train", or "test" for the held-out images, of a folder of train, val and test folders.
+        split: "train", or "test" for the held-out images, of a folder with a layout, such as train and test folders.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
@@ -47,19 +41,21 @@ def folder(
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     listing = list_folder(path, split)
-    if strict and listing.skipped:
-        raise unusable(listing.root, *min(listing.skipped))
+    if strict and (left_out := images_left_out(listing.skipped)):
+        raise unusable(listing.root, *min(left_out))
 
-    def read(file: Path) -> np.ndarray:
+    def read(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         try:
-            image = fit_image(decode_image(file, side=size)[0], size, channels, fit)
+            image, info = decode_image(file, side=size)
+            array = fit_image(image, size, channels, fit)
         except BadImage as error:
             if strict:  # end at once, not after all images
                 raise unusable(file.parent, file.name, str(error)) from error
             raise
-        return np.ascontiguousarray(image.transpose(2, 0, 1))
+        return np.ascontiguousarray(array.transpose(2, 0, 1)), info.notes
 
     settings, bytes_each = ["folder", size, channels, fit], channels * size * size
+    settings += [listing.split] if listing.split else []  # each has a cache of its own
     decoded = decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
     bad = decoded.reasons(listing.names)
     if strict and bad:  # a cache written without strict
@@ -67,8 +63,7 @@ def folder(
     skipped = printable_skipped([*listing.skipped, *bad])
     good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
     if not good:
-        total = plural(len(skipped), "image")
-        raise no_images("path", path, f"its {total} cannot be decoded" if skipped else "it has no images")
+        raise no_images("path", path, skipped)
     classes = [listing.classes[i] for i in good] if listing.classes else []
     names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
@@ -79,7 +74,7 @@ def folder(
         memory_mapped=decoded.memory_mapped,
         warnings=decoded.warnings,
         split=listing.split,
-        notes=listing.notes,
+        notes=[*listing.notes, *image_notes(decoded.notes)],
     )
 
 

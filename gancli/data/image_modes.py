@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancli import images
-from gancli.data.decoder import to_srgb, upright
+from gancli.data.decoder import BITS, TWELVE_BITS, profile_note, sixteen_bits, to_srgb, upright
 
 XMP_CHUNK = "XML:com.adobe.xmp"  # key of the text chunk of a PNG
 EXIF_IFD = 0x8769  # the block of EXIF with exposure and date
+IPTC_BLOCK, IPTC_TAG = 0x0404, 33723
 SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # tag: 0 holds the width, 1 the height
 EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}
 # Tags that describe the pixel layout of one TIFF file, and are wrong in any other.
@@ -53,15 +54,18 @@ def standardize(image: Image.Image) -> Image.Image:
     metadata |= read_texts(image)
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
-    result, done = to_srgb(convert(upright(image)))
+    converted = convert(upright(image))
+    if BITS in converted.info:
+        metadata[BITS] = converted.info[BITS]
+    result, done = to_srgb(converted)
     if done or image.mode in ("CMYK", "LAB"):
         metadata.pop("icc_profile", None)
     if image.mode in ("CMYK", "LAB"):
         warn(f"{image.mode} was converted to sRGB, and its ICC profile dropped")
-    elif done == "converted":
-        warn("was converted to sRGB by its ICC profile")
-    elif done == "damaged":
-        warn("its ICC profile is damaged, or not for its colours, and was dropped")
+    elif done:
+        warn(profile_note(done))
+    if has_iptc(image):
+        warn("its IPTC data cannot be written and was dropped")
     if result.mode == "CMYK":
         result = result.convert("RGB")
     if result is image:
@@ -76,11 +80,10 @@ def convert(image: Image.Image) -> Image.Image:
     if mode == "F":
         raise ValueError("floating-point values have no known range; save the image with 8 or 16 bits")
     if mode == "I" or mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            problem = f"32-bit values from {values.min()} to {values.max()} have no known range, only 0 to 65535 has"
-            raise ValueError(f"{problem}; save the image with 16 bits")
-        return image if mode == "I;16" else Image.fromarray(values.astype(np.uint16))
+        result, note = sixteen_bits(image)
+        if note:
+            warn(note)
+        return result
     grey = mode in ("1", "L", "LA", "La")
     wanted = "CMYK" if mode == "CMYK" else ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     return image if mode == wanted else image.convert(wanted)
@@ -103,6 +106,13 @@ def read_exif(image: Image.Image, size: tuple[int, int] = (0, 0)) -> bytes:
     return b""
 
 
+def has_iptc(image: Image.Image) -> bool:
+    """Return whether a file has IPTC data: captions and rights, as news agencies write them."""
+    blocks = image.info.get("photoshop")  # of a JPEG
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return (isinstance(blocks, dict) and IPTC_BLOCK in blocks) or IPTC_TAG in tags
+
+
 def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
     """Return what an image has of xmp (bytes), comment (bytes) and text (a dict: the text chunks of a PNG)."""
     texts: dict[str | tuple[int, int], Any] = {}
@@ -120,8 +130,14 @@ def read_texts(image: Image.Image) -> dict[str | tuple[int, int], Any]:
 
 
 def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:
-    """Put the metadata of a standardized image into its result, with the result's size in the EXIF."""
-    result.info = dict(source.info)
+    """Put the metadata of a standardized image into its result, with the result's size in the EXIF.
+
+    Values that were spread from 12 to 16 bits become 12 bits again.
+    """
+    if BITS in source.info and result.mode == "I;16":
+        values = (np.asarray(result).astype(np.uint32) * TWELVE_BITS + 32767) // 65535
+        result = Image.fromarray(values.astype(np.uint16))
+    result.info = {key: value for key, value in source.info.items() if key != BITS}
     if exif := read_exif(source, result.size):
         result.info["exif"] = exif
     return result

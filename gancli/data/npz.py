@@ -65,10 +65,16 @@ def read_npz(file: Path, split: str, class_names: list[str] | None = None) -> Im
     return ImageDataset(images, torch.from_numpy(ys[y_key]), class_names)
 
 
+class TooLarge(ValueError):
+    """Error for an archive that is readable, but whose arrays take more memory than they may."""
+
+
 def _arrays(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     """Return all arrays by key, read where they are wanted and empty elsewhere."""
     try:
         return read_archive(file, wanted)
+    except TooLarge as error:
+        raise ValueError(f"{file} cannot be read, {error}; save fewer or smaller images") from error
     except Exception as error:  # a damaged archive can fail in any way inside zipfile and NumPy
         raise ValueError(
             f"{file} is not a readable npz archive of arrays ({one_line(error)}); "
@@ -88,9 +94,9 @@ def read_archive(file: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         needed = sum(entries[key].file_size for key in wanted if key in entries)
     if needed > max(SMALL, LARGEST_RATIO * size):
-        raise ValueError(f"its arrays would take {needed / 1e9:,.1f} GB, more than {LARGEST_RATIO} times the file")
+        raise TooLarge(f"its arrays would take {needed / 1e9:,.1f} GB, more than {LARGEST_RATIO} times the file")
     if needed > (free := free_memory()):
-        raise ValueError(f"its arrays take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} are free")
+        raise TooLarge(f"its arrays take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} are free")
     with np.load(file, allow_pickle=False) as arrays:
         return {key: _array(arrays, key, entries) if key in wanted else np.empty(0) for key in arrays}
 

@@ -1,8 +1,10 @@
 """Targets x with the sources c to generate them from: pairs of images, or two sets in no common order."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,24 +13,23 @@ from torch import Tensor
 
 from gancli.data.classes import class_index, how_read
 from gancli.data.dataset import ImageDataset, check_size_and_channels
-from gancli.data.image_files import (
-    FIT_MODES,
-    BadImage,
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
+from gancli.data.listing import (
+    FolderListing,
     Skipped,
-    decode_image,
-    existing_folder,
-    fit_image,
-    map_parallel,
+    image_notes,
+    list_folder,
     no_images,
     printable_skipped,
-    walk_images,
 )
 from gancli.runtime.checks import check_choice
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import plural, printable
 
-Files = dict[str, Path]  # by their names below the folder, sorted
+Files = dict[str, Path]  # by their names below the folder, or below that of their split, sorted
 Pair = tuple[Image.Image, Image.Image]  # source, target
+Read = Callable[[Path], tuple[list[np.ndarray], Sequence[str]]]  # arrays (size, size, C), and notes on their decoding
 
 
 def pairs(
@@ -39,6 +40,7 @@ def pairs(
     source_channels: int = 3,
     fit: str = "crop",
     swap: bool = False,
+    split: str = "train",
 ) -> ImageDataset:
     """Load pairs of images at any depth below the folder `path`, each resized to `size` x `size` pixels.
 
@@ -48,53 +50,90 @@ def pairs(
     Args:
         sources: folder of the sources, by the same names without suffixes as the targets below `path`. Without it an
             image file holds a pair, the source in the left half and the target in the right one: Isola et al. 2017,
-            https://arxiv.org/abs/1611.07004.
+            https://arxiv.org/abs/1611.07004. In a folder of trainA and trainB, A are the sources.
         fit: as for data=folder.
         swap: sources become targets and targets sources.
+        split: as for data=folder.
     """
     if not path:
         raise ValueError(
             "data=pairs needs data.path=DIR, a folder of images side by side, or data.path=DIR data.sources=DIR, "
             "folders of the targets and of their sources"
         )
-    check_settings(size, channels, source_channels, fit)
-    skipped: Skipped = []
-    targets = image_files("path", path, skipped)
-    partners = match_by_name(path, targets, sources, image_files("sources", sources, skipped)) if sources else {}
+    check_settings(size, channels, source_channels, fit, split)
+    listings = list_sets(path, sources, split)
+    targets = image_files("path", path, listings[0])
+    partners = {}
+    if len(listings) == 2:
+        partners = match_by_name(path, targets, sources or path, image_files("sources", sources or path, listings[1]))
 
-    def read(file: Path) -> list[np.ndarray]:
-        pair = decode_two_files(partners[file], file) if partners else decode_halves(file)
+    def read(file: Path) -> tuple[list[np.ndarray], Sequence[str]]:
+        pair, notes = decode_two_files(partners[file], file) if partners else decode_halves(file)
         pair = pair[::-1] if swap else pair
-        return [fit_image(image, size, c, fit) for image, c in zip(pair, (source_channels, channels))]
+        return [fit_image(image, size, c, fit) for image, c in zip(pair, (source_channels, channels))], notes
 
-    left, right = decode_all("path", path, targets, read, (source_channels, channels), size, skipped)
-    return ImageDataset(right, skipped=printable_skipped(skipped), sources=left)
+    skipped, notes = skipped_of(listings), Counter[str]()
+    left, right = decode_all("path", path, targets, read, (source_channels, channels), size, skipped, notes)
+    return ImageDataset(right, sources=left, **described(listings, skipped, notes))
 
 
 def unpaired(
-    path: str, sources: str, size: int = 256, channels: int = 3, source_channels: int = 3, fit: str = "crop"
+    path: str,
+    sources: str = "",
+    size: int = 256,
+    channels: int = 3,
+    source_channels: int = 3,
+    fit: str = "crop",
+    split: str = "train",
 ) -> ImageDataset:
     """Load two sets of images of any number: targets below the folder `path`, sources below `sources`.
 
-    Every image is resized to `size` x `size` pixels as `fit` says for data=folder. Images that cannot be decoded are
-    listed in `skipped`.
+    Without `sources`, `path` is a folder of trainA and trainB, and A are the sources. Every image is resized to
+    `size` x `size` pixels as `fit` says for data=folder. Images that cannot be decoded are listed in `skipped`.
     """
-    if not path or not sources:
+    check_settings(size, channels, source_channels, fit, split)
+    listings = list_sets(path, sources, split) if path else []
+    if len(listings) < 2:
         raise ValueError(
-            "data=unpaired needs data.path=DIR and data.sources=DIR, the folders of the targets and of the sources"
+            "data=unpaired needs data.path=DIR and data.sources=DIR, the folders of the targets and of the sources, or "
+            "data.path=DIR of a folder with trainA, the sources, and trainB"
         )
-    check_settings(size, channels, source_channels, fit)
-    skipped: Skipped = []
+    skipped, notes = skipped_of(listings), Counter[str]()
 
-    def decode_set(key: str, folder: str, channels: int) -> Tensor:
-        def read(file: Path) -> list[np.ndarray]:
-            return [fit_image(decode_image(file, side=size)[0], size, channels, fit)]
+    def decode_set(key: str, folder: str, listing: FolderListing, channels: int) -> Tensor:
+        def read(file: Path) -> tuple[list[np.ndarray], Sequence[str]]:
+            image, info = decode_image(file, side=size)
+            return [fit_image(image, size, channels, fit)], info.notes
 
-        files = image_files(key, folder, skipped)
-        return decode_all(key, folder, files, read, [channels], size, skipped)[0]
+        files = image_files(key, folder, listing)
+        return decode_all(key, folder, files, read, [channels], size, skipped, notes)[0]
 
-    target_set, source_set = decode_set("path", path, channels), decode_set("sources", sources, source_channels)
-    return ImageDataset(target_set, skipped=printable_skipped(skipped), sources=source_set, paired=False)
+    target_set = decode_set("path", path, listings[0], channels)
+    source_set = decode_set("sources", sources or path, listings[1], source_channels)
+    return ImageDataset(target_set, sources=source_set, paired=False, **described(listings, skipped, notes))
+
+
+def list_sets(path: str, sources: str, split: str) -> list[FolderListing]:
+    """Return the listings of the targets and, in a folder of their own or in one such as trainA, of the sources."""
+    if sources:
+        return [list_folder(*of, classes=False) for of in ((path, split, "path"), (sources, split, "sources"))]
+    targets = list_folder(path, split, classes=False, domain="b")
+    return [targets, list_folder(path, split, classes=False, domain="a")] if targets.domain else [targets]
+
+
+def skipped_of(listings: Sequence[FolderListing]) -> Skipped:
+    """Return what was left out, with its folder; once where both are in one folder."""
+    return list(dict.fromkeys((str(one.root / name), reason) for one in listings for name, reason in one.skipped))
+
+
+def described(listings: Sequence[FolderListing], skipped: Skipped, notes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the attributes of an ImageDataset that say where its images come from."""
+    layout = dict.fromkeys(note for one in listings for note in one.notes)
+    return {
+        "skipped": printable_skipped(skipped),
+        "split": listings[0].split,
+        "notes": [*layout, *image_notes(notes)],
+    }
 
 
 def two_classes(data: ImageDataset, source: int | str, target: int | str) -> ImageDataset:
@@ -123,20 +162,18 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     )
 
 
-def check_settings(size: int, channels: int, source_channels: int, fit: str) -> None:
+def check_settings(size: int, channels: int, source_channels: int, fit: str, split: str) -> None:
     check_size_and_channels(size, channels, required=True)
     check_size_and_channels(size, source_channels, required=True, key="source_channels")
     check_choice("data.fit", fit, FIT_MODES)
+    check_choice("data.split", split, ("train", "test"))
 
 
-def image_files(key: str, folder: str, skipped: Skipped) -> Files:
-    """Return the images below a folder; add folders that cannot be opened to `skipped`."""
-    root = existing_folder(folder, key)
-    names, closed = walk_images(root)
-    skipped += [(str(root / name), reason) for name, reason in closed]
-    if not names:
-        raise no_images(key, folder, "it has no images")
-    return {name: root / name for name in names}
+def image_files(key: str, folder: str, listing: FolderListing) -> Files:
+    """Return the images of a listing; ValueError where there are none."""
+    if not listing.names:
+        raise no_images(key, folder, listing.skipped)
+    return dict(zip(listing.short, listing.paths))
 
 
 def match_by_name(path: str, targets: Files, sources_path: str, sources: Files) -> dict[Path, Path]:
@@ -170,27 +207,27 @@ def by_stem(key: str, folder: str, files: Files) -> Files:
     return stems
 
 
-def decode_halves(file: Path) -> Pair:
-    """Return the left and the right half of an image; raise ValueError for an odd width."""
-    image = decode_image(file)[0]
+def decode_halves(file: Path) -> tuple[Pair, Sequence[str]]:
+    """Return the left and the right half of an image, and notes; raise ValueError for an odd width."""
+    image, info = decode_image(file)
     w, h = image.size
     if w % 2:
         raise ValueError(
             f"{printable(str(file))} is {w}x{h} and has no two equal halves; give it an even width, or two folders: "
             "data.path=TARGETS data.sources=SOURCES"
         )
-    return image.crop((0, 0, w // 2, h)), image.crop((w // 2, 0, w, h))
+    return (image.crop((0, 0, w // 2, h)), image.crop((w // 2, 0, w, h))), info.notes
 
 
-def decode_two_files(source: Path, target: Path) -> Pair:
-    """Return both images at their full size; raise ValueError unless they match to the pixel."""
-    target_image = decode_image(target)[0]
+def decode_two_files(source: Path, target: Path) -> tuple[Pair, Sequence[str]]:
+    """Return both images at their full size, and notes; raise ValueError unless they match to the pixel."""
+    target_image, target_info = decode_image(target)
     try:
-        source_image = decode_image(source)[0]
+        source_image, source_info = decode_image(source)
     except BadImage as error:
         raise BadImage(f"its source {source} cannot be used: {error}") from error
     if source_image.size == target_image.size:
-        return source_image, target_image
+        return (source_image, target_image), (*target_info.notes, *source_info.notes)
     a, b = (f"{printable(str(f))} is {i.width}x{i.height}" for f, i in ((source, source_image), (target, target_image)))
     raise ValueError(f"{a} and {b}, but the images of a pair must match to the pixel; resize one of them")
 
@@ -199,14 +236,15 @@ def decode_all(
     key: str,
     folder: str,
     files: Files,
-    read: Callable[[Path], list[np.ndarray]],
+    read: Read,
     channels: Sequence[int],
     size: int,
     skipped: Skipped,
+    notes: Counter[str],
 ) -> list[Tensor]:
-    """Return one tensor uint8 (N, C, size, size) for each C of `channels`.
+    """Return one tensor uint8 (N, C, size, size) for each C of `channels`; add to `skipped` and to `notes`.
 
-    `read` decodes a file to one array (size, size, C) for each C, or raises BadImage to skip it.
+    `read` decodes a file to one array for each C, or raises BadImage to skip it.
     """
     needed, free = len(files) * sum(channels) * size**2, free_memory()
     if needed > free:
@@ -221,9 +259,11 @@ def decode_all(
         if isinstance(result, str):
             skipped.append((str(file), result))
             continue
-        for images, image in zip(stacks, result):
+        arrays, remarks = result
+        notes.update(remarks)
+        for images, image in zip(stacks, arrays):
             images[n] = torch.from_numpy(image.transpose(2, 0, 1).copy())
         n += 1
     if not n:
-        raise no_images(key, folder, f"its {plural(len(files), 'image')} cannot be decoded")
+        raise no_images(key, folder, skipped)
     return [images[:n] for images in stacks]

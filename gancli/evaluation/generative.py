@@ -103,13 +103,18 @@ def evaluate_generator(
 
 
 def evaluate_images(
-    fake: ImageFolder, real: ImageFolder | EvaluationSet, metrics: Sequence[str], inception: str, device: Any
+    fake: ImageFolder | EvaluationSet,
+    real: ImageFolder | EvaluationSet,
+    metrics: Sequence[str],
+    inception: str,
+    device: Any,
 ) -> EvaluationResult:
-    """Score a folder of generated images against real ones."""
+    """Score generated images against real ones."""
     if fake.channels != real.channels:
         modes = {1: "grey", 3: "in colour"}
+        name = f"{fake.key}={fake.path}" if isinstance(fake, ImageFolder) else fake.name
         raise ValueError(
-            f"{fake.key}={fake.path} is {modes[fake.channels]} and the real images are {modes[real.channels]}; type "
+            f"{name} is {modes[fake.channels]} and the real images are {modes[real.channels]}; type "
             f"channels=1 to compare both in grey, or channels=3 to repeat grey in all three channels"
         )
     compare = Comparison(real, metrics, device, inception, fake.seed, progress=True)

@@ -1,6 +1,5 @@
 """Images of a folder or an .npz file, as an evaluation set: no classes, any size, cropped to squares."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gancli.data.image_files import decode_image, fit_image, map_parallel, walk_images
+from gancli.data.image_files import decode_image, fit_image, map_parallel
+from gancli.data.listing import list_folder, printable_skipped, skipped_lines
 from gancli.data.npz import read_archive
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
+from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable
 
 Shape = tuple[int, ...]  # height, width, channels
@@ -27,26 +28,28 @@ class ImageFolder:
         key: that names the folder on the command line, for messages.
         size, channels: to which all are cropped, resized and converted; 0 leaves images as they are, all alike.
         n: upper limit on the number of images, a random subset by `seed`.
+        split: "train" or "test" of a folder with a layout, such as train and test folders.
 
     Raises:
         ValueError: no image can be read, or images differ where `size` or `channels` is 0.
     """
 
-    def __init__(self, key: str, path: str, size: int, channels: int, n: int, seed: int):
+    def __init__(self, key: str, path: str, size: int, channels: int, n: int, seed: int, split: str = "test"):
         self.key, self.path, self.n, self.seed = key, path, n, seed
         check_number("n", n, least=1, example=10000)
         check_number("size", size, least=0, example=32)
         check_choice("channels", str(channels), ("0", "1", "3"))
         self.array = _read_npz(key, path) if path.lower().endswith(".npz") else None
         self.files: list[Path] = []
+        self.split = ""
         if self.array is None:
-            self.files, shapes = self._readable()
+            self.files, shapes = self._readable(split)
         else:
             shapes = {self.array.shape[1:]: printable(path)}
         self.total = len(self.files) if self.array is None else len(self.array)
         self.channels, self.size = channels or self._common_channels(shapes), size or self._common_size(shapes)
 
-    def _readable(self) -> tuple[list[Path], dict[Shape, str]]:
+    def _readable(self, split: str) -> tuple[list[Path], dict[Shape, str]]:
         """Return the images that can be read, and for each shape the name of one image that has it."""
         root = typed_path(self.path)
         if not root.is_dir():
@@ -54,14 +57,17 @@ class ImageFolder:
                 f"{self.key}={self.path} is neither a folder nor an .npz file; type {self.key}=DIR, a folder of "
                 f"images, or {self.key}=x.npz, as gan sample writes it"
             )
-        names = sorted(walk_images(root)[0])
+        listing = list_folder(self.path, split, classes=False)
+        self.split, skipped = listing.split, listing.skipped
         files, shapes = [], dict[Shape, str]()
-        for name, shape in zip(names, map_parallel(_shape, [root / name for name in names])):
+        for name, file, shape in zip(listing.names, listing.paths, map_parallel(_shape, listing.paths)):
             if isinstance(shape, str):
-                print(f"gan: {printable(name)} was left out: {printable(shape)}", file=sys.stderr)
+                skipped.append((name, shape))
             else:
-                files.append(root / name)
+                files.append(file)
                 shapes.setdefault(shape, printable(name))
+        for line in [*listing.notes, *skipped_lines(printable_skipped(skipped))]:
+            say(f"gan: {self.key}=: {line}")
         if not files:
             raise ValueError(f"no image in {self.key}={self.path} can be read; type {self.key}=DIR, a folder of images")
         return files, shapes
@@ -118,9 +124,8 @@ class ImageFolder:
 
     def __str__(self) -> str:
         mode = "grey" if self.channels == 1 else "colour"
-        return (
-            f"{self.count:,} of {plural(self.total, 'image')} of {printable(self.path)}, {self.size}x{self.size} {mode}"
-        )
+        name = printable(typed_path(self.path).resolve().name) + (f", split {self.split}" if self.split else "")
+        return f"{self.count:,} of {plural(self.total, 'image')} of {name}, {self.size}x{self.size} {mode}"
 
 
 def _shape(file: Path) -> tuple[int, int, int]:

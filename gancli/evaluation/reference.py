@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, keys, literal_text, register_resolvers
+from gancli.config import CONFIGS, build, choices, is_ours, keys, literal_text, register_resolvers
 from gancli.data.by_name import load_by_name
-from gancli.data.contents import PATHS
+from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
+from gancli.data.layout import find_layout
+from gancli.data.listing import skipped_lines, walk_images
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
 from gancli.runtime.seeding import derive_seed
+from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable, shell_quote
 
 
@@ -50,6 +53,7 @@ class EvaluationSet:
     split: str  # "test", "train", or why the data have neither
     n: int  # upper limit on the number of images, a random subset by `seed`
     seed: int
+    content: str = ""  # digest of the files, where the data are files of the user
 
     def __post_init__(self) -> None:
         check_number("n", self.n, least=1, example=10000)
@@ -93,6 +97,7 @@ class EvaluationSet:
     def protocol(self) -> dict[str, Any]:
         return {
             "data": self.name,
+            **({"content": self.content} if self.content else {}),
             "split": self.split,
             "n": self.count,
             "of": len(self.data),
@@ -118,11 +123,12 @@ def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
 LARGEST_SET = 10_000  # images in the test split of a built-in data set
 MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
 
-# How a typed folder is read, by the data the model was trained on; other models read it as data=folder.
-FOLDERS = {"photos": "photos", "pairs": "pairs", "unpaired": "pairs"}
+FOLDER_TYPES = ("folder", "photos", "pairs", "unpaired")  # data that read folders, which may have a layout
 
 
-def load_reference(word: str, split: str, trained: dict[str, Any], size: int, channels: int) -> tuple[Any, str, str]:
+def load_reference(
+    word: str, split: str, trained: dict[str, Any], size: int, channels: int
+) -> tuple[Any, str, str, str]:
     """Load the data to evaluate a model on.
 
     Args:
@@ -132,17 +138,18 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
         size, channels: of the model's images.
 
     Returns:
-        The data, their name and their split, as for EvaluationSet.
+        The data, their name, their split and their content, as for EvaluationSet.
     """
     check_choice("split", split, ("test", "train"))
     own, names = str(trained["name"]), choices("data")
-    if not word and own not in names:
+    ours = own in names and is_ours(f"data/{own}")  # a file must not choose what else is called
+    if not word and not ours:
         raise ValueError(
             f"this model was trained on data={printable(own)}, which is not here; type data=DIR, or a name of "
             f"{', '.join(names)}"
         )
     name, path = own, {}
-    if word and is_stored(word, trained):
+    if word and ours and is_stored(word, trained):
         word = ""  # the typed path confirms the file's own settings; a second folder has to be known too
         path = {"path": trained["path"]}
     if not word:
@@ -150,24 +157,33 @@ def load_reference(word: str, split: str, trained: dict[str, Any], size: int, ch
     else:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or typed_path(word).is_dir()):
-            return load_by_name(word, size, channels, split), word, split if has_split(word) else "none"
-        name, path = "npz" if is_file else FOLDERS.get(own, "folder"), {"path": word, "sources": ""}
+            return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
+        name, path = "npz" if is_file else folder_type(own, word), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
     check_cost(name, settings)
     data = build_data(name, settings)
-    for file, reason in data.skipped:
-        print(f"gan: {file} was left out: {reason}", file=sys.stderr)
-    described = " ".join(str(part) for part in (name, settings.get("path")) if part)
+    for line in [*data.notes, *skipped_lines(data.skipped)]:
+        say(f"gan: {line}")
     without_split = "none" if word else "none, training images"
-    if name == "folder":
-        return data, printable(described), data.split or without_split
-    return data, printable(described), split if has_split(name) else without_split
+    if name in FOLDER_TYPES:
+        split = data.split or without_split
+    elif not has_split(name):
+        split = without_split
+    return data, data_name(name, settings.get("path")), split, digests(contents(data, settings))
+
+
+def folder_type(trained: str, folder: str) -> str:
+    """Return the data that a typed folder is read as, for a model that was trained on data=`trained`."""
+    if trained == "unpaired":
+        layout = find_layout(walk_images(typed_path(folder))[0])
+        return "unpaired" if layout and layout.has_domains else "pairs"
+    return trained if trained in FOLDER_TYPES else "folder"
 
 
 def is_stored(word: str, trained: dict[str, Any]) -> bool:
     """Return whether a typed path is the one that the training data have in the checkpoint."""
     stored = trained.get("path")
-    return isinstance(stored, str) and bool(stored) and typed_path(word) == typed_path(stored)
+    return isinstance(stored, str) and bool(stored) and typed_path(word).resolve() == typed_path(stored).resolve()
 
 
 def confirm(trained: dict[str, Any], typed: bool) -> None:

@@ -25,6 +25,9 @@ class EvaluationResult(NamedTuple):
     warnings: Sequence[str] = ()  # one sentence for each metric or image that could not be measured
     error: str = ""  # sentence on images that could not be measured; the other images were
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def finite(generated: Tensor) -> Tensor:
     """Return images clamped to [-1, 1] on the CPU; raise ValueError if a value is not finite."""

@@ -12,11 +12,14 @@ from tqdm import tqdm
 
 from gancli import images as pixels
 from gancli.checkpoint.format import versions
-from gancli.data.image_files import decode_image, walk_images
+from gancli.data.contents import data_name, describe_files
+from gancli.data.image_files import decode_image
+from gancli.data.listing import list_folder, printable_skipped, skipped_lines
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
 from gancli.runtime.files import typed_path
+from gancli.runtime.terminal import say
 from gancli.runtime.text import printable, table
 from gancli.transforms.degradation import Degradation
 
@@ -25,13 +28,13 @@ COLUMNS = ("bicubic", "ours")
 FORMATS = {"psnr": ".2f", "ssim": ".4f", "sharpness": ".2f", "high_frequency": ".1f"}
 
 
-def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) -> EvaluationResult:
-    """Return PSNR, SSIM and sharpness of each image of the folder `images`, for bicubic and the network."""
+def evaluate(upscaler: Upscaler, weights: str, images: str, split: str, with_crops: bool) -> EvaluationResult:
+    """Return PSNR, SSIM and sharpness of each image of a folder, or of its split, for bicubic and the network."""
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
     crops: list[list[Image.Image]] = []
     given = 0
-    for name, high, low in tqdm(list(find_pairs(images)), "images", leave=False, disable=None):
+    for name, high, low in tqdm(list(find_pairs(images, split)), "images", leave=False, disable=None):
         try:
             real, small = read_pair(high, low, upscaler.scale)
         except ValueError as error:
@@ -48,7 +51,8 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
     means, counts = paired_means(rows, COLUMNS)
     protocol = {
         "weights": weights,
-        "images": printable(images),
+        "images": data_name("folder", images),
+        "content": describe_files(typed_path(images))["digest"],
         "convention": CONVENTION.format(scale=upscaler.scale),
         "scale": upscaler.scale,
         "n": len(rows),
@@ -70,13 +74,16 @@ def evaluate(upscaler: Upscaler, weights: str, images: str, with_crops: bool) ->
     )
 
 
-def find_pairs(images: str) -> Iterator[tuple[str, Path, Path | None]]:
+def find_pairs(images: str, split: str = "test") -> Iterator[tuple[str, Path, Path | None]]:
     """Yield (name, large image, small image or None) of a folder, sorted; x_LR.png is the small image of x_HR.png."""
     folder = typed_path(images)
     if not images or not folder.is_dir():
         what = f"images={images} is not a folder" if images else "no images were given"
         raise ValueError(f"{what}; type images=DIR, a folder of large images")
-    names = sorted(walk_images(folder)[0])
+    listing = list_folder(images, split, classes=False)
+    names = listing.names
+    for line in [*listing.notes, *skipped_lines(printable_skipped(listing.skipped))]:
+        say(f"gan: images=: {line}")
     if not names:
         raise ValueError(f"there is no image in images={images}; type images=DIR, a folder of large images")
     stems = {str(Path(name).with_suffix("")): name for name in names}

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from gancli.config import UsageError
 from gancli.data.decoder import open_image
-from gancli.data.image_files import EXTENSIONS, walk_images
 from gancli.data.image_modes import ImageWarning
+from gancli.data.listing import count_skipped, images_left_out, walk_images, why_no_image
 from gancli.inference import image_io
 from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
@@ -203,7 +203,7 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
                 path = typed_path(word)
         paths = [path]
         if not os.path.lexists(path):
-            paths = [p for p in matches(path) if p.is_file() and p.suffix.lower() in EXTENSIONS]
+            paths = [p for p in matches(path) if p.is_file() and not why_no_image(str(p))]
         if not paths:
             reason = "no image matches" if glob.has_magic(str(path)) else "there is no such file or folder"
             items.append(Failure(printable(word), reason))
@@ -235,7 +235,10 @@ def matches(path: Path) -> list[Path]:
 
 def find_in_folder(folder: Path, to: Path, ending: str) -> list[Item | Failure]:
     """Return the images at any depth of a folder, with the same subfolders in `to`; files inside `to` are no inputs."""
-    names, refused = walk_images(folder)
+    names, skipped = walk_images(folder)
+    refused = images_left_out(skipped)
+    if others := count_skipped(pair for pair in skipped if pair not in refused):
+        say(printable(str(folder)), others)
     inside = to.resolve() if folder.resolve() != to.resolve() else None
     items: list[Item | Failure] = []
     for source in (folder / name for name in names):

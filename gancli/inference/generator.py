@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gancli.checkpoint.format import find, read
 from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
+from gancli.checkpoint.trust import trusting
 from gancli.data.classes import class_index, one_hot
 from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
@@ -124,19 +125,27 @@ COMMANDS = {
 }
 
 
-def load(path: str | Path, ema: bool = True, device: torch.device | str = "cpu", command: str = "") -> Generator:
+def load(
+    path: str | Path,
+    ema: bool = True,
+    device: torch.device | str = "cpu",
+    command: str = "",
+    trust: Sequence[str] = (),
+) -> Generator:
     """Return the generator of a checkpoint, ready to sample.
 
     Args:
         path: a file, a run folder or "latest".
         ema: the averaged weights, which are usually better; False gives the live ones.
         command: command of COMMANDS; a network for another one is refused.
+        trust: packages whose networks the checkpoint may build; plugins need none.
     """
     file = find(path)
     content = read(file)
     try:
         output = content["output"]
-        network = restore(content["networks"]["G"]["config"], generator_weights(content, ema), output)
+        with trusting(trust):
+            network = restore(content["networks"]["G"]["config"], generator_weights(content, ema), output)
         generator = Generator(network.to(device), output["size"], output["channels"], output["class_names"])
     except torch.OutOfMemoryError:
         raise

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gancli import images
-from gancli.data.decoder import open_image
+from gancli.data.decoder import lost_in_decoding, open_image, sixteen_bits
 from gancli.data.image_modes import XMP_CHUNK, standardize, warn
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
@@ -55,11 +55,8 @@ def read_image(path: Path, scale: int, format: str) -> Image.Image:
     """Read a standardized image; ValueError where a result `scale` times as large cannot be held."""
     with open_image(path) as file:
         check_size(file, scale, format)
-        if getattr(file, "is_animated", False) and file.format != "MPO":  # MPO: a photo with its preview
-            warn("has several frames; only the first was used")
-        # The raw mode that Pillow decodes. It has no mode for 16 bits in several channels and keeps the upper 8.
-        if ";16" in "".join(str(tile[3]) for tile in file.tile) and not file.mode.startswith("I"):
-            warn("has 16 bits per channel and was read with 8; 16 are supported for grey images only")
+        for lost in lost_in_decoding(file):
+            warn(lost)
         return standardize(file)
 
 
@@ -88,7 +85,8 @@ def reduce_to_format(image: Image.Image, format: str) -> Image.Image:
         reduced = Image.alpha_composite(white, image.convert("RGBA")).convert(image.mode.removesuffix("A"))
     elif format in ("jpg", "webp") and image.mode == "I;16":
         warn(f"16 bits were reduced to 8, as {format} has no more; type format=png to keep them")
-        reduced = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        values = np.asarray(sixteen_bits(image)[0]).astype(np.uint32)
+        reduced = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     else:
         return image
     reduced.info = image.info

@@ -15,8 +15,8 @@ from gancli import images
 from gancli.config import nearest
 from gancli.data import image_modes
 from gancli.data.decoder import open_image
-from gancli.data.image_files import EXTENSIONS
 from gancli.data.image_modes import array_to_tensor, image_to_array, standardize, tensor_to_array
+from gancli.data.listing import why_no_image
 from gancli.images import with_channels
 from gancli.inference.batch import Item
 from gancli.inference.generator import load
@@ -105,7 +105,7 @@ class Masks:
         folder, stem = self.path / item.subfolder, item.source.stem
         if folder not in self.files:
             self.files[folder] = sorted(folder.iterdir()) if folder.is_dir() else []
-        same_stem = [p for p in self.files[folder] if p.stem == stem and p.suffix.lower() in EXTENSIONS]
+        same_stem = [p for p in self.files[folder] if p.stem == stem and not why_no_image(str(p))]
         matches = [p for p in same_stem if p.name == item.source.name] or same_stem
         if not matches:
             raise ValueError(f"has no mask: there is no image {stem}.* in {folder}")

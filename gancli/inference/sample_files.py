@@ -1,7 +1,8 @@
 """Generated images in files: a grid, arrays, an animation, or a folder with an image a file."""
 
+import contextlib
 import re
-from functools import partial
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,30 @@ from torch import Tensor
 
 from gancli import images
 from gancli.data.classes import class_folders
+from gancli.data.listing import UNFINISHED_SAMPLES
 from gancli.inference.generator import Generator
-from gancli.runtime.files import typed_path, write_atomically
-from gancli.runtime.text import plural
+from gancli.runtime.files import (
+    check_writable,
+    partial_path,
+    remove_partials,
+    typed_path,
+    write_atomically,
+    write_text,
+)
+from gancli.runtime.text import plural, printable
 
 FRAME_MS = 60  # of an animation
 LARGEST_GRID = 10_000  # images
+REMOVED = "removed.txt"  # in UNFINISHED_SAMPLES: the older samples that no new one replaces
 MARK = b"Software\0gan sample"  # near the start of every image in a folder: by it they are known as samples
 
 
 def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
-    """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`."""
+    """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     path = typed_path(out) if out else unused(Path(default))
     is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
     form = "folder" if is_folder else path.suffix.lower()
@@ -29,6 +43,7 @@ def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
         raise ValueError(f"out={out} is not a known format; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
     if form == ".png" and n > LARGEST_GRID:
         raise ValueError(f"a grid holds at most {LARGEST_GRID:,} images, but {n:,} were given; type out=x.npz")
+    check_writable("out", path)
     return path, form
 
 
@@ -38,32 +53,54 @@ def unused(path: Path) -> Path:
     return next(c for c in candidates if not c.exists())
 
 
-def check_samples(path: Path, overwrite: bool) -> list[Path]:
-    """Return the samples of an earlier gan sample in a folder, for overwrite=true to replace.
+def check_samples(path: Path, overwrite: bool) -> None:
+    """Complete what a killed `gan sample` began in a folder; raise ValueError where older samples lie and must stay.
 
-    Raises:
-        ValueError: there are such and `overwrite` is false, or one of their names belongs to another file.
+    Args:
+        overwrite: replace the samples of an earlier `gan sample`, and no other file.
     """
-    names = [*path.glob("*.png"), *path.glob("*/*.png")]
-    older = sorted(file for file in names if re.fullmatch(r"[0-9]{6,}", file.stem))
+    remove_partials(path)
+    complete(path)
+    older = older_samples(path)
     if older and not overwrite:
         raise ValueError(
             f"{path} holds {plural(len(older), 'older sample')}, the first {older[0]}; type overwrite=true to replace "
             f"them, or another out="
         )
     for file in older:
-        with file.open("rb") as opened:
-            if MARK not in opened.read(200):
-                raise ValueError(f"{file} was not written by gan sample and stays; type another out=")
-    return older
+        if not is_sample(file):
+            raise ValueError(f"{file} was not written by gan sample and stays; type another out=")
 
 
-def remove_samples(older: list[Path]) -> None:
-    """Remove older samples, and the folders of classes that this empties."""
-    for file in older:
-        file.unlink(missing_ok=True)
-    for folder in {file.parent for file in older}:
-        if not any(folder.iterdir()):
+def older_samples(path: Path) -> list[Path]:
+    """Return the files of a folder that are named as `gan sample` names them."""
+    names = [*path.glob("*.png"), *path.glob("*/*.png")]
+    return sorted(file for file in names if re.fullmatch(r"[0-9]{6,}", file.stem))
+
+
+def is_sample(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return MARK in opened.read(200)
+
+
+def complete(path: Path) -> None:
+    """Put the new samples of a folder in their places and remove the older ones; repeatable after a kill."""
+    new = path / UNFINISHED_SAMPLES
+    if not new.is_dir():
+        return
+    names = [file.relative_to(new) for file in sorted(new.rglob("*.png"))]
+    removed = set((new / REMOVED).read_text(encoding="utf-8", errors="replace").split("\n"))
+    emptied = set()
+    for file in older_samples(path):  # those alone, whatever a received list says
+        if printable(file.relative_to(path).as_posix()) in removed and is_sample(file):
+            file.unlink()
+            emptied.add(file.parent)
+    for name in names:
+        (path / name).parent.mkdir(exist_ok=True)
+        (new / name).replace(path / name)
+    shutil.rmtree(new)
+    for folder in emptied - {path}:
+        with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
 
 
@@ -88,14 +125,30 @@ def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
 
 
 def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
-    """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again."""
+    """Write NNNNNN.png by image number, in a folder a class, so that `data=folder` can read them again.
+
+    All are written next to older ones, then take their place: a kill leaves the older or the new ones, and while they
+    change places no command reads the folder.
+    """
     info = PngInfo()
     info.add_text("Software", "gan sample")
     folders = class_folders([G.class_name(label) for label in range(G.classes)])
-    for i, array in enumerate(images.to_array(x)):
-        folder = path if labels is None else path / folders[int(labels[i])]
-        save = partial(images.to_pil(array).save, pnginfo=info)
-        write_atomically(folder / f"{i:06d}.png", save)
+    path.mkdir(parents=True, exist_ok=True)
+    new = partial_path(path / "samples")
+    try:
+        new.mkdir()
+        names = set()
+        for i, array in enumerate(images.to_array(x)):
+            folder = "" if labels is None else folders[int(labels[i])]
+            (new / folder).mkdir(exist_ok=True)
+            images.to_pil(array).save(new / folder / f"{i:06d}.png", pnginfo=info)
+            names.add(printable(f"{folder}/{i:06d}.png".lstrip("/")))
+        older = {printable(file.relative_to(path).as_posix()) for file in older_samples(path)}
+        write_text(new / REMOVED, "\n".join(sorted(older - names)))
+        new.replace(path / UNFINISHED_SAMPLES)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    complete(path)
 
 
 # x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gancli.checkpoint.format import find, is_checkpoint
+from gancli.data.decoder import BadImage, open_image
 from gancli.data.image_modes import standardize
 from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
@@ -25,7 +27,7 @@ from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice
 from gancli.runtime.device import choose_device
-from gancli.runtime.text import one_line
+from gancli.runtime.text import one_line, printable
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 STYLES = ("faithful", "sharp")
@@ -166,9 +168,30 @@ def check_size(path: Path, needed: int) -> None:
         raise ValueError(f"it would take {needed / 1e9:.1f} GB of memory, more than the file holds")
 
 
-def upscale(image: Image.Image, scale: int = 4, style: str = "faithful") -> Image.Image:
-    """Enlarge a PIL image exactly 2, 3 or 4 times; style "faithful", or "sharp", which invents detail."""
-    return cached_upscaler(scale, style)(image)
+def upscale(image: Any, scale: int = 4, style: str = "faithful") -> Any:
+    """Enlarge an image exactly 2, 3 or 4 times.
+
+    Args:
+        image: PIL image, path of an image file, or array uint8 (H, W) or (H, W, C).
+        style: "faithful", or "sharp", which invents detail.
+
+    Returns:
+        A PIL image, or for an array an array.
+    """
+    upscaler = cached_upscaler(scale, style)
+    if isinstance(image, str | Path):
+        try:
+            with open_image(Path(image)) as opened:
+                return upscaler(opened)
+        except BadImage as error:
+            raise ValueError(f"{printable(str(image))} {error}") from None
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"an array {image.dtype} {image.shape} is no image; give uint8 (H, W) or (H, W, C)")
+        grey = image.ndim == 3 and image.shape[2] == 1
+        large = np.asarray(upscaler(Image.fromarray(image[..., 0] if grey else image)))
+        return large[..., None] if grey else large
+    return upscaler(image)
 
 
 @functools.lru_cache(maxsize=4)

@@ -100,8 +100,8 @@ LOSSES = (
         "it no longer falls: type a larger trainer.steps= or model.width=",
     ),
     Term(
-        ("G/reconstruction",),
-        "reconstruction: -log p(x | z) in nats an image (VAE), or the weighted distance from the image (AE-GAN)",
+        ("G/reconstruction", "D/reconstruction"),
+        "reconstruction: -log p(x | z) in nats (VAE), or distance from the image (AE-GAN; by D's decoders: FastGAN)",
         LOWER,
         "falls quickly at first and then slowly; a Gaussian likelihood may go below 0",
         "images are blurred: type a larger model.z_dim= or a lower model.beta=",

@@ -12,11 +12,13 @@ class DiscriminatorOutputs(NamedTuple):
         logits: (N,), or (N, H', W') of a patch discriminator; high for images that look real.
         features: Input of D's last layer, (N, F) or (N, F, H', W').
         class_logits: (N, classes).
+        seen: What a D with decoders reconstructs its input from; see networks/fastgan.py.
     """
 
     logits: Tensor
     features: Tensor | None = None
     class_logits: Tensor | None = None
+    seen: Any = None
 
 
 def keep_float32(D: nn.Module) -> None:
@@ -38,4 +40,5 @@ def _wrap(D: nn.Module, inputs: Any, outputs: Any) -> Any:
 def _widen(D: nn.Module, inputs: Any, outputs: Any) -> Any:
     if not isinstance(outputs, DiscriminatorOutputs):
         return outputs
-    return DiscriminatorOutputs._make(t.float() if t is not None and t.itemsize < 4 else t for t in outputs)
+    narrow = (isinstance(t, Tensor) and t.itemsize < 4 for t in outputs)
+    return DiscriminatorOutputs._make(t.float() if is_narrow else t for t, is_narrow in zip(outputs, narrow))

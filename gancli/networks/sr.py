@@ -8,11 +8,13 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 
 from gancli.images import enlarge
 from gancli.networks.layers import spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.device import full_precision
 
 SCALES = (2, 3, 4)
 
@@ -71,6 +73,113 @@ class Compact(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return enlarge(c, self.scale) + self.shuffle(self.last(self.body(c)))
+
+
+class MergedConv(nn.Module):
+    """A 3x3 convolution that trains as the sum of three branches and runs as one.
+
+    The branches are 3x3, 1x1 - 3x3 - 1x1 without biases inside, and identity times a learned factor of each channel.
+    Their weights are summed (after Ding et al. 2021, RepVGG, https://arxiv.org/abs/2101.03697), so a step of training
+    costs about as much as with one 3x3 convolution. `merged=True` has the sum alone.
+
+    Args:
+        expand: channels between the 1x1 convolutions, as a multiple of `width`.
+    """
+
+    def __init__(self, width: int, expand: int = 2, merged: bool = False):
+        super().__init__()
+        self.merged = merged
+        self.weight = nn.Parameter(torch.zeros(width, width, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(width))
+        nn.init.kaiming_normal_(self.weight, a=0.1)
+        if not merged:
+            inner = expand * width
+            self.weight.data.mul_(0.3)
+            self.identity = nn.Parameter(torch.ones(width))
+            self.narrow = nn.Parameter(torch.randn(inner, width) / width**0.5)
+            self.middle = nn.Parameter(0.3 * torch.randn(inner, inner, 3, 3) / (3 * inner**0.5))
+            self.widen = nn.Parameter(0.3 * torch.randn(width, inner) / inner**0.5)
+
+    def kernel(self) -> Tensor:
+        """Return the weights (width, width, 3, 3) of the one convolution."""
+        if self.merged:
+            return self.weight
+        with full_precision(self.weight):
+            inner = torch.einsum("abhw,bi->aihw", self.middle, self.narrow)
+            kernel = self.weight + torch.einsum("oa,aihw->oihw", self.widen, inner)
+            return kernel + pad(torch.diag(self.identity)[:, :, None, None], (1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.kernel(), self.bias, padding=1)
+
+
+class AttentionBlock(nn.Module):
+    """Three convolutions y of x, and (x + y) times an attention without parameters, 1/2 + sigmoid(y).
+
+    After Wan et al. 2023 (SPAN), https://arxiv.org/abs/2311.12770, whose attention is sigmoid(y) - 1/2:
+    with 1/2 + sigmoid(y) a block begins near the identity.
+    """
+
+    def __init__(self, width: int, merged: bool = False):
+        super().__init__()
+        last = MergedConv(width, merged=merged)
+        self.layers = nn.Sequential(
+            *(MergedConv(width, merged=merged), nn.LeakyReLU(0.1, inplace=True)),
+            *(MergedConv(width, merged=merged), nn.LeakyReLU(0.1, inplace=True)),
+            last,
+        )
+        if not merged:  # y begins as a small noise
+            nn.init.zeros_(last.identity)
+            last.weight.data.mul_(0.3)
+            last.widen.data.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return (x + y) * (y.sigmoid() + 0.5)
+
+
+class Attentive(nn.Module):
+    """AttentionBlocks at the small size and one pixel shuffle, added to the bicubic enlargement.
+
+    The last layer begins as zero, so the untrained network is bicubic.
+
+    c: (N, channels, h, w) in [-1, 1], any h and w from 1; returns (N, channels, scale * h, scale * w), about [-1, 1].
+
+    Args:
+        depth: number of blocks.
+        merged: one convolution for each MergedConv, as `merge` returns it.
+    """
+
+    z_dim, classes = 0, 0
+
+    def __init__(self, channels: int = 3, width: int = 32, depth: int = 6, scale: int = 4, merged: bool = False):
+        super().__init__()
+        check_number("model.depth", depth, 1, example=6)
+        check_number("model.width", width, 1, example=32)
+        self.channels, self.scale = channels, check_scale(scale)
+        self.halo = 3 * depth + 2
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(AttentionBlock(width, merged) for _ in range(depth)))
+        self.last = nn.Conv2d(width, channels * scale * scale, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        x = self.first(c)
+        return enlarge(c, self.scale) + self.shuffle(self.last(x + self.blocks(x)))
+
+    @torch.no_grad()
+    def merge(self) -> "Attentive":
+        """Return the same function with one convolution for each MergedConv."""
+        width, depth = self.first.out_channels, len(self.blocks)
+        merged = Attentive(self.channels, width, depth, self.scale, merged=True)
+        state = merged.state_dict()
+        mine = self.state_dict() | {
+            f"{name}.weight": module.kernel() for name, module in self.named_modules() if isinstance(module, MergedConv)
+        }
+        merged.load_state_dict({name: mine[name] for name in state})
+        return merged.train(self.training)
 
 
 class ResidualBlock(nn.Module):

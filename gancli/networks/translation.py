@@ -36,6 +36,7 @@ class ResidualGenerator(nn.Module):
     """
 
     z_dim, classes, scale, masked, multiple = 0, 0, 1, False, 4
+    least = 8  # pixels: reflection padding at a quarter of the size needs two there
 
     def __init__(self, channels: int, source_channels: int, width: int = 64, depth: int = 6, norm: str = "instance"):
         super().__init__()
@@ -56,8 +57,7 @@ class ResidualGenerator(nn.Module):
         init_normal(self)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        # Reflection padding at a quarter of the size needs two pixels there.
-        return self.layers(padded(c, self.multiple, least=8))[:, :, : c.shape[2], : c.shape[3]]
+        return self.layers(padded(c, self.multiple, self.least))[:, :, : c.shape[2], : c.shape[3]]
 
 
 class TwoWay(nn.Module):

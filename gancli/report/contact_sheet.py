@@ -4,12 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from gancli.data.decoder import BadImage, open_image
+from gancli.images import drawable, label_font
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
-from gancli.runtime.text import one_line
+from gancli.runtime.publish import published
 
 GRIDS = 100  # at most
 SIDE, GAP, CAPTION = 240, 12, 38  # pixels: width of a tile, space between tiles, height of two lines of text
@@ -34,14 +35,14 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
     columns = min(COLUMNS, math.ceil(math.sqrt(len(grids))))
     lines = math.ceil(len(grids) / columns)
     sheet = Image.new("RGB", (columns * (SIDE + GAP) + GAP, lines * (height + GAP + CAPTION) + GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(sheet), label_font(13)
     for i, (row, image) in enumerate(grids):
         left, top = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (height + GAP + CAPTION)
         sheet.paste(ImageOps.pad(image, (SIDE, height), Image.Resampling.LANCZOS, WASH), (left, top))
-        for line, (text, ink) in enumerate(zip(caption(row), INKS)):
-            text = one_line(text)
+        for line, (text, ink) in enumerate(zip(published(caption(row)), INKS)):
+            text = drawable(text, font)
             while pen.textlength(text, font) > SIDE:
-                text = f"{text[:-2]}…"
+                text = drawable(f"{text[:-2]}…", font)
             pen.text((left, top + height + 3 + 16 * line), text, ink, font)
     return sheet
 

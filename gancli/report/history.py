@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from gancli.data.decoder import BadImage, open_image
+from gancli.images import label_font
 from gancli.report.run_folder import Run
 from gancli.report.run_page import spread
 from gancli.runtime.files import write_atomically
@@ -70,7 +71,7 @@ def _label(sheet: Image.Image, step: str, progress: float) -> None:
     """Write the step below a grid, under a bar of the progress."""
     pen, top = ImageDraw.Draw(sheet), sheet.height - LABEL
     pen.rectangle((0, top + 1, max(0, round(progress * sheet.width) - 1), top + 2), "#808080")
-    pen.text((2, top + 4), step, INK, ImageFont.load_default(13))
+    pen.text((2, top + 4), step, INK, label_font(13))
 
 
 def _milliseconds(frames: Sequence[Image.Image]) -> int:

@@ -28,17 +28,18 @@ from gancli.report.columns import (
     short_names,
 )
 from gancli.report.contact_sheet import contact_sheet, tile_shape
-from gancli.report.ranking import RunRow, Table, each_run, rank_runs
+from gancli.report.ranking import RunRow, Table, each_run
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, read_run, resume_command
+from gancli.report.run_folder import Run, resume_command
 from gancli.report.run_page import commands
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime import text
-from gancli.runtime.files import without_home, write_atomically, write_text
-from gancli.runtime.terminal import say
+from gancli.runtime.files import remove_partials, write_atomically, write_text
+from gancli.runtime.publish import is_shown, published
 
 NOTE = "Numbers compare within a table, not between tables. Losses of different objectives never compare."
 DEVIATION = "± is the standard deviation (n−1) over the seeds that finished and were measured"
+BROKEN = "Failed or damaged"
 DIFFERS, SAME = "What differs", "Nothing that was typed differs between these runs."
 NEXT = "What to type next"
 COMPARED = 4  # runs at most whose settings are compared in a table of their own
@@ -50,35 +51,20 @@ TERMINAL = 100  # characters
 SHORTEST_NAME = 16  # to which names of runs are cut on a narrow terminal
 
 
-def write_leaderboard(folders: Sequence[Path], out: Path, sort_by: str = "auto", ascending: bool | None = None) -> str:
-    """Write leaderboard.csv, .md, .html and contact.png into `out`. Return the tables for a terminal.
+def write_leaderboard(tables: Sequence[Table], out: Path) -> None:
+    """Write leaderboard.csv, .md, .html and contact.png into `out`.
 
     The csv of every further table is named by its protocol: a file does not mix protocols either.
     """
-    tables = rank_runs(_readable(folders), sort_by, ascending)
+    remove_partials(out)
     _remove_old_tables(out)
     for name, table in zip(csv_names(tables), tables):
         write_text(out / name, csv_text(table))
-    write_text(out / "leaderboard.md", without_home(text.printable(markdown_text(tables))))
+    write_text(out / "leaderboard.md", text.printable(markdown_text(tables)))
     write_text(out / "leaderboard.html", html_text(tables, out))
     sheet = contact_sheet(each_run(tables))
     if sheet:
         write_atomically(out / "contact.png", sheet.save)
-    width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
-    return terminal_text(tables, width)
-
-
-def _readable(folders: Sequence[Path]) -> list[Run]:
-    """Return the runs that can be read; name the others on standard error. Raise ValueError if there are none."""
-    runs = []
-    for folder in folders:
-        try:
-            runs.append(read_run(folder))
-        except OSError as error:
-            say(f"gan: {folder} is left out, it cannot be read: {error.strerror}")
-    if not runs:
-        raise ValueError(f"none of {text.plural(len(folders), 'run')} can be read; the first is {folders[0]}")
-    return runs
 
 
 def csv_names(tables: Sequence[Table]) -> list[str]:
@@ -88,7 +74,7 @@ def csv_names(tables: Sequence[Table]) -> list[str]:
         score = next(row.score for row in table.rows if row.score.protocol)
         generated = score.protocol.get("generated")
         parts = ["leaderboard", score.protocol.get("data", ""), table.sort_by, f"n{generated}" if generated else ""]
-        name = "-".join(clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_]+", "_", str(part))[:60]))
+        name = "-".join(clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_]+", "_", published(str(part)))[:60]))
         if f"{name}.csv".lower() in map(str.lower, names):
             name += f"-{zlib.crc32(score.key.encode(errors='backslashreplace')):08x}"
         names.append(f"{name}.csv")
@@ -112,8 +98,9 @@ def csv_text(table: Table) -> str:
     columns = [*run_columns(table), protocols, column("error", [row.error for row in table.rows])]
     buffer = io.StringIO()
     rows = [[c.key for c in columns], *zip(*(c.raw for c in columns))]
-    csv.writer(buffer, lineterminator="\n").writerows([[text.csv_cell(cell) for cell in row] for row in rows])
-    return without_home(text.printable(buffer.getvalue()))
+    cells = [[text.csv_cell(published(cell)) for cell in row] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows(cells)
+    return text.printable(buffer.getvalue())
 
 
 def markdown_text(tables: Sequence[Table]) -> str:
@@ -121,8 +108,8 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if lines := _comparison(tables):
         parts += [f"## {DIFFERS}", text.table(_escaped(lines), True, range(len(lines[0])))] if lines[1:] else [SAME]
     for name, table in zip(csv_names(tables), tables):
-        parts.append(f"## {text.markdown(table.heading or 'Runs')}")
-        parts += [text.markdown(line) for line in (table.details, _summary(table)) if line]
+        parts.append(f"## {_markdown(table.heading or 'Runs')}")
+        parts += [_markdown(line) for line in (table.details, _summary(table)) if line]
         parts.append(f"[{name}]({name})")
         if table.setting_rows:
             parts += [_aligned(seed_columns(table), markdown=True), "### Runs"]
@@ -131,13 +118,19 @@ def markdown_text(tables: Sequence[Table]) -> str:
     if found := next_commands(tables):
         parts += [
             f"## {NEXT}",
-            "\n".join(f"- {text.markdown(label)}: {text.code_span(command)}" for label, command in found),
+            "\n".join(f"- {_markdown(label)}: {text.code_span(published(command))}" for label, command in found),
         ]
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
-def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
-    """Return tables of at most `width` characters; columns and names that do not fit are cut, see `Column.drop`."""
+def terminal_text(tables: Sequence[Table], width: int = 0) -> str:
+    """Return tables as wide as the terminal; columns and names that do not fit are cut, see `Column.drop`.
+
+    Args:
+        width: characters instead.
+    """
+    if not width:
+        width = shutil.get_terminal_size((TERMINAL, 24)).columns if sys.stdout.isatty() else TERMINAL
     parts = []
     if lines := _comparison(tables):
         parts += (
@@ -155,7 +148,7 @@ def terminal_text(tables: Sequence[Table], width: int = TERMINAL) -> str:
             failed.setdefault(row.error, []).append(text.one_line(row.run.name))
     if failed:
         errors = (textwrap.wrap(f"{', '.join(names)}: {error}", width - 2) for error, names in failed.items())
-        parts.append("\n".join(["Failed", *(f"  {line}" for wrapped in errors for line in wrapped)]))
+        parts.append("\n".join([BROKEN, *(f"  {line}" for wrapped in errors for line in wrapped)]))
     parts.append("\n".join(textwrap.wrap(NOTE, width)))
     if found := next_commands(tables):
         parts.append("\n".join([NEXT, *_command_lines(found, width)]))
@@ -195,6 +188,7 @@ def html_text(tables: Sequence[Table], out: Path) -> str:
         curves=CURVES,
         failed=[{"name": row.run.name, "link": _link(row.run, out), "error": row.error} for row in rows if row.error],
         comparison=_comparison(tables),
+        broken=BROKEN,
         differs=DIFFERS,
         same=SAME,
         commands=next_commands(tables),
@@ -229,7 +223,11 @@ def _aligned(columns: Sequence[Column], markdown: bool = False) -> str:
 
 def _escaped(cells: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return cells as Markdown."""
-    return [[text.markdown(text.one_line(cell)) for cell in row] for row in cells]
+    return [[_markdown(cell) for cell in row] for row in cells]
+
+
+def _markdown(value: str) -> str:
+    return text.markdown(published(text.one_line(value)))
 
 
 def _fit(columns: list[Column], width: int) -> list[Column]:
@@ -326,9 +324,13 @@ def _rank(row: RunRow) -> int:
 
 
 def _link(run: Run, out: Path) -> str:
-    """Return the relative address of a run's page; empty when it has none."""
+    """Return the relative address of a run's page; empty when it has none, or one with names that are not shown."""
     page = run.folder / "index.html"
-    return quote(os.fsencode(Path(os.path.relpath(page, out)).as_posix())) if page.is_file() else ""
+    if not page.is_file():
+        return ""
+    way = Path(os.path.relpath(page, out)).as_posix()
+    near = os.path.commonpath((page.absolute(), out.absolute())) != Path(page.absolute().anchor).as_posix()
+    return quote(os.fsencode(way)) if is_shown() or (near and way == published(way)) else ""
 
 
 def _cards(rows: Sequence[RunRow], out: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from PIL import Image
 from gancli import images
 from gancli.report.formatting import short_number
 from gancli.report.history import write_history
-from gancli.report.run_folder import read_run
+from gancli.report.run_folder import is_number, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.files import append_line, flush_file, flush_folder, write_text
 from gancli.runtime.terminal import Terminal, rate_text
@@ -28,13 +28,15 @@ class RunLogger:
     """Writer of a run folder. What people follow is also shown on the terminal.
 
     Args:
-        step: step from which the run continues. Rows after it are removed, because they will be logged again.
+        step: step from which the run continues.
         tensorboard: write metrics and grids for TensorBoard too.
+
+    Attributes:
+        rows: number of metric rows in metrics.jsonl.
     """
 
     def __init__(self, folder: Path, terminal: Terminal, step: int = 0, tensorboard: bool = False):
-        self.folder, self.terminal = folder, terminal
-        self.rewind(step)
+        self.folder, self.terminal, self.rows = folder, terminal, 0
         self._next_page = 0.0
         self.board = _tensorboard_writer(folder, step) if tensorboard else None
 
@@ -47,21 +49,33 @@ class RunLogger:
         """Write an event to metrics.jsonl alone."""
         append_row(self.folder, {"event": name, **values})
 
-    def rewind(self, step: int) -> list[Row]:
-        """Remove the rows and events after `step` from metrics.jsonl; return those that are left."""
+    def rewind(self, step: int, rows: int | None = None) -> list[Row]:
+        """Remove from metrics.jsonl what will be logged again; return the rows and events that are left.
+
+        Args:
+            step: step from which the run continues; what was logged after it is removed.
+            rows: number of metric rows when this step was saved. Later ones of the same step, and the warnings about
+                them, are those of a session that was killed before it saved; None: not known.
+        """
         file = self.folder / "metrics.jsonl"
-        lines, rows = [], []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        lines, left, self.rows = [], [], 0
+        for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # the last line of a run that was killed while it wrote
-            if row.get("step", 0) <= step:
+            if not isinstance(row, dict):
+                continue
+            is_metric = "event" not in row
+            self.rows += is_metric
+            is_later = rows is not None and self.rows > rows and (is_metric or "finding" in row)
+            if not is_later and not (is_number(row.get("step")) and row["step"] > step):
                 lines.append(line + "\n")
-                rows.append(row)
+                left.append(row)
+        self.rows = sum("event" not in row for row in left)
         if file.exists():
             write_text(file, "".join(lines), durable=True)
-        return rows
+        return left
 
     def log(self, text: str) -> None:
         """Write a line to log.txt and to the terminal."""
@@ -76,6 +90,7 @@ class RunLogger:
         """Append a row to metrics.jsonl and return it."""
         row = {"step": step, **values}
         append_row(self.folder, row)
+        self.rows += 1
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)

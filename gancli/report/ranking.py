@@ -43,8 +43,9 @@ class RunRow:
 
     @property
     def error(self) -> str:
-        """The message of a failed run on one line; empty when it did not fail."""
-        return one_line(self.run.message) if self.run.status == "failed" else ""
+        """The message of a failed run, and what is damaged, on one line; empty when all is well."""
+        message = self.run.message if self.run.status == "failed" else ""
+        return one_line("; ".join(filter(None, [message, self.run.damage])))
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ def average_seeds(rows: Sequence[RunRow], settings: Sequence[Settings], ascendin
     """
     seeds: dict[tuple[tuple[str, str], ...], set[str]] = {}
     for values in settings:
-        if "seed" in values:
+        if values.get("seed"):
             seeds.setdefault(_without_seed(values), set()).add(values["seed"])
+    rows = [row for row in rows if row.run.is_known]
     groups: dict[tuple[tuple[str, str], ...], dict[str, RunRow]] = {_without_seed(row.settings): {} for row in rows}
     if all(len(seeds.get(setting, ())) < 2 for setting in groups):
         return []
@@ -186,7 +188,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
             config.get(key) or (run.choice(key) if key in run.config else run.overrides.get(key, ""))
             for run, config in zip(runs, configs)
         ]
-        if len(set(values)) > 1:
+        if len({value for value, run in zip(values, runs) if run.is_known}) > 1:
             columns[key] = values
     return columns if typed else dict(sorted(columns.items(), key=lambda item: item[0].count("."))[:CONFIG_COLUMNS])
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from gancli import __version__
 from gancli.report import formatting
-from gancli.runtime.files import without_home
+from gancli.runtime.publish import published
 from gancli.runtime.text import printable
 
 HERE = Path(__file__).parent
@@ -17,7 +18,13 @@ HERE = Path(__file__).parent
 
 def render(template: str, **values: Any) -> str:
     """Return the HTML of a template. Text that UTF-8 cannot hold, such as an odd file name, is written as escapes."""
-    return without_home(printable(_environment().get_template(template).render(values)))
+    values |= {"data": published(values["data"])}
+    return printable(_environment().get_template(template).render(values))
+
+
+def _finalized(value: Any) -> Any:
+    """Return what an expression of a template writes; markup is ours."""
+    return published(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @lru_cache
@@ -26,6 +33,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

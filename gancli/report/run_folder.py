@@ -1,18 +1,21 @@
 """A run folder as a value: config, metric rows, events, samples, scores and how the run ended.
 
-Reading never fails: a run that failed early has few files, and a run that was killed has half a last line.
+Reading never fails: a run that failed early has few files, a run that was killed has half a last line, and a file may
+be damaged or refused to this user.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from gancli.config import typed
 from gancli.runtime.files import relative
@@ -72,6 +75,7 @@ class Run:
     samples: list[tuple[int, Path]]  # grids with their steps, oldest first
     evaluations: list[dict[str, Any]]  # lines of scores.jsonl, which gan evaluate writes
     skipped: tuple[str, ...] = ()  # what was not read, such as "2 lines of metrics.jsonl"
+    damage: str = ""  # what is missing of a run that has begun, or is no file of a run
 
     @property
     def name(self) -> str:
@@ -89,7 +93,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of finished, stopped, failed, running."""
+        """One of finished, stopped, failed, running; damaged or absent where no file says which of these."""
+        if self.damage and not self.ending:
+            return "damaged" if self.folder.is_dir() else "absent"
         return STATUS[self.ending.get("event", "started")]
 
     @property
@@ -100,10 +106,10 @@ class Run:
     @property
     def started(self) -> dict[str, Any]:
         """The last event that says how the run was called: command, overrides, machine, versions, parameters."""
-        names = ("started", "resumed", "failed")
+        names = ("started", "resumed", "failed", "planned")
         calls = [e for e in self.events if e["event"] in names and ("command" in e or "overrides" in e)]
         # A job that failed before its start has logged its overrides only.
-        calls = [e for e in calls if e["event"] != "failed"] or calls
+        calls = [e for e in calls if e["event"] not in ("failed", "planned")] or calls
         return calls[-1] if calls else {}
 
     @property
@@ -115,8 +121,15 @@ class Run:
         return {key: value for key, _, value in pairs}
 
     @property
+    def is_known(self) -> bool:
+        """Whether anything says how the run was trained."""
+        return bool(self.config or self.overrides)
+
+    @property
     def has_checkpoint(self) -> bool:
-        return any((self.folder / "checkpoints").glob("[!.]*.safetensors"))
+        with contextlib.suppress(OSError):  # this user may not look
+            return any((self.folder / "checkpoints").glob("[!.]*.safetensors"))
+        return False
 
     @property
     def last_step(self) -> float | None:
@@ -175,8 +188,13 @@ class Run:
         """The protocol of the quick metrics: the data, and the task of the model."""
         data, model = self._node("data"), self._node("model")
         settings = {key: value for key, value in data.items() if key not in TRAINING_DATA_KEYS}
+        name, files = self.choice("data"), self.started.get("files")
+        if isinstance(files, dict):  # the same files by another path are the same data
+            name = str(files.get("name"))
+            settings = {key: value for key, value in settings.items() if key not in ("path", "sources")}
+            settings["content"] = str(files.get("content"))
         task = {key: value for key, value in model.items() if key in TASK_KEYS}
-        return {"data": self.choice("data"), **settings, **task, "measured": "while training"}
+        return {"data": name, **settings, **task, "measured": "while training"}
 
     def _protocol_events(self) -> list[dict[str, Any]]:
         events = [e for e in self.events if e["event"] == "protocol" and isinstance(e.get("metrics"), list)]
@@ -187,7 +205,12 @@ class Run:
         return [self._last_values([str(name) for name in e["metrics"]], e["protocol"], "training") for e in last]
 
     def _quick_scores(self) -> list[Score]:
-        """Return the quick metrics: everything in rows but losses, D outputs, norms, bookkeeping and evaluations."""
+        """Return the quick metrics: everything in rows but losses, D outputs, norms, bookkeeping and evaluations.
+
+        Without its config a run has none: of what data they are is unknown.
+        """
+        if "config.yaml" in self.damage:
+            return []
         evaluated = {str(name) for event in self._protocol_events() for name in event["metrics"]}
         other = {*BOOKKEEPING, *NOT_METRICS, *evaluated}
         keys = [key for key in self.keys if key not in other and not {"/", "("} & set(key)]
@@ -204,6 +227,12 @@ class Run:
         """Return the last finite values, not the best ones: the score of the weights at the end."""
         steps = [row["step"] for row in self.rows if any(_finite(row.get(key)) is not None for key in keys)]
         return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
+
+
+def record_of(folder: Path, overrides: Any) -> str:
+    """Return what decides what a resumed run does: its config file and the words that it was started with."""
+    config = (folder / "config.yaml").read_text("utf-8", "replace") if _is_inside(folder / "config.yaml") else ""
+    return json.dumps([config, overrides])
 
 
 def resume_command(folder: Path) -> str:
@@ -245,8 +274,12 @@ def read_run(folder: Path) -> Run:
     """
     rows: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
-    skipped = [f"{path.relative_to(folder)}, a link out of the folder" for path in links_out(folder)]
-    for line in _json_lines(folder / "metrics.jsonl", skipped):
+    damage: list[str] = []
+    try:
+        skipped = [f"{path.relative_to(folder)}, a link out of the folder" for path in links_out(folder)]
+    except OSError as error:
+        return Run(folder, {}, [], [], [], [], damage=f"its folder cannot be read ({error.strerror})")
+    for line in _json_lines(folder / "metrics.jsonl", skipped, damage):
         step = line.get("step")
         has_step = step is not None and is_number(step) and np.isfinite(step)
         if has_step and line.get("event") in (None, "resumed"):
@@ -257,16 +290,39 @@ def read_run(folder: Path) -> Run:
             events.append(line)
         elif has_step:
             rows.append(line)
-    config: Any = {}
+    config = _config(folder / "config.yaml", damage)
+    evaluations = list(_json_lines(folder / "scores.jsonl", skipped, damage))
+    run = Run(folder, config, rows, events, _samples(folder / "samples"), evaluations, tuple(skipped))
+    return replace(run, damage="; ".join([*damage, *_missing(run)]))
+
+
+def _config(path: Path, damage: list[str]) -> dict[str, Any]:
+    """Return the config in a file; append to `damage` why there is none."""
+    if not (text := _text(path, damage)):
+        return {}
+    config: Any = None
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+        config = yaml.load(text, _WithoutAliases)
+    if not isinstance(config, dict):
+        damage.append(f"{path.name} is not the config of a run")
+        return {}
+    return config
+
+
+def _missing(run: Run) -> list[str]:
+    """Return what a run lacks that it must have had, or what is no longer whole."""
+    begun = any(event["event"] in ("started", "resumed") for event in run.events)
+    found = ["config.yaml is missing"] if begun and not (run.folder / "config.yaml").exists() else []
+    if not run.events and not run.rows and (run.has_checkpoint or run.skipped):
+        found.append("metrics.jsonl is missing or has no line that can be read")
+    last = run.folder / "checkpoints" / "last.safetensors"
     try:
-        if _is_inside(folder / "config.yaml"):
-            text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
-            config = yaml.load(text, _WithoutAliases)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        events.append({"event": "warning", "message": "config.yaml cannot be read as YAML"})
-    config = config if isinstance(config, dict) else {}
-    evaluations = list(_json_lines(folder / "scores.jsonl", skipped))
-    return Run(folder, config, rows, events, _samples(folder / "samples"), evaluations, tuple(skipped))
+        if _is_inside(last):
+            with safe_open(last, "numpy"):  # compares the header with the size
+                pass
+    except (OSError, SafetensorError):
+        found.append("checkpoints/last.safetensors cannot be read or is cut off")
+    return found
 
 
 class _WithoutAliases(yaml.SafeLoader):
@@ -282,8 +338,8 @@ def links_out(folder: Path) -> list[Path]:
     """Return the links in a run folder, and in its folders of samples and checkpoints, that lead out of it."""
     root = folder.resolve()
     found: list[Path] = []
-    for place in (folder, folder / "samples", folder / "checkpoints"):
-        if place.is_dir() and place not in found:
+    for place in (folder, *(p for p in (folder / "samples", folder / "checkpoints") if p.is_dir())):
+        if place not in found:
             found += [p for p in place.iterdir() if p.is_symlink() and not p.resolve().is_relative_to(root)]
     return sorted(found)
 
@@ -297,43 +353,24 @@ def refuse_links(folder: Path) -> None:
         )
 
 
-def find_runs(path: Path) -> list[Path]:
-    """Return the run folders at or under a run, a sweep or a folder of both; job 10 comes after job 9."""
-    folders = list(_walk(path, depth=3)) if path.is_dir() else []  # outputs/sweeps/<sweep>/<job>
-    if not folders:
-        problem = "is a file" if path.is_file() else "does not exist"
-        if path.is_dir():
-            problem = "holds no run (a folder with config.yaml or metrics.jsonl)"
-        raise ValueError(f"{str(path)!r} {problem}; give a run folder or a sweep folder, such as outputs/<run>")
-    return sorted(folders, key=lambda folder: [natural_key(part) for part in folder.relative_to(path).parts])
-
-
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that puts job 10 after job 9."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts) if part]
-
-
-def _walk(path: Path, depth: int) -> Iterator[Path]:
-    if (path / "config.yaml").is_file() or (path / "metrics.jsonl").is_file():
-        yield path
-    elif depth:
-        for child in path.iterdir():
-            # Hydra has a config.yaml in .hydra; a link such as `latest` would count a run twice.
-            if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-                yield from _walk(child, depth - 1)
-
-
 def _is_inside(path: Path) -> bool:
     """Return whether a file of a run folder is there, and is no link out of it."""
     return path.is_file() and path.resolve().is_relative_to(path.parent.resolve())
 
 
-def _json_lines(path: Path, skipped: list[str]) -> Iterator[dict[str, Any]]:
+def _text(path: Path, damage: list[str]) -> str:
+    """Return the text of a file, empty where there is none; append to `damage` why it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if _is_inside(path) else ""
+    except OSError as error:
+        damage.append(f"{path.name} cannot be read ({error.strerror})")
+        return ""
+
+
+def _json_lines(path: Path, skipped: list[str], damage: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, one a line; append to `skipped` how many lines are none."""
     odd = 0
-    text = path.read_text(encoding="utf-8", errors="replace") if _is_inside(path) else ""
-    for line in text.split("\n"):
+    for line in _text(path, damage).split("\n"):
         try:
             value = json.loads(line, parse_int=_whole_number) if line.strip() else {}
         except (ValueError, RecursionError):  # such as the last line of a run that was killed while it wrote
@@ -352,9 +389,10 @@ def _whole_number(text: str) -> int | float:
 
 
 def _samples(folder: Path) -> list[tuple[int, Path]]:
-    if not folder.resolve().is_relative_to(folder.parent.resolve()):
-        return []
-    paths = (path for path in folder.glob("step-*.png") if _is_inside(path))
+    paths: list[Path] = []
+    with contextlib.suppress(OSError):  # this user may not look
+        if folder.resolve().is_relative_to(folder.parent.resolve()):
+            paths = [path for path in folder.glob("step-*.png") if _is_inside(path)]
     matches = ((re.fullmatch(r"step-([0-9]{1,15})\.png", path.name), path) for path in paths)
     return sorted((int(match[1]), path) for match, path in matches if match)
 

@@ -177,6 +177,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
         data = run.config.get("data")
         if not (isinstance(data, dict) and data.get("channels") == 2):  # points of the plane, which have no scores
             found.append(("evaluate", f"gan evaluate {ckpt}{' images=DIR' * (use == 'upscale')}"))
+            found.append(("play with it in a browser", f"gan export {ckpt} out=play.html"))
         found.append(("export G to a file of its own", f"gan export {ckpt} out=generator.safetensors"))
     if run.samples:
         found.append(("make a GIF of the samples over time", f"gan report {folder} gif=true"))

@@ -1,4 +1,4 @@
-"""Tensors that are slow to compute, cached in files until their inputs change, and the folders that the user has named.
+"""Tensors that are slow to compute, cached in files until their inputs change, and what the user has named.
 
 Nothing in a cache is believed: a file that was changed, or that another user made, is made again.
 """
@@ -80,16 +80,30 @@ def is_own(file: Path) -> bool:
 
 def remember(path: str | Path) -> None:
     """Remember that the user named this folder or file in a command, so that a run that names it can be believed."""
-    with contextlib.suppress(OSError):
-        write_atomically(_named(path), lambda partial: partial.touch())
+    remember_text(_real(path))
 
 
 def is_remembered(path: str | Path) -> bool:
     """Return whether the user of this machine has named this folder or file."""
+    return is_remembered_text(_real(path))
+
+
+def remember_text(text: str) -> None:
+    """Remember that the user typed this, such as the words of a sweep."""
     with contextlib.suppress(OSError):
-        return is_own(_named(path))
+        write_atomically(_mark(text), lambda partial: partial.touch())
+
+
+def is_remembered_text(text: str) -> bool:
+    """Return whether the user of this machine has typed this."""
+    with contextlib.suppress(OSError):
+        return is_own(_mark(text))
     return False
 
 
-def _named(path: str | Path) -> Path:
-    return user_folder(FOLDER) / "named" / _digest(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+def _mark(text: str) -> Path:
+    return user_folder(FOLDER) / "named" / _digest(text)
+
+
+def _real(path: str | Path) -> str:
+    return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111

@@ -1,5 +1,6 @@
 """The device a command computes on."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ def choose_device(name: Any) -> torch.device:
 
     A bare number, as Hydra reads device=0, is that of a GPU.
     """
-    given = str(name)
+    given = "null" if name is None else str(name)
     name = f"cuda:{given}" if given.isdecimal() else given
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device_type, colon, index = name.partition(":")
@@ -22,3 +23,8 @@ def choose_device(name: Any) -> torch.device:
     if missing or not available[device_type]:
         raise ValueError(f"device={given} is not on this machine; type device=auto or device=cpu")
     return torch.device(name)
+
+
+def full_precision(x: torch.Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast on the device of x; the meta device has none."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -2,41 +2,70 @@
 
 import contextlib
 import errno
+import functools
 import os
 import re
+import shutil
+import stat
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEXT_ERRORS = "backslashreplace"  # for file names that are no text
 LONGEST = 255  # bytes of a name, on nearly every file system
+NOWHERE = Path(os.devnull, "gan")  # no file can be made there
 PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial(\..*)?")  # temporary names, with the process
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = False) -> Path:
     """Call `write` with a temporary path in the same folder, then rename: readers see the old file or the new one.
 
-    If `write` raises, `path` is untouched and nothing is left behind. A missing folder is created.
+    If `write` raises, `path` is untouched and nothing is left behind. A missing folder is created. An error of the
+    system names `path`.
 
     Args:
         write: writes the file; the temporary name has the suffix of `path`, by which libraries choose a format.
         durable: flush file and folder to the disk, so that a power cut loses neither.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = partial_path(path)
     try:
-        partial.unlink(missing_ok=True)  # a received folder may have a link of this name
-        write(partial)
-        if durable:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path, partial):
+            partial.unlink(missing_ok=True)  # a received folder may have a link of this name
+            write(partial)
+            if durable:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     if durable:
         flush_folder(path.parent)
     return path
+
+
+@contextlib.contextmanager
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Context in which errors of the system name the file `path`: those without a name, and those of `partial`."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror and (error.filename is None or str(error.filename) == str(partial)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents where they are missing, and flush their names: a power cut takes none back."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        flush_folder(path.parent)
 
 
 def partial_path(path: Path) -> Path:
@@ -56,11 +85,11 @@ def with_ending(name: str, ending: str) -> str:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left under temporary names; files of other living processes stay."""
+    """Remove what killed processes left under temporary names, folders too; that of living ones stays."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if (match := PARTIAL.fullmatch(path.name)) and not _is_another_process(int(match[1])):
             with contextlib.suppress(OSError):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_another_process(pid: int) -> bool:
@@ -86,14 +115,15 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
         size = file.seek(0, os.SEEK_END)
         torn = bool(size) and not (file.seek(-1, os.SEEK_END), file.read(1) == b"\n")[1]
         data = ("\n" * torn + line + "\n").encode("utf-8", TEXT_ERRORS)
-        try:
-            if file.write(data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        except OSError:
-            file.truncate(size)
-            raise
-        if durable:
-            os.fsync(file.fileno())
+        with naming(path):
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+            if durable:
+                os.fsync(file.fileno())
 
 
 def flush_file(path: Path) -> None:
@@ -123,17 +153,55 @@ def user_folder(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        return Path(tempfile.gettempdir(), f"gan-{os.getuid()}", *Path(path).parts[1:])
+        return Path(_temporary_home(), *Path(path).parts[1:])
+
+
+@functools.cache
+def _temporary_home() -> Path:
+    """Return the folder of this user among the temporary files, or NOWHERE: its name is known to every other user."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"gan-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError:  # no folder for temporary files can be written
+        return NOWHERE
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    from gancli.runtime.terminal import say
+
+    say(f"gan: {folder} can be written by others, so nothing is cached there; type export HOME=DIR, a folder of yours")
+    return NOWHERE
 
 
 def check_writable(key: str, path: Path) -> None:
     """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    folder = path if path.is_dir() else folder
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))  # noqa: PTH106
+        folder = path if stat.S_ISDIR(path.stat().st_mode) else folder
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{key}={path} cannot be written ({error.strerror}); type another {key}=") from error
+    try:
+        _try_writing(folder)
     except OSError as error:
         raise ValueError(f"{key}={path} cannot be written ({folder}: {error.strerror}); type another {key}=") from error
+
+
+def _try_writing(folder: Path) -> None:
+    """Create a file without a name, which no kill leaves behind; where the system has none, a folder for a moment."""
+    with contextlib.suppress(AttributeError):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+            return
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    tried = partial_path(folder / "written")
+    with contextlib.suppress(FileExistsError):
+        tried.mkdir()
+    tried.rmdir()
 
 
 def relative(path: Path) -> str:
@@ -143,15 +211,6 @@ def relative(path: Path) -> str:
         return str(path)
     text = str(path.relative_to(Path.cwd()))
     return f"./{text}" if text.startswith(("-", "~")) or "=" in text or text == "latest" else text
-
-
-def without_home(text: str) -> str:
-    """Return a text that is given away, such as a page, with ~ for the home folder, whose name is often a person's."""
-    try:
-        home = str(Path.home())
-    except RuntimeError:  # there is none
-        return text
-    return text.replace(f"{home}/", "~/") if len(home) > 1 else text
 
 
 def flush_folder(folder: Path) -> None:

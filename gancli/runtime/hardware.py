@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -51,6 +52,25 @@ def free_memory(device: torch.device | str = "cpu") -> float:
     return free
 
 
+@contextlib.contextmanager
+def within_free_memory(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Let allocations fail within `with` that memory cannot hold, where Linux would end the process without a word."""
+    free, status = free_memory(), Path("/proc/self/status")
+    if torch.device(device).type != "cpu" or free == math.inf or not status.is_file():
+        yield
+        return
+    import resource
+
+    used = next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData:"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(used + free)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes ever in use, of the GPU or else of this process; 0 if unknown."""
     if device.type == "cuda":
@@ -65,5 +85,7 @@ def peak_memory(device: torch.device) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that an allocation failed; every allocator words it differently."""
     texts = ("DefaultCPUAllocator", "allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    if error.__cause__ and is_out_of_memory(error.__cause__):  # Hydra wraps what a constructor raises
+        return True
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and any(t in str(error) for t in texts))

@@ -1,5 +1,6 @@
 """Text for people and for JSON: one line, tables, plurals, and numbers that JSON can hold."""
 
+import errno
 import html
 import math
 import os
@@ -18,6 +19,15 @@ def one_line(value: object, limit: int = 0) -> str:
     text = " ".join("".join(c if c.isprintable() else " " for c in printable(str(value))).split())
     text = text or (type(value).__name__ if isinstance(value, BaseException) else "")
     return f"{text[: limit - 1]}…" if limit and len(text) > limit else text
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error on one line; one of the system names the file and the reason, and says what a full disk needs."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return one_line(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "; what is saved is safe: make room there, then type the same command again" if full else ""
+    return one_line(f"{printable(str(error.filename or 'the disk'))}: {error.strerror}{advice}")
 
 
 def printable(name: str) -> str:

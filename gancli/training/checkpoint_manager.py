@@ -39,8 +39,8 @@ class CheckpointManager:
         self._error: Exception | None = None
         self._lines: list[str] = []
 
-    def clean(self, good: Path | None, step: int = 0) -> None:
-        """Remove half-written files, and complete the save of `good`, from which the run continues at `step`.
+    def clean(self, good: Path | None, content: dict[str, Any]) -> None:
+        """Remove half-written files, and complete the save of `good`, from whose content the run continues.
 
         It becomes the last checkpoint: an unreadable one would else become the previous one and replace the good one.
         """
@@ -51,21 +51,29 @@ class CheckpointManager:
             if last.exists():
                 last.replace(self.folder / f"damaged{SUFFIX}")
             checkpoint.link(good, last)
-        if good and (numbered := self._numbered(step)):  # a kill may have come before
-            if not (self.folder / numbered).exists():
-                checkpoint.link(last, self.folder / numbered)
+        names = self._names(content) if good else []
+        for name in names:  # a kill may have come before
+            if not ((self.folder / name).exists() and (self.folder / name).samefile(last)):
+                checkpoint.link(last, self.folder / name)
+        if names:
             self._remove_old()
 
-    def _numbered(self, step: int) -> str:
-        """Return the second name of the checkpoint of a step, or an empty string."""
-        return f"step-{step:07d}{SUFFIX}" if self.keep_every and step and step % self.keep_every == 0 else ""
+    def _names(self, content: dict[str, Any]) -> list[str]:
+        """Return the further names of a checkpoint: by its step, and as the best one."""
+        step = content["step"]
+        numbered = self.keep_every and step and step % self.keep_every == 0
+        is_best = step and step == content.get("best", {}).get("step")
+        return [f"step-{step:07d}{SUFFIX}"] * bool(numbered) + [BEST] * bool(is_best)
 
     def is_due(self, step: int, seconds: float) -> bool:
         """Return whether to save after this step; seconds: of training so far."""
         return step % self.every == 0 or 0 < 60 * self.minutes <= seconds - self.saved_seconds
 
     def save(self, content: dict[str, Any], step: int, seconds: float) -> None:
-        """Write a checkpoint, in a thread if slow; raise ValueError if it or the one before cannot be written."""
+        """Write a checkpoint, in a thread if slow; raise ValueError if it or the one before cannot be written.
+
+        The best checkpoint is another name of the last one, so that no kill leaves it ahead of the run.
+        """
         self.wait()
         now = time.perf_counter()
         since, self._started, self.saved_seconds = now - self._started, now, seconds
@@ -76,11 +84,6 @@ class CheckpointManager:
         copy = map_tensors(content, lambda t: t.detach().to("cpu", copy=True))
         self._thread = threading.Thread(target=self._write, args=(copy, step, since, "; in a thread"))
         self._thread.start()
-
-    def save_best(self, content: dict[str, Any]) -> None:
-        """Write the best checkpoint at once, or raise ValueError."""
-        self.wait()
-        checkpoint.write(self.folder / BEST, content)
 
     def try_save(self, content: dict[str, Any]) -> int:
         """Write a checkpoint and remove it; return its bytes."""
@@ -102,13 +105,13 @@ class CheckpointManager:
             raise error
 
     def _write(self, content: dict[str, Any], step: int, since: float, where: str = "") -> None:
-        numbered = self._numbered(step)
+        names = self._names(content)
         try:
-            checkpoint.write(self.folder / LAST, content, previous=PREVIOUS, numbered=numbered)
+            checkpoint.write(self.folder / LAST, content, PREVIOUS, names)
             self._save_seconds = time.perf_counter() - self._started
             fraction = f", {self._save_seconds / since:.1%} of the time since the one before" if step else ""
             self._lines.append(f"step {step:,} saved in {self._save_seconds:.2f} s{fraction}{where}")
-            if numbered:
+            if names:
                 self._remove_old()
         except Exception as error:  # `wait` raises it in the main thread
             self._error = error

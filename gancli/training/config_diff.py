@@ -12,13 +12,24 @@ from gancli.data.contents import PATHS
 
 # Only these may change without resume.allow: everything else changes what is learned.
 FREE = (
-    *("run.", "resume.", "device", "deterministic", "data.root", "data.source.root", "data.cache", "data.source.cache"),
+    *(
+        "run.",
+        "resume.",
+        "publish.",
+        "device",
+        "deterministic",
+        "data.root",
+        "data.source.root",
+        "data.cache",
+        "data.source.cache",
+    ),
     *("trainer.steps", "trainer.kimg", "trainer.minutes", "trainer.log_every", "trainer.sample_"),
     *("trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_", "trainer.tensorboard", "trainer.preflight"),
     *("trainer.sync_bn", "trainer.graphs", "model.bf16_safe", "model.graph_safe", "model.quick_metrics"),
 )
 # These belong to the machine and to the command rather than to the run.
 LOCAL = ("run.", "resume.", "data.root", "data.source.root", "data.cache", "data.source.cache")
+FOLLOW = ("data.classes", "data.batch_size")  # which the images decide
 CONTENT = "data.content"  # stands in resume.allow for other images in the data set
 MAX_SHOWN = 12  # changes in a message
 
@@ -67,7 +78,7 @@ def allowed_changes(
             raise ValueError(f"resume.allow={name} is no key of this run{nearest(str(name), known)}")
     free = FREE if content is None else (*FREE, *(f"data.{inner}{key}" for inner in ("", "source.") for key in PATHS))
     lines = {key: f"{key}: {old} -> {new}" for key, (old, new) in changes(before, cfg, typed, free).items()}
-    if content and not any(key.startswith("data.") and key != "data.classes" for key in lines):
+    if content and not any(key.startswith("data.") and key not in FOLLOW for key in lines):
         lines[CONTENT] = f"{CONTENT}: {content}"
     if refused := [key for key in lines if not _is_within(key, allow)]:
         names = list(dict.fromkeys(key.removesuffix("._target_") for key in refused))

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from gancli.data.contents import data_name
 from gancli.data.dataset import ImageDataset
 from gancli.evaluation import scores
 from gancli.evaluation.generative import Comparison, GeneratedImages
-from gancli.evaluation.reference import EvaluationSet
+from gancli.evaluation.reference import FOLDER_TYPES, EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.metrics.terms import higher_is_better
@@ -42,6 +43,7 @@ class Evaluation:
         n: int,
         metrics: Sequence[str],
         device: torch.device,
+        content: str = "",
     ):
         """Compute the features of the real images.
 
@@ -50,6 +52,7 @@ class Evaluation:
             G: averaged generator.
             reference: real images for quick metrics.
             config: resolved `data` section of the run's config.
+            content: digest of the files of the training data, if they are files of the user.
             metrics: as of `Comparison`; default: the Fréchet distance, or the kernel distance of few images.
         """
         self.quick_metrics, self.data, self.reference, self.n = quick_metrics, data, reference, n
@@ -59,8 +62,8 @@ class Evaluation:
         self.names: list[str] = []
         self.warning = ""
         if G.z_dim and not reference.is_points:
-            name = " ".join(str(part) for part in (config["name"], config.get("path")) if part)
-            real = EvaluationSet(data, name, config.get("split", "none"), n, SEED)
+            split = data.split or ("none" if config["name"] in FOLDER_TYPES else config.get("split", "none"))
+            real = EvaluationSet(data, data_name(config["name"], config.get("path")), split, n, SEED, content)
             self._prepare_comparison(G, real, metrics, device)
         elif metrics:
             raise ValueError(

@@ -142,7 +142,7 @@ class Trainer:
         apply = partial(self._apply, updates)
         phase = tuple(update.key for update in updates)
         counts = self.graphs(phase, apply, seed_step) if self.graphs else apply()
-        # In the order of this step, which a resumed run has too: a file keeps no order.
+        # In the order of this step, which a resumed run has too.
         names, sums = dict.fromkeys([*counts, *sorted(self.term_sums)]), self.term_sums
         self.term_sums = {name: (sums[name][0], sums[name][1] + counts[name]) for name in names}
         self.images += images
@@ -263,7 +263,7 @@ class Trainer:
             "batch_index": self.batch_index,
             "seconds": self.seconds,
             "rollbacks": self.rollbacks,
-            "terms": {name: {"sum": total.clone(), "count": n} for name, (total, n) in self.term_sums.items() if n},
+            "terms": self._terms_state(),
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "ema": self.ema.network.state_dict(),
             "optimizers": {name: self._optimizer_state(name) for name in self.optimizers},
@@ -274,7 +274,8 @@ class Trainer:
         """Restore a state of `state_dict`, from any device."""
         self.step, self.images, self.batch_index = state["step"], state["images"], state["batch_index"]
         self._seconds, self.rollbacks = state["seconds"], state["rollbacks"]
-        self.term_sums = {name: (t["sum"].to(self.device, copy=True), t["count"]) for name, t in state["terms"].items()}
+        terms = sorted(state["terms"].items(), key=lambda item: item[1].get("place", 0))  # a file keeps no order
+        self.term_sums = {name: (t["sum"].to(self.device, copy=True), t["count"]) for name, t in terms}
         self.objective.load_state_dict(state["objective"])
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
@@ -284,6 +285,11 @@ class Trainer:
             self.use_device_scalars()
         if self.graphs:
             self.graphs.reset()
+
+    def _terms_state(self) -> dict[str, dict[str, Any]]:
+        """Return the sums of the terms since the last `read_terms`, with their places in a row."""
+        counted = [(name, *term) for name, term in self.term_sums.items() if term[1]]
+        return {name: {"sum": total.clone(), "count": n, "place": i} for i, (name, total, n) in enumerate(counted)}
 
     def _optimizer_state(self, name: str) -> dict[str, Any]:
         """Return an optimizer's state by parameter names, equal on every device."""

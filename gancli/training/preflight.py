@@ -1,16 +1,20 @@
 """Trial of a long run: everything that it will do, once and at full size, so that it fails in the first seconds."""
 
+import contextlib
+import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
-from gancli.runtime.hardware import is_out_of_memory, peak_memory
+from gancli.runtime import ranks
+from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory, within_free_memory
 from gancli.runtime.serialization import map_tensors
 from gancli.training.loop import Trainer
 
@@ -48,19 +52,26 @@ def preflight(trainer: Trainer, sample: Callable[[], int], save: Callable[[], in
         ValueError: the memory is too small; the message names what fits.
     """
     start, device = time.perf_counter(), trainer.device
-    state = map_tensors(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with _undone(trainer), within_free_memory(device):
         images, step_seconds = _try_phases(trainer)
         # After the steps: only now do the optimizers have their state, and checkpoints their full size.
         sample_seconds, sample_bytes = _timed(sample, device)
         save_seconds, checkpoint_bytes = _timed(save, device)
-    memory = peak_memory(device)
-    trainer.load_state_dict(state)
-    for optimizer in trainer.optimizers.values():
-        optimizer.zero_grad()
+        memory = peak_memory(device)
     steps, seconds = int(_steps_left(trainer, images, step_seconds)), time.perf_counter() - start
     sizes = (sample_bytes, checkpoint_bytes, memory)
     return Trial(step_seconds, sample_seconds, save_seconds, *sizes, steps, seconds)
+
+
+@contextlib.contextmanager
+def _undone(trainer: Trainer) -> Iterator[None]:
+    """Leave the trainer as it was, to the bit, whatever is trained within `with`."""
+    state = map_tensors(trainer.state_dict(), lambda t: t.detach().to("cpu", copy=True))
+    with torch.random.fork_rng([trainer.device] if trainer.device.type == "cuda" else []):
+        yield
+    trainer.load_state_dict(state)
+    for optimizer in trainer.optimizers.values():
+        optimizer.zero_grad()
 
 
 def forecast(
@@ -71,27 +82,76 @@ def forecast(
     Args:
         evaluation_seconds: of one evaluation.
     """
+    disk = check_disk(trial.steps, options, trial.checkpoint_bytes, trial.sample_bytes, folder)
     samples, saves = trial.steps // options.sample_every, trial.steps // options.checkpoint_every
     seconds = trial.steps * trial.step_seconds + samples * trial.sample_seconds + saves * trial.save_seconds
     if options.evaluate_every:
         seconds += trial.steps // options.evaluate_every * evaluation_seconds
     minutes = min(seconds / 60, options.minutes - minutes_used) if options.minutes else seconds / 60
-    numbered = trial.steps // options.keep_every if options.keep_every else 0
-    numbered = min(numbered, options.keep_last) if options.keep_last else numbered
-    checkpoints = 3 + numbered + bool(options.evaluate_every)  # last, previous, the next one being written, best
-    # A grid is a file and, a third longer, part of the page, whose old version is still there while it is written.
-    disk = checkpoints * trial.checkpoint_bytes + samples * trial.sample_bytes * 7 / 3
-    free = shutil.disk_usage(folder).free
-    if disk > free:
-        raise ValueError(
-            f"this run needs about {in_bytes(disk)} of disk, for {checkpoints} checkpoints of "
-            f"{in_bytes(trial.checkpoint_bytes)}, but {in_bytes(free)} are free in {folder}; free some space, or type "
-            f"trainer.keep_last=1 or another run.dir="
-        )
     duration = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
     memory = f", {in_bytes(trial.memory)} of memory" if trial.memory else ""
     message = f"about {duration}, {in_bytes(disk)} of disk{memory} at most; tried in {trial.seconds:.1f} s"
     return {"minutes": minutes, "disk": int(disk), "memory": trial.memory, "message": message}
+
+
+def check_disk(steps: int, options: DictConfig, checkpoint_bytes: int, sample_bytes: int, folder: Path) -> float:
+    """Return the bytes that a run of so many more steps writes; raise ValueError if the disk has fewer."""
+    numbered = steps // options.keep_every if options.keep_every else 0
+    numbered = min(numbered, options.keep_last) if options.keep_last else numbered
+    checkpoints = 3 + numbered + bool(options.evaluate_every)  # last, previous, the next one being written, best
+    # A grid is a file and, a third longer, part of the page, whose old version is still there while it is written.
+    disk = checkpoints * checkpoint_bytes + steps // options.sample_every * sample_bytes * 7 / 3
+    replaced = sum(file.stat().st_size for file in folder.glob("checkpoints/[blp]*.safetensors"))  # of a resumed run
+    free = shutil.disk_usage(folder).free
+    if disk - replaced > free:
+        raise ValueError(
+            f"this run needs about {in_bytes(disk)} of disk, for {checkpoints} checkpoints of "
+            f"{in_bytes(checkpoint_bytes)}, but {in_bytes(free)} are free in {folder}; free some space, or type "
+            f"trainer.keep_last=1 or another run.dir="
+        )
+    return disk
+
+
+def check_untried(trainer: Trainer, options: DictConfig, grid: tuple[int, ...], folder: Path) -> None:
+    """Raise ValueError where a run that is too short for a trial cannot work, as far as that is known without one.
+
+    Args:
+        grid: shape of a grid of samples.
+    """
+    weights = sum(p.numel() * p.element_size() for parameters in trainer.parameters.values() for p in parameters)
+    average = sum(t.numel() * t.element_size() for t in trainer.ema.network.state_dict().values())
+    steps = int(_steps_left(trainer, trainer.batches.batch_size, 60 * LONG_MINUTES / LONG_STEPS))
+    check_disk(max(steps, 0), options, 3 * weights + average, math.prod(grid) // 2, folder)  # two momenta each
+    needed, free = weights * 3, free_memory(trainer.device)
+    if needed > free and not any(optimizer.state for optimizer in trainer.optimizers.values()):
+        raise ValueError(
+            f"gradients and momenta of the weights take {in_bytes(needed)} of memory, and {in_bytes(free)} are free; "
+            f"type a smaller model.width="
+        )
+    if _sees_single_images(trainer) and ranks.world_size() == 1:
+        with _undone(trainer):
+            trainer.train_step(trainer.progress)
+
+
+def refuse_single_values(networks: Iterable[nn.Module]) -> None:
+    """Let batch norm refuse, by one sentence, a channel of a single value; for batches of one image."""
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.register_forward_pre_hook(_refuse_single_value)
+
+
+def _refuse_single_value(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if module.training and inputs[0].numel() == inputs[0].shape[1]:
+        raise ValueError(
+            "batch norm, which this model has, needs more than one image at a time, and data.batch_size gives it one; "
+            "type data.batch_size=2 or more"
+        )
+
+
+def _sees_single_images(trainer: Trainer) -> bool:
+    modules = (module for network in trainer.networks.values() for module in network.modules())
+    return any(_refuse_single_value in module._forward_pre_hooks.values() for module in modules)
 
 
 def phases(trainer: Trainer) -> dict[float, float]:

@@ -44,6 +44,11 @@ class Preview:
         torch.manual_seed(derive_seed(seed, "preview"))
         self.inputs = (z, objective.condition(x, c), x)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a grid, without the lines between its images."""
+        return (self.rows * self.columns * len(self.parts), *self.real.shape[1:])
+
     @torch.no_grad()
     def grid(self, G: nn.Module) -> Image.Image:
         """Return a grid of images of G, the average in eval mode."""

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from gancli.checkpoint.trust import not_vouched
 from gancli.config import build
-from gancli.data.contents import contents, difference
+from gancli.data.contents import contents, difference, digests, name_and_content
 from gancli.metrics.terms import higher_is_better
 from gancli.objectives.gan import warnings_about
 from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
+from gancli.runtime.hardware import within_free_memory
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
@@ -25,7 +27,7 @@ from gancli.training.checkpoint_manager import BEST, CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
-from gancli.training.preflight import forecast, is_long, preflight
+from gancli.training.preflight import check_untried, forecast, is_long, preflight
 from gancli.training.preview import Preview
 from gancli.training.run_log import NoLog, NonFinite, RunLog, save_config
 
@@ -60,7 +62,8 @@ class TrainingRun:
         smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
-        objective = setup.build_objective(cfg, self.data)
+        with within_free_memory():
+            objective = setup.build_objective(cfg, self.data)
         self.options.precision = setup.choose_precision(cfg, objective, device)
         self.config: Any = OmegaConf.to_container(cfg, resolve=True)
         self.trainer, self.warnings = setup.build_trainer(cfg, objective, self.data, device)
@@ -116,6 +119,7 @@ class TrainingRun:
                 self.evaluation = Evaluation(
                     *(quick_metrics, self.trainer.ema.network, self.data, self.reference),
                     *(self.config["data"], n, metrics, self.trainer.device),
+                    content=digests(self.contents),
                 )
             self.warnings += [self.evaluation.warning] if self.evaluation.warning else []
             self.metric, self.lower_is_better = self.evaluation.metric, self.evaluation.lower_is_better
@@ -193,6 +197,12 @@ class TrainingRun:
             with self.log.doing(TASKS[name]):
                 self.tasks[name]()
             self.done_at[name] = self.trainer.step
+        if "evaluate" in names and "save" not in names and self._is_best():
+            self._do(["save"])
+
+    def _is_best(self) -> bool:
+        """Return whether the evaluation of this step is the best so far, on all processes."""
+        return ranks.from_first(bool(self.best and self.best.step == self.trainer.step))
 
     @property
     def no_longer_improves(self) -> bool:
@@ -204,17 +214,25 @@ class TrainingRun:
         trainer = self.trainer
         if ranks.is_first():
             save_config(self.config, self.folder)
+            content = self.resumed.content if self.resumed else {}
             self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
-            self.checkpoints.clean(self.resumed.path if self.resumed else None, trainer.step)
+            self.log.rewind(content.get("rows"))
+            self.checkpoints.clean(self.resumed.path if self.resumed else None, content)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note
-        self.log.header(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes)
+        self.log.header(
+            *(self.config, self.overrides, bool(self.resumed), len(self.data), self.changes),
+            name_and_content(self.config["data"], self.contents),
+        )
         if self.evaluation:
             self.log.protocol(self.evaluation)
         self.log.real_images(self.preview)
-        for note in getattr(self.data, "notes", []):
+        for note in self.data.notes:
             self.log.log(note)
         self.log.warnings(
-            [*self.warnings, *self.data.warnings, *warnings_about(trainer.objective, self.config["model"])],
+            [
+                *(*self.warnings, *self.data.warnings, *not_vouched(type(trainer.objective.G).__module__)),
+                *warnings_about(trainer.objective, self.config["model"]),
+            ],
             self.data.skipped,
         )
 
@@ -225,6 +243,8 @@ class TrainingRun:
         """
         wanted = is_long(self.trainer) if self.options.preflight == "auto" else self.options.preflight
         if ranks.world_size() > 1 or not wanted:
+            if ranks.is_first():
+                check_untried(self.trainer, self.options, self.preview.shape, self.folder)
             return 0.0
         self.log.page()  # the trial may take long
         with self.log.doing("trying one step of each phase"):
@@ -283,14 +303,13 @@ class TrainingRun:
     # --- tasks
 
     def evaluate(self) -> None:
-        """Log the scores of the averaged G, and save it where they are the best so far."""
+        """Log the scores of the averaged G; where they are the best so far, the run is saved."""
         if not self.evaluation or not self.best:  # the first process does it
             return
         step, start = self.trainer.step, time.perf_counter()
         values = self.evaluation(self.trainer.ema.network)
         self.score = values[self.metric]
-        if self.best.add(self.score, step):
-            self.checkpoints.save_best(self.checkpoint_content())
+        self.best.add(self.score, step)
         seconds = time.perf_counter() - start
         self._evaluation_seconds += seconds
         fraction = self._evaluation_seconds / max(self.trainer.seconds - self._start_seconds, 1e-9)
@@ -335,7 +354,7 @@ class TrainingRun:
         output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
         described = {"config": self.config, "output": output, "data": self.contents}
         done = {name: step for name, step in self.done_at.items() if name != "save"}
-        return {**state, **best, "networks": networks, "done": done, **described}
+        return {**state, **best, "networks": networks, "done": done, "rows": self.log.rows, **described}
 
     # --- failures
 
@@ -357,7 +376,7 @@ class TrainingRun:
         if self.best:
             self.best.load_state_dict(content.get("best") or {})
         self._restore_done(content)
-        self.log.rewind()
+        self.log.rewind(content.get("rows"))
         back = f"back to step {trainer.step:,} at half the learning rate ({trainer.rollbacks} of {rollbacks})"
         self.log.event("rollback", step=trainer.step, message=f"{problem}; {back}")
 

@@ -10,14 +10,17 @@ from typing import Any
 import yaml
 
 from gancli.checkpoint import format as checkpoint
+from gancli.config import defaults
+from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
-from gancli.report.run_folder import resume_command
+from gancli.report.run_folder import record_of, resume_command
 from gancli.report.run_page import write_page
+from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural, shell_join
+from gancli.runtime.text import plural, sentence, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -36,19 +39,39 @@ class RunLog:
         self.flush = self.logger.flush
         self.doing = terminal.doing
         self._graphs_warned = self._page_named = False
-        self.rewind()
+        self.monitor = Monitor(config)
 
-    def rewind(self) -> None:
-        """Remove what was logged after the trainer's step; the monitor starts from the rows that are left."""
+    @property
+    def rows(self) -> int:
+        """Number of metric rows so far."""
+        return self.logger.rows
+
+    def rewind(self, rows: int | None = None) -> None:
+        """Remove what was logged after the trainer's step; the monitor starts from the rows that are left.
+
+        Args:
+            rows: number of metric rows when the state was saved; None: not known.
+        """
         self.monitor = Monitor(self.config)
-        for row in self.logger.rewind(self.trainer.step):
+        for row in self.logger.rewind(self.trainer.step, rows):
             self.monitor.add(row)  # its events are in the log already
         self.logger.start_clock(self.trainer.images)
 
     def header(
-        self, config: dict[str, Any], overrides: list[str], resumed: bool, images: int, changes: list[str]
+        self,
+        config: dict[str, Any],
+        overrides: list[str],
+        resumed: bool,
+        images: int,
+        changes: list[str],
+        files: dict[str, str],
     ) -> None:
-        """Log what is trained, on what data and on which machine; changes: of the config since the run started."""
+        """Log what is trained, on what data and on which machine.
+
+        Args:
+            changes: of the config since the run started.
+            files: name and content of the data, if they are files of the user; else empty.
+        """
         trainer = self.trainer
         sizes = {name: sum(p.numel() for p in parameters) for name, parameters in trainer.parameters.items()}
         self.logger.fact(
@@ -64,8 +87,10 @@ class RunLog:
             parameters=sizes,
             use=command_for(trainer.objective.G),
             images=images,
+            **({"files": files} if files else {}),
             budget=str(trainer.budget),
         )
+        remember_text(record_of(self.folder, overrides))
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
         names = f"{config['model']['name']} on {config['data']['name']}"
@@ -73,6 +98,10 @@ class RunLog:
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
         verb = f"resumed at step {trainer.step:,}" if resumed else "training"
         self.log(f"{verb}: {names}, {plural(images, 'image')}, batch {batch}, {trainer.budget}")
+        chosen = any(word.startswith(("model=", "experiment=")) for word in overrides)
+        if config["data"]["name"] == "folder" and not (chosen or resumed):
+            model = defaults("data/folder")["model"]
+            self.log(f"model={model} is for few images; type model=dcgan, or another of gan list models, for many")
         self.log(f"{millions} parameters; {describe(trainer.device)}, {precision}")
         if config["trainer"]["compile"] and not trainer.compiled:
             self.log(
@@ -93,11 +122,9 @@ class RunLog:
         self.logger.fact("grids", step=self.trainer.step, **layout)
 
     def warnings(self, warnings: list[str], skipped: list[tuple[str, str]]) -> None:
-        """Log warnings, and the files that were skipped with the reasons."""
-        for warning in warnings:
-            self.log(f"warning: {warning}")
-        for name, reason in skipped:
-            self.log(f"skipped {name}: {reason}")
+        """Log warnings, and how many files were skipped for which reasons."""
+        for line in [*(f"warning: {warning}" for warning in warnings), *skipped_lines(skipped)]:
+            self.log(line)
 
     def page(self) -> None:
         """Write the page of a run that is about to train, and log once where it is."""
@@ -161,6 +188,8 @@ class RunLog:
 class NoLog:
     """Log of a process that is not the first: accepts every call and writes nothing."""
 
+    rows = 0
+
     def doing(self, task: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
@@ -186,7 +215,9 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
             traceback.print_exception(error, file=file)
             if resumable and any((folder / "checkpoints").glob("last.*")):
                 file.write(f"to resume, type {resume_command(folder)}\n")
-        append_row(folder, {"event": "failed", "message": str(error), "overrides": overrides, "resumable": resumable})
+        reason = {"message": sentence(error), "overrides": overrides, "resumable": resumable}
+        append_row(folder, {"event": "failed", **reason})
+        remember_text(record_of(folder, overrides))
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
             write_page(folder)

@@ -21,7 +21,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in given.items():
-            check_number(f"trainer.{name}", value, above=0, example=10)
+            check_number(f"trainer.{name}", value, above=0, example=10, whole=name == "steps")
         if not given:
             self.steps = DEFAULT_STEPS
 

@@ -21,6 +21,7 @@ from gancli.runtime.text import plural
 from gancli.training.cuda_graphs import CudaGraphs, why_not
 from gancli.training.ema import EMA
 from gancli.training.loop import PRECISIONS, Trainer
+from gancli.training.preflight import refuse_single_values
 from gancli.training.schedules import Budget
 
 PREFETCHED = 512  # batches whose indices are copied to a GPU together: a megabyte or two
@@ -37,6 +38,7 @@ def check_options(options: DictConfig) -> None:
             f"trainer.evaluate_patience={options.evaluate_patience} counts evaluations, but there are none; "
             f"type trainer.evaluate_every=500"
         )
+    Budget(options.steps, options.kimg, options.minutes)
     check_choice("trainer.on_nan", options.on_nan, ("stop", "rollback"))
     check_choice("trainer.preflight", str(options.preflight).lower(), ("auto", "true", "false"))
     check_choice("trainer.precision", options.precision, ("auto", *PRECISIONS))
@@ -50,7 +52,11 @@ COUNTS = {
 
 
 def check_counts(cfg: DictConfig) -> None:
-    """Raise ValueError for a size of the networks or of the data that is below 1 or no whole number."""
+    """Raise ValueError for a size of the networks or of the data below 1, and for a learning rate not above 0."""
+    for key in ("model.lr", *(f"model.optimizers.{name}.lr" for name in cfg.model.optimizers)):
+        value = OmegaConf.select(cfg, key)
+        if value is not None:
+            check_number(key, value, above=0, example=2e-4)
     for key, example in COUNTS.items():
         value = OmegaConf.select(cfg, key)
         if value is not None:
@@ -138,4 +144,6 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
         sync_bn=options.sync_bn,
         graphs=graphs,
     )
+    if cfg.data.batch_size // (ranks.world_size() * cfg.model.get("packing", 1)) == 1:
+        refuse_single_values(trainer.networks.values())
     return trainer, warnings

@@ -49,10 +49,7 @@ class Degradation(Task):
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        for side in x.shape[-2:]:
-            if side % (scale := self.scale):
-                fits = max(side // scale, 1) * scale
-                raise ValueError(f"data.size={side} is not a multiple of model.scale={scale}; type data.size={fits}")
+        check_sides(x, self.scale)
         blur, noise, jpeg = (self.blur, self.noise, self.jpeg) if self.fraction else (0, 0, 100)
         chosen = torch.ones(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
         if self.fraction < 1 and (blur or noise or jpeg < 100):
@@ -72,6 +69,14 @@ class Degradation(Task):
 
     def baseline(self, c: Tensor) -> Tensor:
         return enlarge(c, self.scale)
+
+
+def check_sides(x: Tensor, scale: int) -> None:
+    """Raise ValueError unless the sides of x are multiples of scale."""
+    for side in x.shape[-2:]:
+        if side % scale:
+            fits = max(side // scale, 1) * scale
+            raise ValueError(f"data.size={side} is not a multiple of model.scale={scale}; type data.size={fits}")
 
 
 def uniform(x: Tensor, most: float) -> Tensor:

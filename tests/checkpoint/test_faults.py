@@ -22,7 +22,7 @@ def state(step: int) -> dict[str, torch.Tensor]:
 
 def save(folder: Path, step: int) -> Path:
     config = {"_target_": "gancli.networks.mlp.Generator"}
-    names = {"previous": "previous.safetensors", "numbered": f"step-{step:07d}.safetensors"}
+    names = {"previous": "previous.safetensors", "names": [f"step-{step:07d}.safetensors"]}
     return write_generator(folder / "last.safetensors", config, state(step), names, step=step)
 
 
@@ -116,7 +116,7 @@ def test_a_process_killed_at_any_call_leaves_a_good_checkpoint(tmp_path):
         newest = checkpoint.newest(folder)
         assert newest and newest[2] == ""
         manager = CheckpointManager(folder, 1, 0, 1, 0)
-        manager.clean(newest[1])
+        manager.clean(newest[1], newest[0])
         assert not [*folder.glob(".*")]
         manager.save(third, 3, 0.0)
         assert step_of(folder) == 3 and step_of(folder, "previous") == newest[0]["step"]
@@ -137,7 +137,7 @@ def test_the_previous_checkpoint_replaces_a_damaged_last_one(damage, tmp_path):
     assert newest and newest[0]["step"] == 1 and newest[1].stem == "previous"
     assert "last.safetensors" in newest[2] and "went on from previous.safetensors, of step 1" in newest[2]
     manager = CheckpointManager(tmp_path, 1, 0, 0, 0)
-    manager.clean(newest[1])
+    manager.clean(newest[1], newest[0])
     assert step_of(tmp_path) == 1
     manager.save(content(3, tmp_path), 3, 0.0)
     assert step_of(tmp_path) == 3 and step_of(tmp_path, "previous") == 1
@@ -168,7 +168,7 @@ def test_the_newest_numbered_checkpoints_stay_and_a_failed_removal_is_a_warning(
 
     for steps, numbered in ((range(10), [8, 6]), ([10], [10, 8, 6])):
         for step in steps:
-            manager.save(saved, step, 0.0)
+            manager.save({**saved, "step": step}, step, 0.0)
             manager.wait()
         assert [file.stem for file in checkpoint.numbered_files(tmp_path)] == [f"step-{n:07d}" for n in numbered]
         monkeypatch.setattr(Path, "unlink", refuse)

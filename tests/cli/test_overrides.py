@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from run_fixtures import write_run
 
 from gancli.cli.overrides import read_train, read_values
-from gancli.config import CONFIGS, override
+from gancli.config import override
 from gancli.report.run_folder import resume_command
 
 PARSER = OverridesParser.create()
@@ -82,8 +82,8 @@ def test_options_may_stand_anywhere_and_take_either_form(tmp_path):
     assert first == read_train(["task=edges", "model=pix2pix", "seed=0,1", "--multirun"])
     assert first.sweep and first.words == ["model/task=edges", "model=pix2pix", "seed=0,1"]
     own = str(tmp_path)
-    a = read_train(["--cfg", "job", "--config-dir", own, "--resolve", "mine=1"])
-    assert a == read_train(["mine=1", "-c", "job", f"--config-dir={own}", "--resolve"]) and a.resolve and a.cfg == "job"
+    a = read_train(["--cfg", "job", "--config-dir", own, "--resolve", "seed=1"])
+    assert a == read_train(["seed=1", "-c", "job", f"--config-dir={own}", "--resolve"]) and a.resolve and a.cfg == "job"
 
 
 WRONG = [
@@ -199,9 +199,11 @@ def test_braces_of_a_name_are_no_interpolation_unless_they_name_a_key_or_a_funct
         assert run_dir(name) == name
 
 
-def test_a_sweep_takes_paths_with_commas_and_choices_of_any_name():
+def test_a_sweep_takes_paths_with_commas_and_choices_of_any_name(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "Łódź.yaml").write_text("# @package _global_\nseed: 3\n", encoding="utf-8")
     words = ["-m", "data=folder", "data.path='a,b',c d,${x}", "experiment=Łódź"]
-    overrides = read_train([*words, f"--config-dir={CONFIGS}"]).overrides
+    overrides = read_train([*words, f"--config-dir={tmp_path}"]).overrides
     paths, experiment = (PARSER.parse_override(word) for word in overrides[1:])
     assert [value.text for value in paths.value().list] == ["a,b", "c d", "\\${x}"]
     assert experiment.value() == "Łódź"

@@ -1,6 +1,8 @@
 """`gan train` from end to end: imports, run folders, exit codes, Hydra's configs and sweeps."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from PIL import Image
 
 from gancli.config import choices
 from gancli.data import synthetic
+from gancli.report.run_folder import read_run
+from gancli.report.sweep_folder import find_runs
 
 # Each takes from a third of a second to one and a half.
 HEAVY = {"torch._dynamo", "torchvision", "sympy", "scipy", "sklearn", "matplotlib", "pandas", "onnx", "tensorboard"}
@@ -216,3 +220,95 @@ def test_a_sweep_takes_keys_of_its_choices_and_refuses_what_it_cannot_list(gan, 
     assert code == 2 and "sweep=optuna" in error
     code, _, error = gan(*words, "model/loss=glob(nothing*)")
     assert code == 2 and "gives no value" in error
+
+
+ONE_STEP = [*(word for word in TINY if "steps" not in word), "model=mlp", "trainer.steps=1", "run.dir=s"]
+
+
+def jobs_of(sweep: Path) -> dict[str, list[str]]:
+    """Return the overrides of jobs that ran, by their folders below the sweep's."""
+    found = {}
+    for run in find_runs(sweep):
+        own = [word for word in read_run(run).started["overrides"] if word not in ONE_STEP]
+        found[str(run.relative_to(sweep))] = own
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "jobs"),
+    [
+        (["seed=range(1,3)"], {"0": ["seed=1"], "1": ["seed=2"]}),
+        (["seed=choice(7)"], {"0": ["seed=7"]}),
+        (["seed=7"], {"0": ["seed=7"]}),
+        (["seed=0,1", "hydra.sweep.subdir=job-${hydra.job.num}"], {"job-0": ["seed=0"], "job-1": ["seed=1"]}),
+        (["seed=0,1", "hydra.sweep.subdir=${model.name}/${seed}"], {"mlp/0": ["seed=0"], "mlp/1": ["seed=1"]}),
+    ],
+)
+def test_a_sweep_has_the_jobs_and_folders_that_hydra_documents(words, jobs, gan, tmp_path):
+    code, _, error = gan("train", "-m", *ONE_STEP, *words)
+    assert code == 0 and jobs_of(tmp_path / "s") == jobs, error
+
+
+def test_a_glob_matches_choices_and_no_bases_of_them(gan, tmp_path):
+    code, _, error = gan("train", "-m", *ONE_STEP, "model=glob(_*)")
+    assert code == 2 and "gives no value; there are: acgan" in error and not (tmp_path / "s").exists(), error
+    code, _, error = gan("train", "-m", *ONE_STEP, "model=dcgan", "augment=glob(*)")
+    assert code == 0, error
+    assert sorted(w for own in jobs_of(tmp_path / "s").values() for w in own if "augment" in w) == [
+        f"model/augment={name}" for name in sorted(choices("model/augment"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("hydra.sweep.subdir=same", "is one folder for 2 jobs; type 'hydra.sweep.subdir=job-${hydra.job.num}'"),
+        ("hydra.sweep.subdir=../out", "leads out of the folder of the sweep"),
+        ("model.lr=interval(1e-4,1e-3)", "type sweep=optuna"),
+        ("model=glob(nothing*)", "gives no value"),
+        ("model.G.nothing=3", "nothing"),
+    ],
+)
+def test_a_sweep_that_is_refused_leaves_the_folder_as_it_was(word, message, gan, tmp_path):
+    code, _, error = gan("train", "-m", *ONE_STEP, "seed=0,1", word)
+    assert code == 2 and message in error and not (tmp_path / "s").exists(), error
+
+
+def test_a_refused_extension_does_not_change_what_a_sweep_resumes(gan, tmp_path):
+    assert gan("train", "-m", *ONE_STEP, "seed=choice(0)")[0] == 0
+    before = (tmp_path / "s" / "sweep.json").read_text()
+    assert gan("train", "-m", *ONE_STEP, "seed=0,1", "model.G.nothing=3")[0] == 2
+    assert (tmp_path / "s" / "sweep.json").read_text() == before and jobs_of(tmp_path / "s") == {"0": ["seed=0"]}
+
+
+def test_a_job_whose_folder_was_removed_or_damaged_is_trained_again_in_its_place(gan, tmp_path):
+    words = ["train", "-m", *ONE_STEP, "seed=0,1"]
+    assert gan(*words)[0] == 0
+    shutil.rmtree(tmp_path / "s" / "0")
+    for name in ("config.yaml", "metrics.jsonl"):
+        (tmp_path / "s" / "1" / name).write_bytes(bytes(range(200, 256)) * 3)
+    code, out, error = gan("report", "s")
+    assert code == 0 and "has not begun, or its folder was removed" in out and "config.yaml is not the config" in out
+    code, out, error = gan(*words)
+    assert code == 0 and jobs_of(tmp_path / "s") == {"0": ["seed=0"], "1": ["seed=1"]}, error
+    assert "Failed or damaged" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp1252", "POSIX"])
+def test_a_sweep_completes_on_a_terminal_of_another_encoding(encoding, tmp_path):
+    names = {"PYTHONIOENCODING": encoding} if encoding != "POSIX" else {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    path = tmp_path / "Bilder 猫"
+    path.mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (i * 9, 3, 4)).save(path / f"{i}.png")
+    words = [*ONE_STEP[:-1], "data=folder", f"data.path={path}", "run.dir=Läufe-Ł", "seed=0,1", "data.batch_size=2"]
+    words = [word for word in words if not word.startswith(("data=synthetic", "data.n="))]
+    env = {**os.environ, "PYTHONUTF8": "0", **names, "HYDRA_FULL_ERROR": "1"}
+    run = process("train", "-m", *words, cwd=tmp_path, env=env, text=False)
+    out, error = run.communicate()
+    assert run.returncode == 0 and b"Traceback" not in error, error.decode(errors="replace")
+    assert b"leaderboard.html" in out and (tmp_path / "Läufe-Ł" / "leaderboard.html").exists()
+    run = process("report", "Läufe-Ł", cwd=tmp_path, env=env, text=False)
+    out, error = run.communicate()
+    assert run.returncode == 0 and b"sliced_wasserstein" in out, error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import TINY
+from PIL import Image
 
 METRICS = "metrics=[kd_mnist,recall_mnist]"
 
@@ -73,3 +74,25 @@ def test_neither_objectives_nor_training_are_imported():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gancli.evaluation.autoencoders" in done.stdout
     assert "gancli.objectives" not in done.stdout and "gancli.training" not in done.stdout
+
+
+def test_results_of_a_read_only_run_are_on_the_screen_and_in_the_files_that_are_named(gan, read_only):
+    folder, close = read_only
+    (folder / "images").mkdir()
+    for i in range(24):
+        Image.new("RGB", (16, 16), (9 * i, 80, 255 - 9 * i)).save(folder / "images" / f"{i}.png")
+    tiny = [word for word in TINY if not word.startswith(("data=", "data.n="))]
+    assert gan("train", *tiny, "data=folder", "data.path=images", "run.dir=run")[0] == 0
+    words = ["ckpt=run", "data=images", "n=24", "metrics=[kd_cifar]"]
+    # The user that root becomes may not read Python's own files: what is imported late, is now.
+    assert gan("evaluate", *words)[0] == 0 and gan("sample", "ckpt=run", "n=1", "out=first.png")[0] == 0
+    close(folder / "run")
+    before = sorted((folder / "run").rglob("*"))
+    code, out, error = gan("evaluate", *words, "json=scores.json", "out=side.png")
+    assert code == 0 and "kd_cifar" in out and "not added to the run" in error, error
+    assert "kd_cifar" in json.loads((folder / "scores.json").read_text())["scores"] and (folder / "side.png").is_file()
+    code, out, error = gan("sample", "ckpt=run", "n=2")
+    assert code == 0 and (folder / "samples.png").is_file(), error
+    code, out, error = gan("sample", "ckpt=run", "n=2", "out=run/x.png")
+    assert code == 1 and "out=run/x.png cannot be written" in error, error
+    assert before == sorted((folder / "run").rglob("*"))

@@ -1,9 +1,13 @@
 """Built-in data sets: read, downloaded, resized, stacked."""
 
 import gzip
+import io
 import os
+import pickle
 import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 from urllib.error import URLError
 
@@ -61,6 +65,48 @@ def test_files_that_are_still_packed_are_read(tmp_path):
         file.unlink()
     data = sets.mnist(str(tmp_path), split="test")
     assert tuple(data.images.shape) == (5, 1, 28, 28) and data.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def cifar_archive(path: Path, **changed: Any) -> None:
+    """Write CIFAR-10's archive with two images a batch, black ones of class 3, and a link out of it."""
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [3, 3]} | changed
+    link = tarfile.TarInfo("cifar-10-batches-py/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(link)
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+            content = pickle.dumps(batch, protocol=2)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+class Command:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch hacked",)
+
+
+def test_cifars_archive_is_read_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cifar_archive(tmp_path / "cifar-10-python.tar.gz")
+    for split, n in (("train", 10), ("test", 2)):
+        data = sets.cifar10(str(tmp_path), split=split)
+        assert tuple(data.images.shape) == (n, 3, 32, 32) and data.labels.tolist() == [3] * n
+    assert [file.name for file in tmp_path.iterdir()] == ["cifar-10-python.tar.gz"], "nothing is unpacked"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"x": Command()}, "it holds posix.system, which is no array"),
+     ({"labels": [3, 10]}, "it has labels from 3 to 10"),
+     ({"data": np.zeros((2, 9), np.uint8)}, "data_batch_1 is not in CIFAR-10's format")],
+)  # fmt: skip
+def test_an_odd_archive_of_cifar_is_refused_and_runs_nothing(tmp_path, monkeypatch, changed, reason):
+    monkeypatch.chdir(tmp_path)
+    cifar_archive(tmp_path / "cifar-10-python.tar.gz", **changed)
+    with pytest.raises(ValueError, match=rf"cifar-10-python\.tar\.gz is damaged \({reason}\)"):
+        sets.cifar10(str(tmp_path))
+    assert not (tmp_path / "hacked").exists()
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-9])])

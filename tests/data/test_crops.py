@@ -92,7 +92,7 @@ def test_bad_images_are_skipped_and_grey_has_one_channel(folder):
     [
         ("nothing", r"is nothing, not a folder; type data\.path=DIR"),
         ("void", r"it has no images; type gan data check"),
-        ("small", r"its 1 image cannot hold a crop of 8x8; type a smaller data\.size="),
+        ("small", r"no image holds a crop of data\.size=8, but of 3, skipped 1: 1 too small; type gan data check"),
     ],
 )
 def test_folders_without_crops_are_refused(folder, name, message):

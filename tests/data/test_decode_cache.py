@@ -215,7 +215,9 @@ def test_without_a_writable_folder_images_are_in_memory(root, decoder, monkeypat
         assert "are in memory" in data.warnings[0] and "type data.cache=DIR" in data.warnings[0]
     assert len(decoder.call_args_list) == 22
     monkeypatch.setattr(decode_cache, "free_memory", lambda: 1000.0)
-    message = r"^the decoded images of \S+ take 0 MB, 0 MB of memory are free, and \S+ cannot be written to \(.*; type"
+    message = (
+        r"^the 11 decoded images of \S+ take 0 MB, 0 MB of memory are free, and \S+ cannot be written to \(.*; type"
+    )
     with pytest.raises(ValueError, match=message) as error:
         load(root, cache=unwritable)
     assert "\n" not in str(error.value)
@@ -244,7 +246,7 @@ def test_a_full_disk_is_one_sentence(root, monkeypatch):
     full = Mock(return_value=shutil.disk_usage("/")._replace(free=1000))
     no_space = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     for owner, name, fake, why in (
-        (shutil, "disk_usage", full, "0 MB are needed"),
+        (shutil, "disk_usage", full, "0 MB are needed for 11 images"),
         (decode_cache.os, "fsync", no_space, "No space left on device"),
     ):
         message = rf"^the decoded images of \S+ cannot be written to \S+ \({why}, [\d,]+ MB .*data\.cache=DIR"

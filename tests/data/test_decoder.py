@@ -2,6 +2,7 @@
 
 import ast
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,30 @@ from PIL import Image, ImageCms
 
 from gancli.data.decoder import BadImage, open_image
 from gancli.data.image_files import decode_image
-from gancli.data.image_modes import standardize
+from gancli.data.image_modes import ImageWarning, copy_metadata, standardize
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 # Red and blue of this profile have changed places.
 SWAPPED = SRGB.replace(b"rXYZ", b"tttt").replace(b"bXYZ", b"rXYZ").replace(b"tttt", b"bXYZ")
 ROOT = Path(__file__).parents[2]
+
+
+def linear_grey() -> bytes:
+    """Return an ICC profile of grey whose levels are proportional to light."""
+    white = struct.pack(">iii", 63190, 65536, 54061)
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"grey\0" + bytes(78),
+        b"wtpt": b"XYZ \0\0\0\0" + white,
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, 256) + bytes(2),
+        b"cprt": b"text\0\0\0\0x\0\0\0",
+    }
+    table, data, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += name + struct.pack(">II", start + len(data), len(content))
+        data += content
+    head = struct.pack(">I4sI4s4s4s", start + len(data), b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    return head + bytes(12) + b"acsp" + bytes(28) + white + bytes(48) + table + data
 
 
 def test_no_other_module_opens_an_image():
@@ -46,6 +65,21 @@ def test_heic_without_the_extra_names_it(tmp_path, monkeypatch):
         open_image(tmp_path / "a.HEIC")
 
 
+def test_heic_is_read_with_the_extra(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    y, x = np.mgrid[:48, :64]
+    image = Image.fromarray(np.stack([x * 4, y * 5, x + y], -1).astype(np.uint8))
+    heif.from_pillow(image).save(tmp_path / "a.HEIC")
+    heif.encode("RGB;16", (64, 48), np.asarray(image).astype(np.uint16).tobytes(), tmp_path / "deep.heic")
+    decoded, info = decode_image(tmp_path / "a.HEIC")
+    assert decoded.size == (64, 48) and not info.notes and info.format == "HEIF"
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(image)).mean() < 4
+    assert "has 10 bits per channel and was read with 8" in decode_image(tmp_path / "deep.heic")[1].notes[0]
+    (tmp_path / "cut.heic").write_bytes((tmp_path / "a.HEIC").read_bytes()[:300])
+    with pytest.raises(BadImage):
+        decode_image(tmp_path / "cut.heic")
+
+
 def both(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return an image as training and as the file commands read it."""
     with open_image(path) as image:
@@ -73,3 +107,41 @@ def test_profiles_are_converted_to_srgb_alike_everywhere(tmp_path, mode, profile
         assert (red < blue) == (profile == SWAPPED)
     with open_image(tmp_path / "a.png") as opened:
         assert ("icc_profile" in standardize(opened).info) == (profile == SRGB or (mode == "L" and profile == SWAPPED))
+
+
+def test_a_profile_of_16_bit_grey_is_converted(tmp_path):
+    profile = linear_grey()
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.tif", icc_profile=profile)
+    Image.fromarray((values // 257).astype(np.uint8)).save(tmp_path / "b.tif", icc_profile=profile)
+    with pytest.warns(ImageWarning, match="was converted to sRGB by its ICC profile"):
+        _, deep = both(tmp_path / "a.tif")
+    with pytest.warns(ImageWarning):
+        _, flat = both(tmp_path / "b.tif")
+    assert np.abs(deep / 257 - flat).max() < 3 and deep.dtype == np.uint16 and (deep[1:-1] > values[1:-1]).all()
+    assert decode_image(tmp_path / "a.tif")[1].notes == ("was converted to sRGB by its ICC profile",)
+
+
+def test_twelve_bits_in_sixteen_fill_the_range_and_become_twelve_again(tmp_path):
+    values = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.warns(ImageWarning, match="was read as 12 bits"):
+        training, commands = both(tmp_path / "a.png")
+    assert training.max() == 255 and commands.max() == 65535
+    with open_image(tmp_path / "a.png") as opened, pytest.warns(ImageWarning):
+        once = standardize(opened)
+    twice = standardize(once)
+    assert (np.asarray(twice) == np.asarray(once)).all()
+    assert (np.asarray(copy_metadata(twice, twice)) == values).all()
+
+
+def test_iptc_data_are_not_dropped_without_a_word(tmp_path):
+    caption = b"\x1c\x02\x78\0\x04news"
+    block = b"8BIM\x04\x04\0\0" + len(caption).to_bytes(4, "big") + caption + b"\0"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    marker = b"Photoshop 3.0\0" + block
+    segment = b"\xff\xed" + (2 + len(marker)).to_bytes(2, "big") + marker
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
+    with open_image(tmp_path / "a.jpg") as opened, pytest.warns(ImageWarning, match="its IPTC data cannot be written"):
+        standardize(opened)

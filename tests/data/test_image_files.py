@@ -18,6 +18,7 @@ from gancli.commands.data import main as run
 from gancli.commands.data import report_text, suggestions
 from gancli.data.folder import folder
 from gancli.data.image_files import FIT_MODES, check_folder
+from gancli.data.listing import count_skipped, skipped_lines
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -136,7 +137,50 @@ def test_folders_are_classes_at_any_depth_and_images_outside_them_are_skipped(tm
     data = folder(str(tmp_path), size=8, channels=1)
     assert data.class_names == ["cat", "dog"] and data.labels.tolist() == [0, 0, 1]
     assert data.images[:, 0, 0, 0].tolist() == [1, 2, 0]
-    assert data.skipped == [("cover.png", "is in no class folder, so it has no class")]
+    assert data.skipped == [
+        ("cover.png", "is in no class folder, so it has no class"),
+        ("notes/readme.txt", "is no image"),
+    ]
+
+
+def test_files_without_a_known_suffix_are_known_by_how_they_begin(tmp_path):
+    for format in ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF"):
+        Image.fromarray(noise(16, 16, 3)).save(tmp_path / format, format)
+    (tmp_path / "PNG").rename(tmp_path / "photo.jpg_large")
+    for name, content in (
+        ("notes", b"P5 is a camera"),
+        ("BM", b"BM, a text"),
+        ("README.md", b""),
+        ("raw.CR2", b"II*\0"),
+    ):
+        (tmp_path / name).write_bytes(content)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / name).touch()
+    data = folder(str(tmp_path), size=8)
+    assert len(data) == 9
+    assert count_skipped(data.skipped) == "skipped 4: 3 not images, 1 of formats that are not read"
+    assert not check_folder(str(tmp_path)).bad, "other files need no repair"
+
+
+def test_what_is_left_out_is_counted_in_the_same_words_by_the_report_and_by_training(damaged):
+    skipped = "skipped 8: 4 broken, 2 not images, 1 links to nothing, 1 too large"
+    assert skipped_lines(folder(str(damaged), size=8).skipped)[0] == skipped
+    assert skipped in report_text(check_folder(str(damaged)))
+
+
+def test_what_decoding_changes_is_said_with_the_number_of_images_also_by_a_later_run(tmp_path):
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
+    for name in ("b", "c"):
+        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
+    notes = [
+        "2 images: has several frames; only the first was used",
+        "1 image: has 16 bits but no value above 4,095, and was read as 12 bits",
+    ]
+    for _ in range(2):  # decoded, then mapped
+        data = folder(str(tmp_path), size=8)
+        assert data.notes == notes and (data.images[0] == 255).all()
+    assert all(note in report_text(check_folder(str(tmp_path))) for note in notes)
 
 
 def test_odd_names(tmp_path, capsys):
@@ -187,9 +231,11 @@ def test_train_and_test_folders_are_a_layout_and_no_classes(tmp_path):
         save(np.full((8, 8), 9, np.uint8), tmp_path / name)
     held_out = folder(str(tmp_path), size=8, split="test")
     assert held_out.split == "test" and held_out.labels.tolist() == [1]
-    assert held_out.skipped == [("wolf/f.png", "is of class wolf, which is not in train")]
-    save(noise(8, 8), tmp_path / "bus" / "g.png")
-    assert folder(str(tmp_path), size=8).class_names == ["Train", "VALID", "bus", "test"], "a class may be called so"
+    assert held_out.skipped == [("test/wolf/f.png", "is of class wolf, which is not in train")]
+    save(noise(8, 8), tmp_path / "extra" / "g.png")
+    data = folder(str(tmp_path), size=8)
+    assert data.class_names == ["cat", "dog", "fox"]
+    assert data.skipped == [("extra/g.png", "is in no folder of the layout")]
 
 
 @pytest.fixture
@@ -210,7 +256,8 @@ def damaged(tmp_path):
 
 BAD = {
     "bomb.png": "more than the", "cut.jpg": "truncated", "cut.png": "", "empty.png": "is empty",
-    "float.tif": "floating-point values", "link.png": "is not a file", "text.png": "is not an image that Pillow knows",
+    "float.tif": "floating-point values", "link.png": "is not a file",
+    "notes.txt": "is no image", "text.png": "is not an image that Pillow knows",
 }  # fmt: skip
 
 
@@ -242,7 +289,7 @@ def test_damaged_files_are_skipped_with_a_reason_or_refused(damaged, monkeypatch
         ({"size": "big"}, r"data\.size=big"),
         ({"size": None}, r"data\.size=None"),
         ({"channels": 4}, r"data\.channels=4"),
-        ({}, r"its 1 image cannot be decoded; type gan data check"),
+        ({}, r"it has no image that can be used, skipped 1: 1 broken; type gan data check"),
         ({"path": "void"}, r"it has no images; type gan data check"),
     ],
 )
@@ -274,6 +321,7 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
         "height    40 to 50 pixels, median 40",
         "modes     RGB 3, L 1",
         "formats   PNG 3, JPEG 1",
+        "          skipped 1: 1 broken",
         "bad       1",
         "          dog/b.png: is empty",
         f"try       gan train data=folder data.path={tmp_path}/ data.size=32 model=cgan",

@@ -113,7 +113,10 @@ def test_impossible_pairs_are_refused_in_one_sentence(added, layout, message, si
         ({"source_channels": 2}, r"data\.source_channels=2 .* data\.source_channels=3"),
         ({"path": "EMPTY"}, r"data\.path=\S+ cannot be trained on, it has no images; .* gan data check EMPTY"),
         ({"sources": "EMPTY"}, r"data\.sources=\S+ cannot be trained on, it has no images"),
-        ({"path": "BAD", "sources": "BAD"}, r"data\.path=\S+ cannot be trained on, its 1 image cannot be decoded"),
+        (
+            {"path": "BAD", "sources": "BAD"},
+            r"data\.path=\S+ cannot be trained on, it has no image that can be used, skipped 1: 1 broken",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(load, changed, message, sides, tmp_path, monkeypatch):

@@ -137,8 +137,9 @@ def test_other_data_are_converted_to_the_models_size_and_channels(evaluate, trai
     arrays = {f"x_{split}": np.zeros((n, 20, 20), np.uint8) for split, n in (("train", 9), ("test", 7))}
     np.savez("own.npz", **arrays)
     run = trained("model=aegan")
-    _, out, err = evaluate(run, "data=own")
-    assert "3 of 3 images of folder own, split none, 16x16 grey" in out and "torn.png was left out" in err
+    first, out, err = evaluate(run, "data=own")
+    assert evaluate(run, f"data={Path.cwd()}/./own/")[0]["protocol"] == first["protocol"], "the same data"
+    assert "3 of 3 images of folder own, split none, 16x16 grey" in out and "skipped torn.png: is not an image" in err
     for words, line in (
         (("data=synthetic", "n=5"), "5 of 10,000 images of synthetic, split none, 16x16 grey"),
         (("split=train", "n=5"), "5 of 9,000 images of mnist10k, split train, 16x16 grey"),

@@ -110,7 +110,7 @@ def test_images_that_differ_need_a_size_and_channels(gan):
         (("images=fake", "reference=mixed"), "of reference=mixed have 2 sizes"),
         (("images=oblong",), "of images=oblong are not square, tall.png is 9x12; type size=9"),
         (("images=torn",), "no image in images=torn can be read"),
-        (("images=torn",), "a.png was left out: is not"),
+        (("images=torn",), "skipped a.png: is not"),
         (("images=nowhere",), "images=nowhere is neither a folder nor an .npz file"),
         (("images=fake", "reference=colour"), "images=fake is grey and the real images are in colour; type channels=1"),
         (("images=both",), "=both are grey, as 0.png, and in colour, as deeper/0.png"),

@@ -35,10 +35,10 @@ def test_16_bit_grey_is_read_and_written_with_16_bits():
     image = scene(21, 10, "I;16")
     assert difference(Translator(Same(1, 1))(image), image) == 0
     network = Same(3, 1)
-    network.forward = lambda z, c: (c + 1).expand(-1, 3, -1, -1) * 40 - 1  # 700 of 65535 lies between levels of 8 bits
+    network.forward = lambda z, c: (c + 1).expand(-1, 3, -1, -1) * 5 - 1  # 5,600 of 65535 lies between levels of 8 bits
     with pytest.warns(ImageWarning):
-        result = Translator(network)(Image.fromarray(np.full((5, 5), 700, np.uint16)))
-    assert np.unique(np.asarray(result)).tolist() == [round(255 * 40 * 700 / 65535)]
+        result = Translator(network)(Image.fromarray(np.full((5, 5), 5600, np.uint16)))
+    assert np.unique(np.asarray(result)).tolist() == [round(255 * 5 * 5600 / 65535)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """Penalties against closed forms on a D of known gradient, and their own gradients against finite differences."""
 
-import math
-
 import pytest
 import torch
 
-from gancli.losses.penalties import DRAGAN, R1, R1R2, R2, Discriminated, GradientPenalty, WeightClipping
+from gancli.losses.penalties import DRAGAN, R1, R1R2, Discriminated, GradientPenalty, WeightClipping
 from gancli.networks import dcgan, mlp
 
 N, GRADIENT = 6, torch.tensor([0.3, -1.2, 2.0, 0.5], dtype=torch.float64)
@@ -19,28 +17,6 @@ def linear(x, c):
 def real_and_fake(discriminate):
     x = torch.randn(2, N, 1, 2, 2, dtype=torch.float64) * torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1)
     return [Discriminated(images, discriminate(images, C)) for images in (part.clone().requires_grad_() for part in x)]
-
-
-def test_every_penalty_has_a_closed_form_on_a_linear_d():
-    real, fake = real_and_fake(linear)
-    squared = float(GRADIENT.square().sum())
-    unit = (math.sqrt(squared) - 1) ** 2
-    known = {R1: squared / 2, R2: squared / 2, R1R2: squared, GradientPenalty: unit, DRAGAN: unit}
-    for penalty, value in known.items():
-        assert penalty(10.0)(linear, real, fake, C).item() == pytest.approx(value)
-
-
-def test_r1_is_at_real_images_and_r2_at_generated_ones():
-    """D(x) = |x|^2 / 2 has the gradient x: the penalty is the mean of |x|^2 / 2 over those images."""
-
-    def square(x, c):
-        return x.flatten(1).square().sum(1) / 2
-
-    real, fake = real_and_fake(square)
-    for penalty, part in ((R1(1.0), real), (R2(1.0), fake)):
-        assert penalty(square, real, fake, C).item() == pytest.approx(
-            float(part.images.detach().square().sum()) / 2 / N
-        )
 
 
 def test_the_gradient_penalty_is_between_real_and_fake_and_dragan_around_the_real_images():
@@ -57,19 +33,6 @@ def test_the_gradient_penalty_is_between_real_and_fake_and_dragan_around_the_rea
     assert (fraction >= 0).all() and (fraction <= 1).all() and fraction.std() > 0.1
     DRAGAN(10.0, spread=1e-6)(discriminate, real, fake, C)
     assert torch.allclose(points[1], real.images, atol=1e-4)
-
-
-def test_the_gradient_of_a_patch_discriminator_is_that_of_the_mean_of_its_patches():
-    """Nine equal logits for an image are one: the loss takes their mean."""
-
-    def patches(x, c):
-        return linear(x, c)[:, None, None].expand(-1, 3, 3)
-
-    real, fake = real_and_fake(patches)
-    squared = float(GRADIENT.square().sum())
-    unit = (math.sqrt(squared) - 1) ** 2
-    for penalty, value in {R1: squared / 2, R2: squared / 2, GradientPenalty: unit, DRAGAN: unit}.items():
-        assert penalty(1.0)(patches, real, fake, C).item() == pytest.approx(value)
 
 
 def test_packed_images_share_a_point_between_real_and_fake():

@@ -37,15 +37,6 @@ def test_the_score_equals_the_equation_for_any_batch_size(batch):
     assert score(logits + 500 * normal(103, 1, seed=1), batch=batch) == pytest.approx(score(logits), rel=1e-10)
 
 
-@pytest.mark.parametrize(("splits", "seed"), [(10, None), (10, 2020), (7, 0)])
-def test_the_score_equals_the_reference_library_with_and_without_shuffling(splits, seed):
-    reference = pytest.importorskip("torch_fidelity.metric_isc")
-    logits = 3 * normal(211, 20).float()
-    theirs = reference.isc_features_to_metric(logits, splits, shuffle=seed is not None, rng_seed=seed)
-    expected = (theirs[reference.KEY_METRIC_ISC_MEAN], theirs[reference.KEY_METRIC_ISC_STD])
-    assert score(logits, splits, seed) == pytest.approx(expected, rel=1e-10)
-
-
 def certain(labels: torch.Tensor, classes: int = 10) -> torch.Tensor:
     """Return logits (N, classes) of a classifier that is certain of each image."""
     return 1e4 * one_hot(labels, classes).double()

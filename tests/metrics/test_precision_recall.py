@@ -33,17 +33,6 @@ def test_the_metrics_equal_their_equations_for_any_block_size(monkeypatch, k, bl
     assert density == pytest.approx(ours.sum() / (k * 50)) and coverage == pytest.approx(ours.any(0).mean())
 
 
-@pytest.mark.parametrize("d", [3, 40])
-@pytest.mark.parametrize("k", [1, 3])
-def test_precision_and_recall_equal_the_reference_library(d, k):
-    reference = pytest.importorskip("torch_fidelity.metric_prc")
-    fake, real = 0.9 * normal(300, d) + 0.3 / d, normal(400, d, seed=1)
-    options = {"prc_neighborhood": k, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
-    theirs = reference.prc_features_to_metric(fake, real, **options)
-    expected = (theirs[reference.KEY_METRIC_PRECISION], theirs[reference.KEY_METRIC_RECALL])
-    assert precision_recall(fake, real, k) == pytest.approx(expected, rel=1e-6)
-
-
 def test_points_on_a_line():
     """Real 0, 1, 2, 3, 10 have with k = 1 the radii 1, 1, 1, 1, 7; the balls are closed: 3 and 17 are inside."""
     real, fake = torch.tensor([[0.0], [1], [2], [3], [10]]), torch.tensor([[3.0], [17], [17.1], [-5]])

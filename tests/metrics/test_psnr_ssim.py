@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.metrics import structural_similarity
 
 from gancli.images import enlarge, to_float
 from gancli.metrics.psnr_ssim import BINS, fidelity, psnr, shave, spectrum, ssim, studio_luma
@@ -43,14 +42,6 @@ def test_images_are_rounded_to_8_bits_and_a_border_of_scale_pixels_does_not_coun
     assert fidelity(fake, real, 4)["psnr"] == fidelity(real + 0.4 / 127.5, real, 2)["psnr"] == math.inf
     assert fidelity(fake, real, 3)["psnr"] < 40
     assert shave(torch.zeros(1, 8, 9), 4).shape == (1, 8, 9), "nothing would be left"
-
-
-def test_ssim_equals_the_reference_library():
-    a, b = studio_luma(to_float(image(3, 40, 31))), studio_luma(to_float(image(3, 40, 31, seed=1)))
-    for other in (b, a + 9, 0.5 * a + 0.5 * b):
-        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-        _, full = structural_similarity(a[0].numpy(), other[0].numpy(), full=True, **options)
-        assert ssim(a, other).item() == pytest.approx(full[5:-5, 5:-5].mean(), rel=1e-9)
 
 
 def test_ssim_of_a_shift_has_a_closed_form_and_small_images_have_none():

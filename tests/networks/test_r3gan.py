@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, interpolate, leaky_relu, pad
+from torch.nn.functional import leaky_relu
 
 from gancli.networks.r3gan import Block, Discriminator, Down, Generator, Up, blur
 
@@ -54,15 +54,6 @@ def test_a_constant_stays_a_constant_at_the_edges_too(resample, shape):
     assert y.shape == (1, 2, *shape) and torch.allclose(y, torch.full_like(y, 3.0))
 
 
-def test_resampling_is_a_convolution_with_binomial_kernels():
-    x = torch.randn(2, 1, 7, 8)
-    padded = pad(x, (1, 1, 1, 1), mode="replicate")
-    for resample, weights, stride in ((blur, [1.0, 2, 1], 1), (Down(), [1.0, 3, 3, 1], 2)):
-        kernel = torch.tensor(weights).outer(torch.tensor(weights)) / sum(weights) ** 2
-        assert torch.allclose(resample(x), conv2d(padded, kernel[None, None], stride=stride), atol=1e-6)
-    assert torch.allclose(Up()(x), interpolate(x, scale_factor=2, mode="bilinear"), atol=1e-6)
-
-
 @pytest.mark.parametrize("size", [8, 28, 32])
 def test_images_and_logits_have_a_sane_scale_at_first(size):
     G, D, c = Generator(64, 3, size, 32), Discriminator(3, size, 32), torch.zeros(64, 0)
@@ -75,9 +66,9 @@ def test_images_and_logits_have_a_sane_scale_at_first(size):
 
 def test_the_logit_is_the_projection_on_the_direction_of_the_class():
     D, x, c = Discriminator(1, 16, 8, classes=3), torch.rand(3, 1, 16, 16) * 2 - 1, torch.eye(3)
-    logits, f, _ = D(x, c)
+    logits, f, *_ = D(x, c)
     expected = torch.stack([D.linear.weight @ f[i] @ D.embed.weight[:, i] for i in range(3)])
     assert torch.allclose(logits, expected, atol=1e-5)
     unconditional = Discriminator(1, 16, 8)
-    logits, f, _ = unconditional(x, torch.zeros(3, 0))
+    logits, f, *_ = unconditional(x, torch.zeros(3, 0))
     assert torch.allclose(logits, f @ unconditional.linear.weight[0], atol=1e-6)

@@ -77,7 +77,7 @@ def test_half_of_two_classes_lies_between_them(train):
 @pytest.mark.parametrize("norm", ["spectral", "none"])
 def test_projection_adds_the_embedding_times_the_features(norm):
     D = Discriminator(1, 16, 8, classes=3, norm=norm, projection=True, auxiliary=True).eval()
-    logits, f, class_logits = D(noise(3, 1, 16, 16), torch.eye(3))
+    logits, f, class_logits, _ = D(noise(3, 1, 16, 16), torch.eye(3))
     expected = torch.stack([f[i] @ D.linear.weight[0] + f[i] @ D.embed.weight[:, i] for i in range(3)])
     assert torch.allclose(logits, expected, atol=1e-5) and class_logits.shape == (3, 3)
 

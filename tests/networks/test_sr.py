@@ -11,10 +11,10 @@ from torch import nn
 
 import gancli
 from gancli.images import enlarge
-from gancli.networks.sr import Compact, Discriminator, PatchDiscriminator, SRResNet
+from gancli.networks.sr import Attentive, Compact, Discriminator, PatchDiscriminator, SRResNet
 from gancli.transforms.degradation import Degradation
 
-NETWORKS = [(Compact, {"depth": 3}), (SRResNet, {"depth": 2})]
+NETWORKS = [(Compact, {"depth": 3}), (SRResNet, {"depth": 2}), (Attentive, {"depth": 1})]
 
 
 def run_network(network: nn.Module, c: torch.Tensor) -> torch.Tensor:
@@ -139,3 +139,13 @@ def test_grey_images_are_enlarged_and_noise_is_refused(tmp_path):
     assert run.trainer.objective.G(torch.zeros(2, 0), torch.zeros(2, 1, 4, 4)).shape == (2, 1, 16, 16)
     with pytest.raises(ValueError, match="gan upscale"):
         gancli.load(tmp_path / "run").sample(4)
+
+
+def test_a_merged_network_is_the_same_function_with_fewer_weights():
+    """The branches of each convolution are summed in their weights."""
+    torch.manual_seed(0)
+    G = Attentive(width=8, depth=2)
+    nn.init.normal_(G.last.weight, std=0.1)
+    merged, c = G.merge(), torch.rand(2, 3, 9, 7) * 2 - 1
+    assert torch.allclose(run_network(G, c), run_network(merged, c), atol=1e-5)
+    assert sum(p.numel() for p in merged.parameters()) < sum(p.numel() for p in G.parameters()) / 3

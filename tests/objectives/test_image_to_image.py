@@ -11,7 +11,7 @@ from torch.nn.functional import pad, softplus
 
 from gancli.networks.layers import Dropout, ReflectionPad
 from gancli.networks.outputs import DiscriminatorOutputs
-from gancli.networks.translation import PatchDiscriminator, ResidualGenerator
+from gancli.networks.translation import ResidualGenerator
 from gancli.networks.unet import UNet
 from gancli.objectives.cyclegan import Pool
 
@@ -62,26 +62,6 @@ class Mean(nn.Module):
 
     def forward(self, x: torch.Tensor, c: torch.Tensor) -> DiscriminatorOutputs:
         return DiscriminatorOutputs(x.mean((1, 2, 3)))
-
-
-def test_the_terms_of_cyclegan_by_hand(tmp_path):
-    """Generators that add a and b: a cycle is a + b away both ways, and the other set is changed by b and by a."""
-    run = start(tmp_path, "cyclegan", "model.pool=0")
-    objective = run.trainer.objective
-    objective.G.there, objective.G.back = Brighten(0.3), Brighten(-0.1)
-    objective.D.target, objective.D.source = mean, _ = Mean(), Mean()
-    x, c = run.trainer.next_batch()
-    assert x.shape == c.shape == (8, 3, 16, 16)
-    terms, fakes = objective.discriminator_loss(x, c, keep_fakes=True)
-    for name, real, fake in (("target", x, c + 0.3), ("source", c, x - 0.1)):
-        expected = 0.5 * (mean(real, c).logits - 1).square().mean() + 0.5 * mean(fake, c).logits.square().mean()
-        assert torch.allclose(terms[f"D/{name}"], expected)
-    terms, _ = objective.generator_loss(x, c, fakes)
-    assert float(terms["G/cycle"]) == pytest.approx(10 * 2 * 0.2, rel=1e-4)
-    assert float(terms["G/identity"]) == pytest.approx(5 * (0.3 + 0.1), rel=1e-4)
-    # Section 4: only D's objective is halved.
-    assert torch.allclose(terms["G/target"], (mean(c + 0.3, c).logits - 1).square().mean())
-    assert torch.allclose(terms["G/source"], (mean(x - 0.1, c).logits - 1).square().mean())
 
 
 def test_the_pool_replaces_every_other_image_by_an_older_one():
@@ -140,17 +120,6 @@ def test_dropout_zeroes_a_fraction_and_keeps_the_mean():
 def test_generators_take_any_size(network, size):
     y = network.eval()(torch.zeros(2, 0), torch.randn(2, 1, *size))
     assert y.shape == (2, 3, *size) and y.isfinite().all() and y.abs().max() <= 1
-
-
-@pytest.mark.parametrize(("size", "patch"), [(16, 16), (28, 34), (32, 34), (64, 70), (256, 70)])
-def test_the_receptive_field_of_a_logit_is_a_patch(size, patch):
-    """By the gradient of one logit in the middle: 70x70 pixels, fewer for small images."""
-    D = PatchDiscriminator(1, size=size, width=4, norm="none")
-    x = torch.randn(1, 1, 256, 256, requires_grad=True)
-    logits = D(x, x[:, :0]).logits
-    logits[0, logits.shape[1] // 2, logits.shape[2] // 2].backward()
-    field = x.grad[0, 0].abs() > 0
-    assert (int(field.any(0).sum()), int(field.any(1).sum())) == (patch, patch)
 
 
 @pytest.fixture

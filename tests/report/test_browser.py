@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_fixtures import FAILED, FINISHED, metric_row, write_job, write_run
+from run_fixtures import FAILED, FINISHED, metric_row, write_board, write_job, write_run
 
-from gancli.report.leaderboard import write_leaderboard
 from gancli.report.run_page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: type pip install playwright")
@@ -163,7 +162,7 @@ def test_a_page_without_curves_and_grids_and_one_that_has_gone_quiet(tmp_path: P
 def test_a_click_on_a_header_sorts_the_leaderboard(tmp_path: Path, open_page: Open, width: int) -> None:
     values = {"a2": 9.0, "a10": 100.0, "b": None, "c": 20.0}
     runs = [write_job(tmp_path / name, fid, model=name) for name, fid in values.items()]
-    write_leaderboard(runs, tmp_path, "fid")
+    write_board(runs, tmp_path, "fid")
     (tmp_path / "leaderboard.html").rename(tmp_path / "index.html")
     page = open_page(tmp_path / "index.html", width)
 

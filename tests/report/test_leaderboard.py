@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, write_job, write_run
+from run_fixtures import FAILED, FINISHED, add_score, metric_row, protocol, write_board, write_job, write_run
 
 from gancli.commands import report
 from gancli.report.columns import caption
 from gancli.report.contact_sheet import contact_sheet
-from gancli.report.leaderboard import NOTE, csv_names, terminal_text, write_leaderboard
+from gancli.report.leaderboard import BROKEN, NOTE, csv_names, terminal_text
 from gancli.report.ranking import Table, each_run, rank_runs
 from gancli.report.run_folder import read_run
 from gancli.report.run_page import write_page
@@ -92,7 +92,7 @@ def test_the_files_have_every_run_and_link_to_its_page(sweep: list[Path], tmp_pa
     for folder in sweep[:3]:
         write_page(folder)
     out = tmp_path / "sweep"
-    text = write_leaderboard(sweep, out, "fid")
+    text = write_board(sweep, out, "fid")
     assert text.splitlines()[0] == "mnist" and NOTE in text
     assert "2: D/adversarial became NaN" in text and text.count("became NaN") == 1
 
@@ -120,7 +120,7 @@ def test_the_files_have_every_run_and_link_to_its_page(sweep: list[Path], tmp_pa
 @pytest.mark.parametrize("sort_by", ["auto", "fid"])
 def test_runs_that_all_failed_early_still_have_a_table(tmp_path: Path, sort_by: str) -> None:
     runs = [write_run(tmp_path / name, rows=[], steps=(), ending=FAILED) for name in ("a", "b")]
-    text = write_leaderboard(runs, tmp_path, sort_by)
+    text = write_board(runs, tmp_path, sort_by)
     assert "  a, b: D/adversarial became NaN" in text and text.count("became NaN") == 1
     assert len(csv_of(tmp_path / "leaderboard.csv")) == 2 and not (tmp_path / "contact.png").exists()
 
@@ -146,7 +146,7 @@ def test_typed_overrides_or_else_configs_distinguish_runs(tmp_path: Path) -> Non
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
 def test_tables_fit_the_terminal(scored: list[Path], width: int) -> None:
     ranked = tables(scored)
-    text = terminal_text(ranked, width).partition("\n\nFailed\n")[0]
+    text = terminal_text(ranked, width).partition(f"\n\n{BROKEN}\n")[0]
     assert max(map(len, text.splitlines())) <= max(width, 56)  # columns that always stay
     headers = [line.split() for line in text.splitlines() if line.startswith("rank")]
     assert len(headers) == 4 and all(line[:2] in (["rank", "model"], ["rank", "job"]) for line in headers)
@@ -160,7 +160,7 @@ def test_long_and_odd_names_are_cut_and_linked(tmp_path: Path, width: int) -> No
     write_page(folder)
     text = terminal_text(tables([folder], "images_per_second"), width).partition("What to type next")[0]
     assert max(map(len, text.splitlines())) <= width
-    write_leaderboard([folder], tmp_path, "images_per_second")
+    write_board([folder], tmp_path, "images_per_second")
     html = (tmp_path / "leaderboard.html").read_text()
     assert "a <b>" not in html and "a%20%3Cb%3E%20%26%20%23%20%25" in html
 
@@ -168,19 +168,19 @@ def test_long_and_odd_names_are_cut_and_linked(tmp_path: Path, width: int) -> No
 def test_a_few_runs_begin_with_what_differs_between_them(tmp_path: Path) -> None:
     a = write_job(tmp_path / "a", 1.0, model="dcgan", **{"trainer.log_every": 5, "run.dir": "a"})
     b = write_job(tmp_path / "b", 2.0, model="mlp", seed=3, **{"trainer.log_every": 9, "run.dir": "b"})
-    text = write_leaderboard([a, b], tmp_path)
+    text = write_board([a, b], tmp_path)
     assert text.splitlines()[:5] == ["What differs", "", "       a      b", "model  dcgan  mlp", "seed   0      3"]
     assert "| model | dcgan | mlp |" in (tmp_path / "leaderboard.md").read_text()
     html = (tmp_path / "leaderboard.html").read_text()
     assert html.index("What differs") < html.index("measured while training")
     # Without repeated settings there is no table over seeds.
     assert tables([a, b])[0].setting_rows == [] and not any(word in text for word in ("±", "Runs", "seeds"))
-    assert "Nothing that was typed differs" in write_leaderboard([a, write_job(tmp_path / "c", 1.0)], tmp_path / "d")
+    assert "Nothing that was typed differs" in write_board([a, write_job(tmp_path / "c", 1.0)], tmp_path / "d")
 
 
 def test_it_says_what_to_type_next(sweep: list[Path], tmp_path: Path) -> None:
     names = [folder.rename(folder.with_name(f"it's {folder.name}")) for folder in sweep]
-    text = write_leaderboard(names, tmp_path, "fid")
+    text = write_board(names, tmp_path, "fid")
     commands = [line.strip() for line in text.partition("What to type next")[2].splitlines() if "    gan" in line]
     words = [shlex.split(command) for command in commands]
     assert words[0] == ["gan", "train", f"resume={tmp_path}/sweep/it's 1", "trainer.steps=400"]
@@ -196,7 +196,7 @@ def test_tiles_of_a_contact_sheet_have_one_shape_and_say_the_setting(tmp_path: P
     sheet = contact_sheet(ranked)
     assert sheet is not None and sheet.size == (2 * 252 + 12, 2 * (240 + 50) + 12)
     assert caption(ranked[0]) == ("a", "rank 1 · fid 1 · job a")
-    write_leaderboard(runs, tmp_path)
+    write_board(runs, tmp_path)
     assert "--shape: 1.000" in (tmp_path / "leaderboard.html").read_text()
 
 
@@ -272,7 +272,7 @@ def test_a_typed_metric_is_ranked_and_losses_and_speeds_only_then(tmp_path: Path
 def test_costs_are_those_up_to_the_measured_step(tmp_path: Path) -> None:
     rows = [metric_row(step) for step in (100, 200, 300)]
     folder = write_run(tmp_path / "run", rows=rows, ending=FINISHED | {"step": 300})
-    write_leaderboard([add_score(folder, {"fd_mnist": 1.0}, step=200)], tmp_path)
+    write_board([add_score(folder, {"fd_mnist": 1.0}, step=200)], tmp_path)
     (line,) = csv_of(tmp_path / "leaderboard.csv")
     assert (line["step"], line["minutes"], line["kimg"]) == ("200", "0.2", "25.6")
 
@@ -284,7 +284,7 @@ def test_seeds_that_did_not_finish_or_have_no_value_are_left_out(sweep: list[Pat
     (table,) = tables(sweep, "fid")
     # Of mlp the others failed or have no value, of dcgan the other is still running.
     assert seeds(table) == [(1, "mlp", [10.0], 3), (2, "dcgan", [30.0, 34.0], 3)]
-    text = write_leaderboard(sweep, tmp_path, "fid")
+    text = write_board(sweep, tmp_path, "fid")
     for written in (text, *((tmp_path / f"leaderboard.{form}").read_text() for form in ("md", "html"))):
         assert "32.0 ± 2.8" in written and "2 of 3" in written and "1 of 3" in written and "10 ±" not in written
     assert re.search(r"^ +1  mlp +1 of 3 +10 .*\n +2  dcgan +2 of 3  32.0 ± 2.8 ", text, re.M)
@@ -307,7 +307,7 @@ def test_mean_and_deviation_equal_a_computation_by_hand(tmp_path: Path) -> None:
     for seed, value in enumerate((1.0, 2.0, 6.0)):  # mean 3, squares 4 + 1 + 9 = 14, by n - 1 7, root 2.6458
         folder = write_job(tmp_path / "sweep" / str(seed), None, seed=seed)
         add_score(folder, {"fd_mnist": value, "kd_mnist": value if seed else None, "is": 5.0})
-    text = write_leaderboard(sorted((tmp_path / "sweep").iterdir()), tmp_path)
+    text = write_board(sorted((tmp_path / "sweep").iterdir()), tmp_path)
     line = next(line for line in text.splitlines() if line.startswith("   1 "))
     assert re.split("  +", line.strip())[:5] == ["1", "3", "3.0 ± 2.6", "4.0 ± 2.8 (n = 2)", "5 ± 0"]
 
@@ -318,7 +318,7 @@ def test_mean_and_deviation_equal_a_computation_by_hand(tmp_path: Path) -> None:
 def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tmp_path: Path) -> None:
     for name in ("leaderboard-2.csv", "leaderboard-17.csv", "leaderboard-notes.csv"):
         (tmp_path / name).write_text("old")
-    write_leaderboard(scored, tmp_path)
+    write_board(scored, tmp_path)
     for table in tables(scored):  # a seed that failed at once or was not measured counts
         assert table.setting_rows[-1].seeds == 3 and len(table.setting_rows[-1].rows) == 2
     second_file = tmp_path / "leaderboard-mnist-fd_mnist-n1000.csv"
@@ -334,7 +334,7 @@ def test_each_protocol_has_a_csv_and_old_ones_are_removed(scored: list[Path], tm
     assert {path.name for path in tmp_path.glob("leaderboard-*")} == {second_file.name, "leaderboard-notes.csv"}
     assert "parameters D" in (tmp_path / "leaderboard.md").read_text()
     assert f'href="{second_file.name}"' in (tmp_path / "leaderboard.html").read_text()
-    write_leaderboard(scored, tmp_path, "recall_mnist")
+    write_board(scored, tmp_path, "recall_mnist")
     assert not second_file.exists()
 
 
@@ -351,7 +351,7 @@ def test_names_of_protocols_are_unique_and_safe_on_any_file_system(tmp_path: Pat
 
 
 def charts(runs: list[Path], out: Path, sort_by: str = "auto") -> list[dict[str, Any]]:
-    write_leaderboard(runs, out, sort_by)
+    write_board(runs, out, sort_by)
     html = (out / "leaderboard.html").read_text()
     return json.loads(html.partition('id="data">')[2].partition("</script>")[0])["charts"]
 
@@ -382,7 +382,7 @@ def test_a_setting_is_a_median_in_the_band_of_its_seeds(tmp_path: Path) -> None:
 def test_values_from_others_are_escaped(tmp_path: Path) -> None:
     folder = write_job(tmp_path / "0 \x1b[2J", None, FAILED | {"message": ATTACK})
     add_score(folder, {f"fd{ATTACK}": 1.0}, {"data": ATTACK, ATTACK: {ATTACK: [ATTACK]}, "surrogate": "\ud800"})
-    assert "\x1b" not in write_leaderboard([folder], tmp_path)
+    assert "\x1b" not in write_board([folder], tmp_path)
     html = (tmp_path / "leaderboard.html").read_text()
     assert html.count("<script") == html.count("</script>") == 3  # data, charts and sorting
     assert "<img src=x" not in html and "&lt;img src=x" in html

@@ -6,7 +6,8 @@ import pytest
 from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.logger import RunLogger
-from gancli.report.run_folder import Run, Score, find_runs, read_run, refuse_links
+from gancli.report.run_folder import Run, Score, read_run, refuse_links
+from gancli.report.sweep_folder import find_runs
 from gancli.runtime.terminal import Terminal
 
 
@@ -47,18 +48,30 @@ def test_files_that_are_missing_torn_or_invalid(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text("a: [")
     run = read_run(folder)
     assert run.last_step == 200 and run.config == {} and run.status == "running"
-    assert "YAML" in run.events[-1]["message"]
+    assert run.damage == "config.yaml is not the config of a run"
 
 
 def test_rewind_removes_what_was_logged_after_a_step(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", ending={"event": "warning", "step": 150}, tail='{"step": 9')
-    logger = RunLogger(folder, Terminal(quiet=True), step=150)
+    logger = RunLogger(folder, Terminal(quiet=True))
+    logger.rewind(150)
     assert [row["step"] for row in read_run(folder).rows] == [50, 100, 150]
     row = logger.metrics(175, {"fid": 3.5})
     assert row == {"step": 175, "fid": 3.5} == read_run(folder).rows[-1]
     left = logger.rewind(100)
     assert [line.get("event", line.get("step")) for line in left] == ["started", 50, 100]
     assert [row["step"] for row in read_run(folder).rows] == [50, 100]
+    assert logger.rows == 2
+
+
+def test_rewind_removes_what_a_killed_session_logged_at_the_saved_step(tmp_path: Path) -> None:
+    """A run is saved on request before the tasks of its last step, which the next session does again."""
+    warning = '{"event": "warning", "step": 150, "finding": "nan"}'
+    tail = f'{warning}\n{{"step": 150, "fid": 2.5}}\n{warning}\n[1]\n{{"event": "stopped", "step": 150}}\n'
+    folder = write_run(tmp_path / "run", rows=[metric_row(step) for step in (50, 100, 150)], tail=tail)
+    logger = RunLogger(folder, Terminal(quiet=True))
+    left = [line.get("event", line.get("step")) for line in logger.rewind(150, rows=3)]
+    assert left == ["started", 50, 100, 150, "warning", "stopped"] and logger.rows == 3
 
 
 def test_infinite_values_are_nan_and_absent_ones_are_left_out(tmp_path: Path) -> None:
@@ -133,6 +146,11 @@ def test_quick_metrics_have_the_data_as_protocol_and_leave_out_losses(tmp_path: 
     (score,) = read(tmp_path / "run", rows=rows, config={"model": {"name": "dcgan"}, "data": data}).scores
     assert list(score.metrics.items()) == [("sliced_wasserstein", 0.1), ("diversity", 0.9)]
     assert score.protocol == {"data": "folder", "path": "cats", "size": 32, "measured": "while training"}
+    config = {"model": {"name": "dcgan"}, "data": data | {"path": "/somewhere/./cats"}}
+    resumed = {"event": "resumed", "overrides": [], "files": {"name": "folder cats", "content": "1a2b"}}
+    (score,) = read(tmp_path / "new", rows=rows, config=config, tail=json.dumps(resumed) + "\n").scores
+    same = {"data": "folder cats", "size": 32, "content": "1a2b", "measured": "while training"}
+    assert score.protocol == same, "the path says nothing about the data"
 
 
 def test_a_bound_compares_between_equal_likelihoods_only(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, TINY, assert_same_runs, config, crash, rows_of, start
+from helpers import TINY, assert_same_runs, config, crash, rows_of, start
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -118,16 +118,6 @@ def test_a_killed_run_resumes_as_if_it_had_not_been(tmp_path):
         file.write(b'{"step": 4, "kimg": 0.0\x00')
     start(tmp_path / "killed", "mlp", *words).train()
     assert_same_runs(tmp_path / "whole", tmp_path / "killed")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="forks, as Linux does well")
-def test_killed_anywhere_and_resumed_equals_uninterrupted():
-    """Six kills of `gan train`; benchmarks/kill.py does 200."""
-    words = [sys.executable, str(ROOT / "benchmarks" / "kill.py"), "--times", "6", "--seed", "1"]
-    # In a process of its own: torch cannot train in the fork of one that has trained.
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0 and "6 kills" in done.stdout, done.stdout + done.stderr
 
 
 # --- locks
@@ -243,7 +233,7 @@ def test_classes_of_other_names_are_never_matched_silently(gan, tmp_path):
     shutil.rmtree("fruit/figs")
     shutil.rmtree("fruit/red_apples")
     code, _, error = gan("train", "resume=a", "trainer.steps=2")
-    assert code == 1 and "classes apples, pears -> none" in error, error
+    assert code == 1 and "classes apples, pears -> pears" in error, error
 
 
 def test_a_resumed_run_finds_its_data_where_they_were_typed(gan, tmp_path, monkeypatch):

@@ -29,19 +29,6 @@ def changed(x: Tensor, degrade: Degradation) -> Tensor:
     return (degrade(x) != Degradation(degrade.scale)(x)).flatten(1).any(1)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_bicubic_is_pillows(scale, channels):
-    x, size = soft_images(4, channels, 48), (48 // scale, 48 // scale)
-    y = levels(Degradation(scale)(x)).round().numpy()
-    for ours, image in zip(y, to_array(x)):
-        theirs = np.asarray(to_pil(image).resize(size, Image.Resampling.BICUBIC)).reshape(*size, channels)
-        assert abs(ours - theirs.transpose(2, 0, 1)).max() <= 1  # Pillow rounds between rows and columns, too
-        for channel, plane in zip(ours, image.transpose(2, 0, 1)):  # not for floats
-            exact = Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
-            assert abs(channel - np.asarray(exact).clip(0, 255)).max() < 0.501
-
-
 @pytest.mark.parametrize("options", [{}, *SINGLE, ALL])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (3, 1, 1), (3, 1, 5), (1, 6, 2), (3, 9, 7)])

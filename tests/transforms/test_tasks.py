@@ -8,7 +8,6 @@ import torch
 from helpers import ROOT, soft_images
 from omegaconf import OmegaConf
 from PIL import Image
-from scipy.ndimage import gaussian_filter, sobel
 from torch import Tensor
 
 from gancli.config import build, choices, header, keys, register_resolvers
@@ -66,28 +65,6 @@ def test_denoise_adds_noise_of_its_sigma():
         assert abs(noise.flatten(1).std(1) / sigma - 1).max() < 0.05  # in every image
         assert abs((noise.abs() < sigma).float().mean() - 0.683) < 0.03  # as of a normal distribution
     assert Denoise(25)(torch.ones(1, 1, 32, 32)).max() == 1  # clipped as a file would be
-
-
-def test_deblur_gives_scipys_gaussian_blur():
-    x = soft_images(2)
-    planes = levels(x).double().numpy()
-    expected = [[gaussian_filter(plane, 1.3, mode="nearest", radius=8) for plane in image] for image in planes]
-    c = Deblur(1.3)(x)
-    assert eight_bits(c) and abs(levels(c).numpy() - np.array(expected)).max() < 0.51
-
-
-def test_edges_are_scipys_sobel_gradient():
-    x, task = soft_images(3), TASKS["edges"]
-    grey = levels(TASKS["colorize"](x))[:, 0].double().numpy()
-    expected = np.stack([np.hypot(*(sobel(p, axis, mode="nearest") for axis in (0, 1))) for p in grey]) / 4
-    c = task(x)
-    assert eight_bits(c) and abs(levels(c)[:, 0].numpy() - expected.clip(0, 255)).max() < 0.51
-    assert torch.equal(Edges(target_channels=1).baseline(c), c) and torch.equal(task.baseline(c), c.repeat(1, 3, 1, 1))
-    for dim in (2, 3):
-        x = -torch.ones(1, 1, 8, 8)
-        x.narrow(dim, 4, 4).fill_(1)
-        c = task(x)
-        assert (c.narrow(dim, 3, 2) == 1).all() and (c.narrow(dim, 0, 3) == -1).all(), "a full step is white"
 
 
 @pytest.mark.parametrize("mask", ["centre", "box", "free", "mixed"])

@@ -1,6 +1,6 @@
 """Check that a long run stays as it began: memory, open files and speed, the first tenth next to the last.
 
-    python benchmarks/soak.py [--steps 100000] [--every 500] [key=value ...]
+    python benchmarks/attack/long_run.py [--steps 100000] [--every 500] [key=value ...]
 
 A small MLP learns the digits through `gan train` itself, in this process, with its log, grids, metrics, page and saves
 every so many steps. Memory is the resident size (from /proc, so on Linux). Exit code 1 if

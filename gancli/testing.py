@@ -1,0 +1,250 @@
+"""Contract of every model, as tests for your own: a class that names the model inherits them.
+
+    from gancli.testing import ModelContract
+
+    class TestMine(ModelContract):
+        model = "mine"
+
+Pytest runs them: shapes, finite terms in float32, updates that change their own network only, a checkpoint that alone
+gives the same samples, the same run for the same seed, and a resume that equals an uninterrupted run to the bit.
+"""
+
+import copy
+import functools
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from gancli.checkpoint import format as checkpoint
+from gancli.config import build, choices, compose, keys
+from gancli.inference.generator import load
+from gancli.networks.outputs import DiscriminatorOutputs
+from gancli.objectives.base import Update
+from gancli.training.checkpoint_manager import LAST
+from gancli.training.run import TrainingRun
+
+# Every model small enough to train a step in milliseconds.
+TINY = [
+    "data=synthetic", "data.n=64", "data.size=16", "model.width=4", "data.batch_size=8",
+    "device=cpu", "trainer.steps=6", "trainer.log_every=2", "trainer.sample_every=3", "trainer.checkpoint_every=2",
+    "trainer.precision=fp32",  # auto is another one on another processor
+]  # fmt: skip
+PHASES = (0.0, 0.99)  # fractions of the budget in an early and in a late phase
+
+
+def config(*overrides: str, tiny: bool = True) -> DictConfig:
+    """Return the composed config of `gan train`, with `tiny` that of TINY."""
+    return copy.deepcopy(composed(*(TINY if tiny else []), *overrides))
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """Return a composed config, which takes Hydra longer than a tiny step takes."""
+    return compose(list(overrides))
+
+
+def start(folder: Path, model: str, *overrides: str) -> TrainingRun:
+    """Return a tiny run of `model` in `folder`, ready to train."""
+    folder.mkdir(parents=True, exist_ok=True)
+    narrow = [] if any(key.name == "width" for key in keys(f"model/{model}")) else ["++model.width=4"]
+    return TrainingRun(config(f"model={model}", *narrow, *overrides), folder, [])
+
+
+def at_step(run: TrainingRun, step: int, act: Callable[[], object]) -> TrainingRun:
+    """Let a run call `act` after this step, before it logs or saves."""
+    train_step = run.trainer.train_step
+
+    def train_and_act(progress: float) -> None:
+        train_step(progress)
+        if run.trainer.step == step:
+            act()
+
+    run.trainer.train_step = train_and_act  # type: ignore[method-assign]
+    return run
+
+
+def stop(run: TrainingRun, step: int) -> None:
+    """Train a run that gets SIGTERM in this step, and saves."""
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        at_step(run, step, lambda: signal.raise_signal(signal.SIGTERM)).train()
+
+
+def assert_same(a: object, b: object, where: str = "") -> None:
+    """Assert that nested states are equal to the last bit."""
+    if isinstance(a, Tensor):
+        assert isinstance(b, Tensor) and torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where  # type: ignore[arg-type]
+        for i, (x, y) in enumerate(zip(a, b)):  # type: ignore[call-overload]
+            assert_same(x, y, f"{where}/{i}")
+    else:
+        assert a == b, f"{where}: {a!r} is not {b!r}"
+
+
+def learned(run: Path) -> dict[str, Any]:
+    """Return the last checkpoint of a run without clocks, versions and the config."""
+    content = checkpoint.read(run / "checkpoints" / LAST)
+    return {key: value for key, value in content.items() if key not in ("seconds", "config", "versions")}
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """Return the events and metrics of a run."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_clocks(run: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run without those that depend on the clock."""
+    clocks = {"minutes", "images_per_second", "evaluate_seconds", "time", "command"}
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows_of(run) if "event" not in row]
+
+
+def assert_same_runs(a: Path, b: Path) -> None:
+    """Assert that two runs learned and logged the same, to the bit, in the same order."""
+    assert_same(learned(a), learned(b))
+    rows, others = ([list(row.items()) for row in without_clocks(run)] for run in (a, b))
+    assert_same(rows, others)
+
+
+def updates_of(run: TrainingRun) -> list[list[Update]]:
+    return [run.trainer.objective.updates(0, progress) for progress in PHASES]
+
+
+def terms_of(run: TrainingRun, updates: list[Update]) -> Iterator[tuple[Update, dict[str, Tensor]]]:
+    """Yield each update with the terms of its loss on a batch of its own."""
+    carried = None
+    for update in updates:
+        terms, carried = update.loss(*run.trainer.next_batch(), carried)
+        yield update, terms
+
+
+class ModelContract:
+    """Tests of one model.
+
+    Attributes:
+        model: name of its yaml.
+        overrides: more overrides of `gan train`, such as values of keys without a default.
+    """
+
+    model = ""
+    overrides: Sequence[str] = ()
+
+    def explains(self, key: str) -> bool:
+        """Return whether something says what a logged key means."""
+        return True
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def run(cls, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
+        """Return a tiny run after one step; layers behind one that starts at zero have no gradient before."""
+        run = start(tmp_path_factory.mktemp(cls.model), cls.model, *cls.overrides)
+        run.trainer.train_step(0.0)
+        return run
+
+    def test_images_have_the_shape_of_the_data_and_updates_are_pure(self, run: TrainingRun) -> None:
+        objective = run.trainer.objective
+        x, c = run.trainer.next_batch()
+        condition = objective.condition(x, c)
+        z = torch.randn(len(x), objective.G.z_dim)
+        assert objective.G(z, condition).shape == x.shape == (8, 3, 16, 16)
+        before = dict(vars(objective))
+        for progress in PHASES:
+            keys = [[update.key for update in objective.updates(0, progress)] for _ in range(2)]
+            assert keys[0] == keys[1], "updates() gives others when it is asked again"
+        assert vars(objective) == before, "updates() changes the objective"
+
+    def test_every_term_is_a_finite_scalar_with_every_loss(self, run: TrainingRun) -> None:
+        objective: Any = run.trainer.objective
+        own = getattr(objective, "loss", None)
+        has_choice = own is not None and not callable(getattr(type(objective), "loss", None))
+        for name in choices("model/loss") if has_choice else [""]:
+            if has_choice:
+                objective.loss = build(config(f"model/loss={name}").model.loss)
+            for update, terms in [pair for updates in updates_of(run) for pair in terms_of(run, updates)]:
+                assert any(term.requires_grad for term in terms.values()), f"{update.network} has nothing to minimise"
+                for key, term in terms.items():
+                    assert term.shape == () and torch.isfinite(term), f"{key} with {name or 'its loss'}: {term}"
+                    assert self.explains(key), key
+        if has_choice:
+            objective.loss = own
+
+    def test_under_bf16_every_loss_has_outputs_of_d_in_float32(self, run: TrainingRun) -> None:
+        outputs: list[DiscriminatorOutputs] = []
+
+        def record(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, DiscriminatorOutputs):
+                outputs.append(output)
+
+        modules = [m for name in run.trainer.networks for m in getattr(run.trainer.objective, name).modules()]
+        hooks = [module.register_forward_hook(record) for module in modules]
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = [t for updates in updates_of(run) for _, t in terms_of(run, updates)]
+        for hook in hooks:
+            hook.remove()
+        assert {t.dtype for output in outputs for t in output if isinstance(t, Tensor)} <= {torch.float32}
+        assert ("D" in run.trainer.networks) == bool(outputs)
+        narrow = {key for step in terms for key, t in step.items() if t.dtype != torch.float32}
+        # Terms that are computed from G's outputs alone may be narrower.
+        assert not {key for key in narrow if key.startswith("D/") or key == "G/adversarial"}, narrow
+
+    def test_an_update_changes_all_parameters_of_its_own_network_and_no_others(self, run: TrainingRun) -> None:
+        trainer = run.trainer
+        objective: Any = trainer.objective
+        updates = type(objective).updates
+        limit = getattr(getattr(objective, "penalty", None), "limit", None)
+        for update in [update for progress in PHASES for update in updates(objective, 1, progress)]:
+            before = {name: [p.detach().clone() for p in ps] for name, ps in trainer.parameters.items()}
+            objective.updates = lambda step, progress, update=update: [update]
+            trainer.train_step(0.0)
+            for name, parameters in trainer.parameters.items():
+                changed = [not torch.equal(old, new) for old, new in zip(before[name], parameters)]
+                # A weight at WGAN's clipping limit may not move, nor D's last bias where its gradient is zero.
+                clipped = [limit is not None and bool((p.abs() == limit).all()) for p in parameters]
+                idle = [p.shape == (1,) and p.grad is not None and not p.grad.any() for p in parameters]
+                moved = all(any(reasons) for reasons in zip(changed, clipped, idle))
+                assert moved if name == update.network else not any(changed), (update.network, name, changed)
+        del objective.updates
+
+    def test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run(self, tmp_path: Path) -> None:
+        names = (("a", 1), ("b", 1), ("c", 2))
+        runs = [start(tmp_path / name, self.model, f"seed={seed}", *self.overrides) for name, seed in names]
+        for run in runs:
+            run.train()
+        a, b, other = (learned(run.folder) for run in runs)
+        assert_same(a, b)
+        assert not torch.equal(next(iter(a["ema"].values())), next(iter(other["ema"].values())))
+        logged = {key for row in rows_of(tmp_path / "a") if "event" not in row for key in row}
+        assert not [key for key in logged if not self.explains(key)]
+        G, run = load(tmp_path / "a"), runs[0]
+        z, c, _ = run.preview.inputs
+        with torch.no_grad():
+            expected = run.trainer.ema.network(z, c)
+            assert torch.allclose(G.network(z, c), expected, atol=1e-6)
+        if G.z_dim:
+            assert torch.allclose(G.sample(len(z), seed=1), expected.clamp(-1, 1), atol=1e-6)
+        live = load(tmp_path / "a", ema=False).network
+        assert_same(dict(live.state_dict()), dict(run.trainer.objective.G.state_dict()))
+
+    def test_interrupted_and_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
+        assert_resumes(tmp_path, self.model, 3, *self.overrides)
+
+
+def assert_resumes(folder: Path, model: str, at: int, *overrides: str) -> None:
+    """Assert that a run stopped in step `at` and resumed equals one that was not: weights, logs and grids."""
+    whole, parts = folder / "whole", folder / "parts"
+    start(whole, model, *overrides).train()
+    stop(start(parts, model, *overrides), at)
+    start(parts, model, *overrides).train()
+    assert_same_runs(whole, parts)
+    for grid in sorted((whole / "samples").iterdir()):
+        assert grid.read_bytes() == (parts / "samples" / grid.name).read_bytes(), grid.name

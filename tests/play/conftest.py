@@ -1,0 +1,1 @@
+from scenes import checkpoints  # noqa: F401
