@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gancli.data.loader import BatchLoader as BatchLoader
     from gancli.inference.generator import Generator as Generator
     from gancli.inference.generator import load as load
-    from gancli.inference.upscaler import upscale as upscale
+    from gancli.inference.styles import upscale as upscale
     from gancli.objectives.base import Objective as Objective
     from gancli.objectives.base import Update as Update
     from gancli.objectives.gan import GAN as GAN
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 # Where each public name is defined. torch is imported when one is needed: `gan --help` must answer at once.
 _PUBLIC = {
     **{"train": "api", "open_run": "api", "evaluate": "api", "TrainedRun": "api"},
-    **{"load": "inference.generator", "Generator": "inference.generator", "upscale": "inference.upscaler"},
+    **{"load": "inference.generator", "Generator": "inference.generator", "upscale": "inference.styles"},
     **{"as_dataset": "data.from_memory", "ImageDataset": "data.dataset", "BatchLoader": "data.loader"},
     **{"GAN": "objectives.gan", "Objective": "objectives.base", "Update": "objectives.base"},
     **{"Trainer": "training.loop", "Budget": "training.schedules"},

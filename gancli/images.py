@@ -43,12 +43,12 @@ def to_uint8(x: Tensor) -> Tensor:
     """Convert float in [-1, 1] to uint8 in [0, 255], rounded to nearest and clipped; return uint8 as it is."""
     if x.dtype == torch.uint8:
         return x
-    return x.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return x.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_uint16(x: Tensor) -> Tensor:
     """Convert float in [-1, 1] to uint16 in [0, 65535], rounded to nearest and clipped."""
-    return x.detach().float().add(1).mul(32767.5).round_().clamp_(0, 65535).to(torch.uint16)
+    return x.detach().float().add(1).mul_(32767.5).round_().clamp_(0, 65535).to(torch.uint16)
 
 
 def to_array(x: Tensor) -> np.ndarray:

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from gancli.cli import main as cli
-from gancli.inference import upscaler
-from gancli.networks.sr import Compact
+from gancli.inference import styles, upscaler
+from gancli.networks.sr import Attentive, Compact
 
 # Pillow's modes, and those of a standardized image.
 MODES = {
@@ -35,6 +35,7 @@ RUNS = {
     "cgan": ["model=cgan"],
     "points": ["model=vae_mlp", "data.kind=ring", "data.size=null"],
     "sr_compact": ["model=sr_compact", "model.scale=2"],
+    "sr_attentive": ["model=sr_attentive", "model.scale=2", "model.depth=1"],
 }
 
 
@@ -60,7 +61,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         state = {name: x.half() for name, x in compact(scale).state_dict().items()}
         write_generator(folder / f"sr_compact-x{scale}-{style}.safetensors", config, state)
     monkeypatch.setattr(upscaler, "WEIGHTS", folder)
-    upscaler.cached_upscaler.cache_clear()
+    styles.cached_upscaler.cache_clear()
     return folder
 
 
@@ -126,6 +127,14 @@ def compact(scale: int = 4, channels: int = 3) -> Compact:
     return network
 
 
+def attentive(scale: int = 4) -> Attentive:
+    """Return a small network of several branches that differs from bicubic."""
+    torch.manual_seed(scale)
+    network = Attentive(width=8, depth=1, scale=scale)
+    nn.init.normal_(network.last.weight, std=0.02)
+    return network
+
+
 class Bicubic(nn.Module):
     z_dim, classes, channels, halo = 0, 0, 3, 2
 
@@ -148,7 +157,7 @@ class Same(nn.Module):
         self.channels, self.source_channels = channels, source_channels
 
     def forward(self, z, c):
-        return c.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        return c.mean(1, keepdim=True).repeat(1, self.channels, 1, 1)
 
 
 class Strided(Same):

@@ -230,7 +230,8 @@ class Soak:
         self.largest_disk = max(self.largest_disk, used)
         if used > GROWN_DISK:
             self.fail(f"{used / 1e6:.0f} MB are on the disk")
-        for folder in sorted(Path("runs").glob("*"), key=lambda path: path.stat().st_mtime)[:-RUNS]:
+        folders = [path for path in Path("runs").glob("*") if path.is_dir()]
+        for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-RUNS]:
             left = [path for path in folder.rglob("*") if PARTIAL.fullmatch(path.name) or path.name == ".lock"]
             if left:
                 self.fail(f"temporary files stay: {', '.join(map(str, left))}")

@@ -67,7 +67,7 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
     from gancli.runtime.cache import is_remembered_text
 
     if (folder / SWEEP).is_file():
-        text = (folder / SWEEP).read_text(encoding="utf-8")
+        text = (folder / SWEEP).read_text(encoding="utf-8", errors="replace")
         typed, options = _read_sweep(folder, text)
         return Stored([split(word) for word in typed], {}, options, "" if is_remembered_text(text) else str(folder))
     from gancli.report.run_folder import read_run, record_of

@@ -20,6 +20,7 @@ from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
 from gancli.inference.generator import command_for, load
+from gancli.inference.styles import AUTO, AutoUpscaler, load_style
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
 from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
@@ -57,7 +58,7 @@ def main(**keys: Any) -> None:
     device = choose_device(options.device)
     if not options.ckpt and not options.images:
         raise ValueError(
-            "nothing to evaluate was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=faithful or ckpt=sharp, or "
+            "nothing to evaluate was given; type ckpt=FILE, ckpt=RUN, ckpt=latest, ckpt=auto or another style, or "
             "images=DIR reference=DIR"
         )
     if options.ckpt and (options.reference or options.size or options.channels):
@@ -78,8 +79,8 @@ def main(**keys: Any) -> None:
 
 def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
     """Evaluate a model by the metrics of its type."""
-    if options.ckpt in STYLES:
-        upscaler = load_upscaler(style=options.ckpt, scale=options.scale, device=device)
+    if options.ckpt in (AUTO, *STYLES):
+        upscaler = load_style(options.ckpt, options.scale, device)
         return evaluate_upscaler(options, upscaler, f"bundled style={options.ckpt} scale={options.scale}")
     file = checkpoint.find(options.ckpt)
     if file.suffix.lower() == ".pth" or not checkpoint.is_checkpoint(file):
@@ -116,7 +117,7 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
     return result
 
 
-def evaluate_upscaler(options: Options, upscaler: Upscaler, weights: str) -> EvaluationResult:
+def evaluate_upscaler(options: Options, upscaler: Upscaler | AutoUpscaler, weights: str) -> EvaluationResult:
     """Evaluate a super-resolution network on a folder of images."""
     if options.data:
         raise ValueError(f"images to enlarge are of any size, and data={options.data} has one; type images=DIR")

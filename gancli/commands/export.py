@@ -98,9 +98,10 @@ def generator_only(
             Wang et al. 2018 (ESRGAN), https://arxiv.org/abs/1809.00219.
         weight: of `content` in that blend, 0 to 1.
     """
-    state, trained = generator_weights(content, ema), summary(content)
+    config, state = merged(content["networks"]["G"]["config"], generator_weights(content, ema))
+    trained = summary(content)
     if other:
-        theirs = generator_weights(other, ema)
+        theirs = merged(other["networks"]["G"]["config"], generator_weights(other, ema))[1]
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in theirs.items()}:
             raise ValueError("blend= has another network than ckpt=; type a checkpoint that ckpt was fine-tuned from")
         state = {k: torch.lerp(theirs[k], v, weight) if v.is_floating_point() else v for k, v in state.items()}
@@ -108,13 +109,20 @@ def generator_only(
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     facts = {name: content[name] for name in ("output", "step", "images", "seconds", "versions")}
-    config = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
+    run = {name: content["config"][name] for name in ("seed", "data", "model", "trainer")}
     if not is_shown():
-        config["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in config["data"].items()}
+        run["data"] = {key: "" if key in LOCAL_KEYS and value else value for key, value in run["data"].items()}
     averaged = bool(content.get("averaged", ema))
-    texts = published({**facts, "config": config, "trained": trained, "averaged": averaged})
-    network = {"config": content["networks"]["G"]["config"], "state": state}
-    return {**texts, "networks": {"G": network}}
+    texts = published({**facts, "config": run, "trained": trained, "averaged": averaged})
+    return {**texts, "networks": {"G": {"config": config, "state": state}}}
+
+
+def merged(config: dict[str, Any], state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config and the weights of a network whose branches are summed; other networks as they are."""
+    network = restore(config, state)
+    if config.get("merged") or not hasattr(network, "merge"):
+        return config, state
+    return {**config, "merged": True}, network.merge().state_dict()  # type: ignore[operator]
 
 
 def summary(content: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def report(runs: Sequence[str], sort: str, ascending: str, out: str, gif: bool, 
     for run in found:
         _say_what_is_wrong(run)
     pages = [page for folder in folders if (page := _page(folder))]
-    if pages and folders == paths and not out:
+    if pages and len(folders) == 1 and folders == paths and not out:
         print(pages[0])
     else:
         _leaderboard(rank_runs(found, sort, ASCENDING[ascending]), target, bool(out))

@@ -10,6 +10,7 @@ A file with another first line, or that another user made, is not believed and m
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import itertools
 import json
@@ -108,8 +109,9 @@ def decode_cached(
     if not names:
         return DecodedImages(torch.empty(0, dtype=torch.uint8), [], memory_mapped=False)
     folder = user_folder(str(cache or FOLDER)) / digest(FORMAT, str(root.resolve()), settings)
-    # Another version of Pillow may decode what this one cannot.
-    name = digest(PIL.__version__, [[name, *file_stamp(f"{root}/{name}")] for name in names])
+    # Another version of Pillow, or pillow-heif, may decode what this one cannot.
+    decoders = [PIL.__version__, *(["heif"] if importlib.util.find_spec("pillow_heif") else [])]
+    name = digest(decoders, [[name, *file_stamp(f"{root}/{name}")] for name in names])
     head = Header(printable(str(root.resolve())), settings, name, bytes_each)
     pixel_file, index_file = folder / f"{name}.pixels", folder / f"{name}.index"
     if reason := untrusted(head, pixel_file, index_file):

@@ -25,6 +25,7 @@ LAYOUT_TAGS = {
     *(tag for tag in (*range(254, 270), 273, 274, *range(277, 282), 284) if tag not in SIZE_TAGS),
     *(*range(288, 294), 301, *range(317, 348), *range(512, 533), 700, 33723, 34377, 34675),
 }
+ROWS = 32  # of an image that are converted at a time
 
 
 class ImageWarning(UserWarning):
@@ -38,8 +39,9 @@ def warn(text: str) -> None:
 def standardize(image: Image.Image) -> Image.Image:
     """Return an upright copy of mode "L", "LA", "RGB", "RGBA" or "I;16".
 
-    Its `info` holds icc_profile, exif, dpi, xmp, comment and text, as far as the image has them, and nothing else. An
-    `ImageWarning` says what is lost. Raises ValueError for values without a known range (floating point, 32 bits).
+    Its `info` holds icc_profile, exif, dpi, xmp, comment, text and the quantization tables of a JPEG, as far as the
+    image has them, and nothing else. An `ImageWarning` says what is lost. Raises ValueError for values without a known
+    range (floating point, 32 bits).
     """
     image.load()  # bad pixels raise here; bad metadata must not
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
@@ -52,6 +54,8 @@ def standardize(image: Image.Image) -> Image.Image:
     if exif := read_exif(image):
         metadata["exif"] = exif
     metadata |= read_texts(image)
+    if tables := getattr(image, "quantization", None) or image.info.get("quantization"):
+        metadata["quantization"] = tables
     if image.mode.startswith("I") and "transparency" in image.info:
         warn("transparency was dropped: Pillow has no alpha channel for 16-bit grey")
     converted = convert(upright(image))
@@ -137,7 +141,8 @@ def copy_metadata(source: Image.Image, result: Image.Image) -> Image.Image:
     if BITS in source.info and result.mode == "I;16":
         values = (np.asarray(result).astype(np.uint32) * TWELVE_BITS + 32767) // 65535
         result = Image.fromarray(values.astype(np.uint16))
-    result.info = {key: value for key, value in source.info.items() if key != BITS}
+    of_pixels = (BITS, "quantization")  # of the source alone
+    result.info = {key: value for key, value in source.info.items() if key not in of_pixels}
     if exif := read_exif(source, result.size):
         result.info["exif"] = exif
     return result
@@ -163,8 +168,12 @@ def array_to_tensor(array: np.ndarray) -> Tensor:
 
 def tensor_to_array(x: Tensor, mode: str) -> np.ndarray:
     """Return an image (1, C, H, W) in [-1, 1] as pixels (H, W, C): uint16 for mode "I;16", else uint8."""
-    stored = images.to_uint16(x) if mode == "I;16" else images.to_uint8(x)
-    return stored[0].permute(1, 2, 0).contiguous().numpy()
+    convert, dtype = (images.to_uint16, np.uint16) if mode == "I;16" else (images.to_uint8, np.uint8)
+    rows = x[0].permute(1, 2, 0)
+    array = np.empty(rows.shape, dtype)
+    for top in range(0, len(rows), ROWS):  # the floats between stay in the processor's cache
+        array[top : top + ROWS] = convert(rows[top : top + ROWS]).numpy()
+    return array
 
 
 def fill_transparent(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@
 This module does not import torch.
 """
 
+import functools
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,11 +23,26 @@ DOMAINS = ("a", "b")  # sources and targets, in folders such as trainA and train
 
 
 class SplitFolder(NamedTuple):
-    """A folder of a layout: its path below the root, its split, and the rest of its name, such as "a" of trainA."""
+    """A folder of a layout.
+
+    path:     below the root
+    split:    one of SPLITS
+    rest:     of its name, such as "a" of trainA
+    of_class: of its images, where each class has folders of its own, as in cat/train and dog/train
+    """
 
     path: str
     split: str
     rest: str
+    of_class: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the folders of all classes are called."""
+        return f"*/{self.path.rpartition('/')[2]}/" if self.of_class else f"{self.path}/"
+
+
+Placed = tuple[str, SplitFolder | None]  # an image, and the folder of the layout that it is in
 
 
 @dataclass(frozen=True)
@@ -57,33 +74,52 @@ class Layout:
         """Return the split that data.split="train" or "test" means: train, val or test."""
         return self.held_out or self.trained if split == "test" else self.trained
 
-    def inside(self, names: Sequence[str], split: str) -> list[tuple[str, str]]:
-        """Return (name, name below its folder) of the images of a split, in the order of `names`."""
-        prefixes = tuple(f"{folder.path}/" for folder in self.folders if folder.split == split)
-        found = [name for name in names if name.startswith(prefixes)]
-        return [(name, name.removeprefix(next(p for p in prefixes if name.startswith(p)))) for name in found]
+    @functools.cached_property
+    def by_path(self) -> dict[str, SplitFolder]:
+        return {folder.path: folder for folder in self.folders}
 
-    def describe(self, root: str, names: Sequence[str]) -> str:
+    @functools.cached_property
+    def depths(self) -> list[int]:
+        return sorted({folder.path.count("/") + 1 for folder in self.folders})
+
+    def place(self, names: Sequence[str]) -> list[Placed]:
+        """Return each image with the folder that it is in, None where it is in none of the layout."""
+        return [(name, self._folder_of(name)) for name in names]
+
+    def _folder_of(self, name: str) -> SplitFolder | None:
+        for depth in self.depths:
+            *parts, rest = name.split("/", depth)
+            if rest and len(parts) == depth and (folder := self.by_path.get("/".join(parts))):
+                return folder
+        return None
+
+    def inside(self, placed: Sequence[Placed], split: str) -> list[tuple[str, str]]:
+        """Return (name, name below its folder) of the images of a split, in their order."""
+        found = [(name, folder) for name, folder in placed if folder and folder.split == split]
+        return [
+            (name, (f"{folder.of_class}/" if folder.of_class else "") + name[len(folder.path) + 1 :])
+            for name, folder in found
+            if folder.path in self.by_path
+        ]
+
+    def describe(self, root: str, placed: Sequence[Placed]) -> str:
         """Return the one sentence that says what a folder has and how it is used."""
-        counts = {f.path: sum(name.startswith(f"{f.path}/") for name in names) for f in self.folders}
-        listed = ", ".join(f"{path}/ {n:,}" for path, n in counts.items())
-        use = {self.trained: "trained on", self.held_out: "held out"}
-        used = {split: how for split, how in use.items() if split}
-        used |= {f.split: "not used" for f in self.folders if f.split not in used}
-        parts = [self._clause([f.path for f in self.folders if f.split == split], how) for split, how in used.items()]
+        counts = Counter[str]()
+        for path, n in Counter(folder.path if folder else "" for _, folder in placed).items():
+            counts[self.by_path[path].title if path else ""] += n
+        titles = {split: list(dict.fromkeys(f.title for f in self.folders if f.split == split)) for split in SPLITS}
+        listed = ", ".join(f"{title} {counts[title]:,}" for split in SPLITS for title in titles[split])
+        uses = {self.trained: "trained on", self.held_out: "held out"}
+        order = [*filter(None, uses), *(split for split in SPLITS if titles[split] and split not in uses)]
+        parts = [
+            f"{' and '.join(titles[split])} {'is' if len(titles[split]) == 1 else 'are'} {uses.get(split, 'not used')}"
+            for split in order
+        ]
         parts += [] if self.held_out else ["none held out"]
-        if outside := self.outside(names):
-            parts.append(f"{len(outside):,} outside left out, such as {outside[0]}")
+        if counts[""]:
+            first = next(name for name, folder in placed if not folder)
+            parts.append(f"{counts['']:,} outside left out, such as {first}")
         return printable(f"{root} has {listed} images: {', '.join(parts)}")
-
-    def outside(self, names: Sequence[str]) -> list[str]:
-        """Return the images that are in no folder of the layout."""
-        prefixes = tuple(f"{folder.path}/" for folder in self.folders)
-        return [name for name in names if not name.startswith(prefixes)]
-
-    @staticmethod
-    def _clause(paths: list[str], how: str) -> str:
-        return f"{' and '.join(f'{path}/' for path in paths)} {'is' if len(paths) == 1 else 'are'} {how}"
 
 
 def find_layout(names: Sequence[str], prefix: str = "") -> Layout | None:
@@ -103,8 +139,26 @@ def find_layout(names: Sequence[str], prefix: str = "") -> Layout | None:
         inner = find_layout(names, f"{prefix}{folders[0]}/")
         if inner and (not found or len(inner.folders) > 1):
             return inner
+    if not found and len(folders) > 1 and all("/" in name for name in below):
+        return _layout_of_classes(below, folders, prefix)
     paths = [SplitFolder(_without_repeats(prefix + f.path, names), f.split, f.rest) for f in found]
     return Layout(tuple(sorted(paths, key=lambda f: (SPLITS.index(f.split), f.path)))) if found else None
+
+
+def _layout_of_classes(below: Sequence[str], classes: Sequence[str], prefix: str) -> Layout | None:
+    """Return the layout of classes that each have a training set and another one, as in cat/train and cat/test."""
+    inner: dict[str, set[str]] = {of_class: set() for of_class in classes}
+    for of_class, *rest in (name.split("/", 2) for name in below):
+        if len(rest) < 2 or not _parse(rest[0]):
+            return None
+        inner[of_class].add(rest[0])
+    found: list[SplitFolder] = []
+    for of_class, folders in inner.items():
+        splits = _split_folders(sorted(folders))
+        if "train" not in {f.split for f in splits} or len({f.split for f in splits}) < 2:
+            return None
+        found += [f._replace(path=f"{prefix}{of_class}/{f.path}", of_class=of_class) for f in splits]
+    return Layout(tuple(found))
 
 
 def _split_folders(folders: Collection[str]) -> list[SplitFolder]:

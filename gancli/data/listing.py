@@ -13,6 +13,7 @@ from gancli.data.layout import Layout, find_layout
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable, shell_quote
 
+FOLDER_TYPES = ("folder", "photos", "pairs", "unpaired")  # data that read folders, which may have a layout
 Skipped = list[tuple[str, str]]  # (file or folder, reason)
 
 # Files and beginnings of names that systems write: hidden ones, and thumbnails and metadata of a NAS, a Mac or Windows.
@@ -127,17 +128,18 @@ def list_split(
     root: Path, names: list[str], skipped: Skipped, layout: Layout, split: str, classes: bool = True, domain: str = ""
 ) -> FolderListing:
     """List the images of a split; as its classes those of the images that are trained on."""
-    note = layout.describe(str(root), names)
-    outside = [(name, OUTSIDE) for name in layout.outside(names)]
+    placed = layout.place(names)
+    note = layout.describe(str(root), placed)
+    outside = [(name, OUTSIDE) for name, folder in placed if not folder]
     domain = domain if layout.has_domains else ""
     classes = classes and not layout.has_domains
     layout = layout.domain(domain) if domain else layout
     trained, chosen = layout.trained, layout.chosen(split)
-    listing = with_classes(root, layout.inside(names, trained), skipped + outside, classes)
+    listing = with_classes(root, layout.inside(placed, trained), skipped + outside, classes)
     listing.class_names = sorted({*listing.classes})
     if chosen != trained:
         known = listing.class_names
-        listing = with_classes(root, layout.inside(names, chosen), skipped + outside, classes)
+        listing = with_classes(root, layout.inside(placed, chosen), skipped + outside, classes)
         listing.class_names = known
         keep_known_classes(listing)
     listing.split, listing.notes, listing.domain = chosen, [note], domain

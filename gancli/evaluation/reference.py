@@ -15,7 +15,7 @@ from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
 from gancli.data.layout import find_layout
-from gancli.data.listing import skipped_lines, walk_images
+from gancli.data.listing import FOLDER_TYPES, skipped_lines, walk_images
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.cache import is_remembered
@@ -122,8 +122,6 @@ def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
 
 LARGEST_SET = 10_000  # images in the test split of a built-in data set
 MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
-
-FOLDER_TYPES = ("folder", "photos", "pairs", "unpaired")  # data that read folders, which may have a layout
 
 
 def load_reference(

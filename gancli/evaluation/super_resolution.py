@@ -16,6 +16,7 @@ from gancli.data.contents import data_name, describe_files
 from gancli.data.image_files import decode_image
 from gancli.data.listing import list_folder, printable_skipped, skipped_lines
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
+from gancli.inference.styles import AutoUpscaler
 from gancli.inference.upscaler import Upscaler
 from gancli.metrics.psnr_ssim import CONVENTION, fidelity
 from gancli.runtime.files import typed_path
@@ -28,7 +29,9 @@ COLUMNS = ("bicubic", "ours")
 FORMATS = {"psnr": ".2f", "ssim": ".4f", "sharpness": ".2f", "high_frequency": ".1f"}
 
 
-def evaluate(upscaler: Upscaler, weights: str, images: str, split: str, with_crops: bool) -> EvaluationResult:
+def evaluate(
+    upscaler: Upscaler | AutoUpscaler, weights: str, images: str, split: str, with_crops: bool
+) -> EvaluationResult:
     """Return PSNR, SSIM and sharpness of each image of a folder, or of its split, for bicubic and the network."""
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []

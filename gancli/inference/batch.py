@@ -28,6 +28,7 @@ class Item(NamedTuple):
     source: Path
     target: Path
     subfolder: Path = Path()  # of the source, relative to the folder that was named
+    variant: str = ""  # of the variants of its results
 
 
 class Failure(NamedTuple):
@@ -50,6 +51,7 @@ class Batch:
         format: a key of `image_io.FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
         scale: how many times wider and higher results are.
+        variants: names of several results of each image, which their files carry.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Batch:
         format: str = "",
         quality: int = 100,
         scale: int = 1,
+        variants: Sequence[str] = (),
     ):
         self.format, self.quality, self.scale = image_io.output_format(out, format, quality), quality, scale
         if not inputs:
@@ -76,7 +79,8 @@ class Batch:
         self.losses: Counter[str] = Counter()  # what results lack, and in how many: said once
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
-        self._plan(find_items(inputs, out, suffix + image_io.FORMATS[self.format][0]))
+        found = find_items(inputs, out, suffix + image_io.FORMATS[self.format][0])
+        self._plan([variant for item in found for variant in in_variants(item, variants)])
         self.total = len(self.items) + len(self.failures) + self.skipped
         if self.failures and self.total == 1:
             raise ValueError(": ".join(self.failures[0]))
@@ -221,6 +225,17 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     if one_file and len(items) > 1:
         raise ValueError(f"out={out} names one image, but {len(items)} were given; type out=DIR/")
     return items
+
+
+def in_variants(item: Item | Failure, variants: Sequence[str]) -> list[Item | Failure]:
+    """Return an item for every variant of its result: photo_x4_sharp.png for photo_x4.png; without variants, itself."""
+    if isinstance(item, Failure) or not variants:
+        return [item]
+    name = item.target
+    return [
+        item._replace(target=name.with_name(with_ending(name.stem, f"_{variant}{name.suffix}")), variant=variant)
+        for variant in variants
+    ]
 
 
 def matches(path: Path) -> list[Path]:

@@ -106,7 +106,7 @@ class Tiler:
         try:
             x = torch.zeros(1, self.source_channels, side, side, device=self.device)
             with PeakMemory() as memory, torch.no_grad():
-                self.network(x.new_zeros(1, 0), x)
+                self.forward(x)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -170,10 +170,12 @@ class Tiler:
         halo = -(-self.halo // self.multiple) * self.multiple
         l, t = max(0, left - halo), max(0, top - halo)
         x = read(l, t, min(width, right + halo), min(height, bottom + halo)).contiguous().to(self.device)
-        y = self.forward(x)[..., s * (top - t) : s * (bottom - t), s * (left - l) : s * (right - l)]
-        if not y.isfinite().all():
+        y = self.forward(x)
+        # One pass over the tile, without a copy of it.
+        if not all(bound.isfinite() for bound in y.aminmax()):
             raise ValueError("the network's output is not finite (NaN or infinity); type another ckpt=")
-        return y.clamp(-1, 1).cpu()
+        y = y[..., s * (top - t) : s * (bottom - t), s * (left - l) : s * (right - l)]
+        return y.clamp_(-1, 1).cpu()
 
 
 def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:

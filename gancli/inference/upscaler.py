@@ -4,13 +4,11 @@ upscaler = load_upscaler(style="faithful", scale=4)  # the bundled network; ckpt
 large = upscaler(Image.open("photo.jpg"))            # exactly 4 times as wide and as high
 """
 
-import functools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,38 +16,48 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gancli.checkpoint.format import find, is_checkpoint
-from gancli.data.decoder import BadImage, open_image
 from gancli.data.image_modes import standardize
+from gancli.images import enlarge
 from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
-from gancli.networks.sr import SCALES
+from gancli.networks.sr import SCALES, Attentive
 from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.bundled import verified
-from gancli.runtime.checks import check_choice
-from gancli.runtime.device import choose_device
-from gancli.runtime.text import one_line, printable
+from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.hardware import multiplies_bf16
+from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-STYLES = ("faithful", "sharp")
+STYLES = ("faithful", "sharp", "restore")
 SPANDREL_HALO = 32  # pixels that hide the seams of models whose receptive field is unknown
 
 
 class Upscaler(Tiler):
-    """A super-resolution network that is called with a PIL image; `enlarge` takes tensors."""
+    """A super-resolution network that is called with a PIL image; `enlarge` takes tensors.
+
+    A network that is bf16_safe runs in bf16, channels last, where the processor multiplies it.
+    """
+
+    def __init__(self, network: nn.Module, tile: int = 0):
+        super().__init__(network.merge() if isinstance(network, Attentive) else network, tile)
+        self.bf16 = bool(getattr(network, "bf16_safe", False)) and multiplies_bf16(self.device)
+        if self.bf16:
+            self.network.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network; where the number of channels differs, on every channel separately as a grey image."""
         n, c, h, w = x.shape
-        if c == self.channels:
-            return super().forward(x)
-        planes = x.reshape(n * c, 1, h, w).expand(-1, self.channels, -1, -1).contiguous()
-        return super().forward(planes).mean(1).reshape(n, c, self.scale * h, self.scale * w)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            if c == self.channels:
+                return super().forward(x)
+            planes = x.reshape(n * c, 1, h, w).expand(-1, self.channels, -1, -1).contiguous()
+            return super().forward(planes).mean(1).reshape(n, c, self.scale * h, self.scale * w)
 
     def enlarge(self, x: Tensor) -> Tensor:
         """Enlarge x (N, C, h, w), float in [-1, 1]; returns (N, C, scale * h, scale * w) in [-1, 1] on the CPU."""
         (n, c, h, w), s = x.shape, self.scale
         result = torch.empty(n, c, s * h, s * w)
-        for (left, top, right, bottom), y in self.tiles(lambda l, t, r, b: x[:, :, t:b, l:r], w, h):
+        for (left, top, right, bottom), y in self.tiles(lambda l, t, r, b: x[:, :, t:b, l:r].clone(), w, h):
             result[:, :, s * top : s * bottom, s * left : s * right] = y
         return result
 
@@ -71,11 +79,33 @@ class Downscaled(nn.Module):
         super().__init__()
         self.network, self.scale = network, scale
         self.channels, self.halo = int(network.channels), int(network.halo) + 1  # type: ignore[arg-type]
+        self.bf16_safe = bool(getattr(network, "bf16_safe", False))
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         h, w = c.shape[2:]
         size = (self.scale * h, self.scale * w)
         return interpolate(self.network(z, c).clamp(-1, 1), size, mode="bicubic", antialias=True)
+
+
+class Blended(nn.Module):
+    """The weighted mean of two networks' images; without a second network, of one and bicubic.
+
+    weight: of the first network, 0 to 1.
+    """
+
+    z_dim, classes = 0, 0
+
+    def __init__(self, network: nn.Module, other: nn.Module | None, weight: float):
+        super().__init__()
+        self.network, self.other, self.weight = network, other, weight
+        self.scale, self.channels = int(network.scale), int(network.channels)  # type: ignore[arg-type]
+        networks = [network] if other is None else [network, other]
+        self.halo = max(int(n.halo) for n in networks)  # type: ignore[arg-type]
+        self.bf16_safe = all(getattr(n, "bf16_safe", False) for n in networks)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        other = enlarge(c, self.scale) if self.other is None else self.other(z, c)
+        return self.weight * self.network(z, c) + (1 - self.weight) * other
 
 
 class SpandrelModel(nn.Module):
@@ -96,18 +126,26 @@ class SpandrelModel(nn.Module):
 
 
 def load_upscaler(
-    ckpt: str | Path = "", style: str = "faithful", scale: int = 4, device: torch.device | str = "cpu", tile: int = 0
+    ckpt: str | Path = "",
+    style: str = "faithful",
+    scale: int = 4,
+    device: torch.device | str = "cpu",
+    tile: int = 0,
+    strength: float = 1,
 ) -> Upscaler:
     """Load an upscaler of a scale of 2, 3 or 4.
 
     Args:
         ckpt: "" for the bundled network of a style; a gan checkpoint, run folder or "latest"; or a community model,
             .safetensors or .pth.
+        strength: 0 to 1, of the style next to faithful, and of faithful next to bicubic.
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale} is not one of 2, 3, 4; for more, run gan upscale again on its result")
     if not str(ckpt):
-        return Upscaler(bundled_network(style, scale).to(device), tile)
+        return Upscaler(blended_network(style, scale, strength).to(device), tile)
+    if strength != 1:
+        raise ValueError(f"strength={strength} is for the bundled styles; leave it out, or ckpt=")
     path = find(ckpt)
     foreign = path.suffix.lower() == ".pth" or (path.suffix.lower() == ".safetensors" and not is_checkpoint(path))
     network = read_spandrel(path) if foreign else load(path, command="upscale").network
@@ -121,10 +159,30 @@ def bundled_network(style: str, scale: int) -> nn.Module:
     """Return the bundled network of a style and a scale; without one, that of 4 times is scaled down."""
     check_choice("style", style, STYLES)
     for available in (scale, 4):
-        if (path := WEIGHTS / f"sr_compact-x{available}-{style}.safetensors").is_file():
+        for path in weights_of(style, available):
             network = load(verified(path)).network
             return network if available == scale else Downscaled(network, scale)
-    raise ValueError(f"style={style} has no weights in this installation; type ckpt=FILE, or another style=")
+    others = ", ".join(bundled_styles()) or "none; type ckpt=FILE"
+    raise ValueError(f"style={style} has no weights in this installation; type another style=, of {others}")
+
+
+def weights_of(style: str, scale: int) -> list[Path]:
+    """Return the files of bundled weights of a style and a scale."""
+    return sorted(WEIGHTS.glob(f"sr_*-x{scale}-{style}.safetensors"))
+
+
+def bundled_styles() -> list[str]:
+    """Return those of STYLES that have weights, if only those of 4 times."""
+    return [style for style in STYLES if weights_of(style, 4)]
+
+
+def blended_network(style: str, scale: int, strength: float) -> nn.Module:
+    """Return a bundled network blended with that of faithful, or faithful blended with bicubic."""
+    check_number("strength", strength, 0, 1, example=0.5)
+    network = bundled_network(style, scale)
+    if strength == 1:
+        return network
+    return Blended(network, None if style == "faithful" else bundled_network("faithful", scale), strength)
 
 
 def read_spandrel(path: Path) -> nn.Module:
@@ -166,34 +224,3 @@ def check_size(path: Path, needed: int) -> None:
     """Raise ValueError where a file would take more memory than it holds: compressed, or one number repeated."""
     if needed > 1.1 * path.stat().st_size + 10**6:
         raise ValueError(f"it would take {needed / 1e9:.1f} GB of memory, more than the file holds")
-
-
-def upscale(image: Any, scale: int = 4, style: str = "faithful") -> Any:
-    """Enlarge an image exactly 2, 3 or 4 times.
-
-    Args:
-        image: PIL image, path of an image file, or array uint8 (H, W) or (H, W, C).
-        style: "faithful", or "sharp", which invents detail.
-
-    Returns:
-        A PIL image, or for an array an array.
-    """
-    upscaler = cached_upscaler(scale, style)
-    if isinstance(image, str | Path):
-        try:
-            with open_image(Path(image)) as opened:
-                return upscaler(opened)
-        except BadImage as error:
-            raise ValueError(f"{printable(str(image))} {error}") from None
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise ValueError(f"an array {image.dtype} {image.shape} is no image; give uint8 (H, W) or (H, W, C)")
-        grey = image.ndim == 3 and image.shape[2] == 1
-        large = np.asarray(upscaler(Image.fromarray(image[..., 0] if grey else image)))
-        return large[..., None] if grey else large
-    return upscaler(image)
-
-
-@functools.lru_cache(maxsize=4)
-def cached_upscaler(scale: int, style: str) -> Upscaler:
-    return load_upscaler(style=style, scale=scale, device=choose_device("auto"))

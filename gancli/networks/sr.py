@@ -1,7 +1,8 @@
 """Super-resolution networks: G(z, c) with a small image c and z of width zero, and their discriminators.
 
 Every G here has `scale` and `halo`, the radius of its receptive field in pixels of c: a tile that is computed with
-`halo` pixels of context on each side equals the same part of the whole image.
+`halo` pixels of context on each side equals the same part of the whole image. A G that adds details to the bicubic
+enlargement in fp32 is `bf16_safe`: the details may be computed in bf16.
 """
 
 import math
@@ -48,7 +49,7 @@ class Compact(nn.Module):
     c: (N, channels, h, w) in [-1, 1], any h and w from 1; returns (N, channels, scale * h, scale * w), about [-1, 1].
     """
 
-    z_dim, classes = 0, 0
+    z_dim, classes, bf16_safe = 0, 0, True
 
     def __init__(self, channels: int = 3, width: int = 32, depth: int = 10, scale: int = 4):
         super().__init__()
@@ -150,7 +151,7 @@ class Attentive(nn.Module):
         merged: one convolution for each MergedConv, as `merge` returns it.
     """
 
-    z_dim, classes = 0, 0
+    z_dim, classes, bf16_safe = 0, 0, True
 
     def __init__(self, channels: int = 3, width: int = 32, depth: int = 6, scale: int = 4, merged: bool = False):
         super().__init__()

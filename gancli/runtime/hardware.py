@@ -23,8 +23,11 @@ def describe(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def multiplies_bf16() -> bool:
-    """Return whether the CPU has instructions for bf16 products; without them bf16 is slower than fp32."""
+def multiplies_bf16(device: torch.device | str = "cpu") -> bool:
+    """Return whether a device has instructions for bf16 products; without them bf16 is slower than fp32."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

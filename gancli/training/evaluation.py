@@ -10,9 +10,10 @@ from torch import nn
 
 from gancli.data.contents import data_name
 from gancli.data.dataset import ImageDataset
+from gancli.data.listing import FOLDER_TYPES
 from gancli.evaluation import scores
 from gancli.evaluation.generative import Comparison, GeneratedImages
-from gancli.evaluation.reference import FOLDER_TYPES, EvaluationSet
+from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.metrics.terms import higher_is_better

@@ -10,6 +10,7 @@ from gancli.config import build, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
+from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
 from gancli.runtime import ranks
@@ -69,6 +70,8 @@ def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
     for key in PATHS:
         if cfg.data.get(key):
             remember(str(cfg.data[key]))
+    if cfg.data.get("split") == "test" and cfg.data.name in FOLDER_TYPES and data.split in ("", "train"):
+        data.warnings.append(f"data.split=test, but {cfg.data.path} holds no images out, so all of them are trained on")
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
 
 

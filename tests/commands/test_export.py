@@ -41,6 +41,7 @@ def test_gancli_load_and_every_command_read_an_exported_file_with_g_alone(gan, h
     ("model", "commands"),
     [
         ("sr_compact", [["upscale", "in.png", "scale=2"]]),
+        ("sr_attentive", [["upscale", "in.png", "scale=2"]]),
         ("pix2pix", [["translate", "in.png"]]),
         ("inpainting", [["inpaint", "in.png", "mask=centre"]]),
         ("vae_mlp", [["reconstruct", "in.png"], ["edit", "steps=3"], ["sample", "n=4"]]),
@@ -61,6 +62,23 @@ def test_an_exported_file_gives_the_same_results_as_its_run(model, commands, gan
                 results[-1]["protocol"].pop("weights")
             file.unlink()
         assert results[0] == results[1]
+
+
+def test_branches_are_exported_as_plain_convolutions_and_blend(gan, checkpoints):
+    run = checkpoints["sr_attentive"]
+    for name, words in (("g", []), ("again", ["ckpt=g.safetensors"]), ("both", ["blend=g.safetensors"])):
+        assert gan("export", f"ckpt={run}", f"out={name}.safetensors", *words)[0] == 0
+    trained, *exported = (
+        gancli.load(path).network for path in (run, *map(Path, ("g.safetensors", "both.safetensors")))
+    )
+    x = torch.rand(2, 3, 9, 7) * 2 - 1
+    for network in exported:
+        assert sum(p.numel() for p in network.parameters()) < sum(p.numel() for p in trained.parameters()) / 2
+        assert torch.allclose(network(x[:, :0, 0, 0], x), trained(x[:, :0, 0, 0], x), atol=1e-4)
+    assert Path("again.safetensors").read_bytes() == Path("g.safetensors").read_bytes()
+    words = ("model=sr_attentive", "model.scale=2", "model.depth=1", "trainer.start=g.safetensors", "run.dir=next")
+    code, _, error = gan("train", *words, *TINY)
+    assert code == 1 and "type trainer.start= of a run" in error, "only a run has the branches that training needs"
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from PIL.PngImagePlugin import PngInfo
 from scenes import here, png, scene
 
 from gancli.inference import image_io
-from gancli.inference.upscaler import upscale
+from gancli.inference.styles import upscale
 
 pytestmark = pytest.mark.usefixtures("weights")
 
 # Command: (checkpoint, arguments, suffix of the results).
 COMMANDS = {
-    "upscale": ("", [], "_x4"),
+    "upscale": ("", ["style=faithful"], "_x4"),
     "translate": ("cyclegan", [], "_translated"),
     "inpaint": ("inpainting", ["mask=centre"], "_inpainted"),
     "reconstruct": ("aegan", [], "_reconstructed"),

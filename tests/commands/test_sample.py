@@ -83,6 +83,8 @@ def test_samples_of_two_generations_never_mix(checkpoints, gan):
     Image.new("RGB", (4, 4)).save("fake/mine.png")
     code, _, error = gan("sample", ckpt, "n=4", "out=fake/")
     assert code == 1 and "12 older samples" in error and "overwrite=true" in error
+    code, _, error = gan("edit", ckpt, "steps=3", "out=fake/")
+    assert code == 1 and "12 older samples" in error, error
     assert gan("sample", ckpt, "n=3", "out=fake/", "overwrite=true")[0] == 0
     assert len(list(Path("fake").rglob("0*.png"))) == 3 and Path("fake/mine.png").exists()
     Image.new("RGB", (4, 4)).save("fake/000007.png")

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from scenes import difference, scene
 from torch import nn
 
-from gancli.inference.upscaler import upscale
+from gancli.inference.styles import upscale
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -61,3 +61,12 @@ def test_an_untrusted_model_runs_no_code(gan):
         assert code == 1 and ("os.getcwd" if name == "call.safetensors" else name) in error
         assert not out and len(error.strip().splitlines()) == 1
     assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize("command", ["upscale a.png scale=2", "sample n=640"])
+def test_no_network_runs_before_the_output_is_known_to_be_writable(command, gan, checkpoints, monkeypatch):
+    scene(6, 5).save("a.png")
+    words = [*command.split(), *([f"ckpt={checkpoints['dcgan']}"] if command.startswith("sample") else [])]
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *args, **options: pytest.fail("the network ran"))
+    code, _, error = gan(*words, "out=/proc/x/")
+    assert code == 1 and "out=/proc/x" in error and "cannot be written" in error and "type another out=" in error

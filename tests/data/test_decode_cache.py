@@ -242,6 +242,16 @@ def test_a_complete_cache_needs_no_write_access(root, monkeypatch):
     assert load(root).memory_mapped
 
 
+def test_images_that_lacked_a_decoder_are_tried_again_with_it(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    for heif, reason in ((None, "pip install 'gancli[heif]'"), (Mock(), "is damaged")):
+        with monkeypatch.context() as installed:
+            installed.setitem(sys.modules, "pillow_heif", heif)
+            installed.setattr("importlib.util.find_spec", lambda name, heif=heif: heif)
+            assert reason in folder(str(tmp_path), size=8).skipped[0][1]
+
+
 def test_a_full_disk_is_one_sentence(root, monkeypatch):
     full = Mock(return_value=shutil.disk_usage("/")._replace(free=1000))
     no_space = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))

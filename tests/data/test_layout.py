@@ -78,6 +78,14 @@ def test_every_kind_of_folder_is_trained_on_train_and_evaluated_on_what_is_held_
         assert [reason for _, reason in data.skipped] == ["is in no folder of the layout"] * 2
 
 
+def test_classes_that_each_have_a_training_set_stay_classes(tmp_path):
+    fill(tmp_path, "w/cat/train", "w/cat/test", "w/dog/train", "w/dog/test")
+    for split, levels in (("train", [10, 30]), ("test", [20, 40])):
+        data = folder(str(tmp_path), size=16, split=split)
+        assert data.class_names == ["cat", "dog"] and data.images[::2, 0, 0, 0].tolist() == levels
+    assert "*/train/ 4, */test/ 4 images: */train/ is trained on, */test/ is held out" in data.notes[0]
+
+
 def test_two_sets_in_one_folder_are_sources_and_targets(tmp_path):
     fill(tmp_path, "trainA", "trainB", "testA", "testB")
     for load in (unpaired, pairs):

@@ -2,16 +2,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import Bicubic, compact, difference, scene
+from scenes import Bicubic, attentive, compact, difference, scene
 
 from gancli.inference import upscaler as upscaling
-from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, upscale
+from gancli.inference.styles import upscale
+from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network
 from gancli.networks.sr import Compact
 
 pytestmark = pytest.mark.usefixtures("weights")
 
 
-def test_enlarge_is_the_network_and_takes_any_number_of_channels():
+def test_enlarge_is_the_network_and_takes_any_number_of_channels(monkeypatch):
+    monkeypatch.setattr(upscaling, "multiplies_bf16", lambda device: False)
     network, x = compact(3), torch.rand(2, 3, 9, 14) * 2 - 1
     with torch.no_grad():
         expected = network(torch.zeros(2, 0), x).clamp(-1, 1)
@@ -20,6 +22,24 @@ def test_enlarge_is_the_network_and_takes_any_number_of_channels():
     grey = Upscaler(compact(3, channels=1), tile=5).enlarge(x)
     assert grey.shape == (2, 3, 27, 42)
     assert torch.allclose(grey[:, 1:2], Upscaler(compact(3, channels=1)).enlarge(x[:, 1:2]), atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [compact(), attentive(), Downscaled(compact(), 2)], ids=lambda n: type(n).__name__)
+def test_bf16_costs_less_than_a_grey_level_and_shows_no_tiles(network, monkeypatch):
+    image, results = scene(45, 31), []
+    for bf16 in (False, True):
+        monkeypatch.setattr(upscaling, "multiplies_bf16", lambda device, bf16=bf16: bf16)
+        results.append(Upscaler(network)(image))
+    assert difference(*results) <= 2 and abs(np.asarray(results[0], float) - np.asarray(results[1])).mean() < 0.5
+    assert difference(Upscaler(network, tile=16)(image), results[1]) <= isinstance(network, Downscaled)
+    assert not Upscaler(Bicubic(4)).bf16, "a network that computes the image itself would lose its lowest bits"
+
+
+def test_a_network_of_several_branches_runs_as_plain_convolutions():
+    network, x = attentive(), torch.rand(1, 3, 9, 8) * 2 - 1
+    assert sum(p.numel() for p in Upscaler(network).network.parameters()) < sum(p.numel() for p in network.parameters())
+    with torch.no_grad():
+        assert torch.allclose(Upscaler(network).network(x[:, :0, 0, 0], x), network(x[:, :0, 0, 0], x), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 5)])
@@ -113,4 +133,4 @@ def test_scales_without_own_weights_are_scaled_down_from_4(weights):
 
 def test_the_real_weights_are_bundled(monkeypatch):
     monkeypatch.undo()
-    assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.STYLES} == {Compact}
+    assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.bundled_styles()} == {Compact}

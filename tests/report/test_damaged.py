@@ -52,6 +52,8 @@ def test_a_damaged_job_is_named_on_the_page_and_the_others_are_shown(what: str, 
         assert message[:20] in " ".join(text.split()) and "dcgan" in text and "30.5" in text and "20.5" in text, text
     assert [path.name for path in (tmp_path / "S").glob("*.csv")] == ["leaderboard.csv"], "no table of its own"
     if (tmp_path / "S" / "1").exists():
+        code, out, error = gan("report", "S/0", "S/1", "sort=fid")
+        assert code == 0 and "30.5" in out and message[:20] in " ".join(out.split()), "named one by one"
         assert message in (tmp_path / "S" / "1" / "index.html").read_text()
 
 
