@@ -156,15 +156,9 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     for name, of_class in zip(names, (sources, images)):
         if not len(of_class):
             raise ValueError(f"the data has no image of the class {name}; choose another class")
-<<<<<<< HEAD
-    notes = [*data.notes, *how_read((source, target), data.class_names)]
-    return ImageDataset(
-        images, skipped=data.skipped, sources=sources, paired=False, warnings=data.warnings, notes=notes
-    )
-=======
     about: dict[str, Any] = {name: getattr(data, name) for name in ("skipped", "warnings", "split", "notes")}
+    about["notes"] = [*about["notes"], *how_read((source, target), data.class_names)]
     return ImageDataset(images, sources=sources, paired=False, **about)
->>>>>>> main
 
 
 def check_settings(size: int, channels: int, source_channels: int, fit: str, split: str) -> None:
