@@ -201,9 +201,19 @@ class NonFinite(ValueError):
     """A run has ended with a value that is not finite, and would again."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML in which every text is read back as it was: characters that cannot be printed are escaped."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 def save_config(config: dict[str, Any], folder: Path) -> None:
     """Write config.yaml. Hydra has resolved the config: ${...} in it is a name."""
-    text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+    text = yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
     write_text(folder / "config.yaml", text, durable=True)
 
 

@@ -14,10 +14,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
+from gancli.report.run_folder import read_run
 from gancli.runtime import locks
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.training.checkpoint_manager import LAST
 from gancli.training.config_diff import changes
+from gancli.training.run_log import save_config
 
 LONGER = "trainer.steps=8"
 
@@ -247,3 +249,9 @@ def test_a_resumed_run_finds_its_data_where_they_were_typed(gan, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     code, _, error = gan("train", "resume=run", LONGER)
     assert code == 0, error
+
+
+@pytest.mark.parametrize("text", ["a\x85b", "\u2028", "a\nb ", "1e3", "2024_01_15", "${x", "\x1b[0m", "\ufeffa", "'"])
+def test_a_text_of_the_config_is_read_back_as_it_was(text, tmp_path):
+    save_config({"data": {"path": text}}, tmp_path)
+    assert read_run(tmp_path).config == {"data": {"path": text}}
