@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from gancli.runtime.text import code_span, markdown, table
 
@@ -31,10 +33,12 @@ def direct() -> dict[str, list[Requirement]]:
 
 
 def lowest(without: list[str]) -> list[str]:
-    """Return the lower bounds as pins, of gan and of the extras that a user installs."""
-    every = [one for part, requirements in direct().items() if part not in TOOLS for one in requirements]
-    pins = {f"{one.name}=={bound.version}" for one in every for bound in one.specifier if bound.operator == ">="}
-    return sorted(pin for pin in pins if pin.partition("==")[0] not in without)
+    """Return the lower bounds as pins, of gan and of the extras that a user installs; the highest of a package."""
+    pins: dict[str, str] = {}
+    for one in [one for part, requirements in direct().items() if part not in TOOLS for one in requirements]:
+        (bound,) = [bound.version for bound in one.specifier if bound.operator == ">="]
+        pins[one.name] = max(bound, pins.get(one.name, bound), key=Version)
+    return sorted(f"{name}=={version}" for name, version in pins.items() if name not in without)
 
 
 def needed() -> dict[str, list[str]]:
@@ -66,8 +70,11 @@ def licence(name: str) -> str:
 
 def page(parts: dict[str, list[str]]) -> str:
     """Return the table of packages: version tried, bounds of direct ones, licence, and who needs it."""
-    every = [one for requirements in direct().values() for one in requirements]
-    bounds = {canonicalize_name(one.name): ",".join(reversed(str(one.specifier).split(","))) for one in every}
+    bounds: dict[str, str] = {}
+    for one in [one for requirements in direct().values() for one in requirements]:
+        name = canonicalize_name(one.name)
+        both = one.specifier & SpecifierSet(bounds.get(name, ""))
+        bounds[name] = ",".join(reversed(str(both).split(",")))
     rows = [["package", "tried", "bounds", "licence", "needed by"]]
     for name, needing in parts.items():
         users = [part for part in needing if part not in TOOLS]

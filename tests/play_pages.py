@@ -35,7 +35,8 @@ def lively(folder: Path, model: str, *overrides: str, names: list[str] | None = 
     G, output = content["networks"]["G"], content["output"]
     network = restore(G["config"], G["state"], output).train()
     torch.manual_seed(0)
-    for parameter in network.parameters():
+    merged = hasattr(network, "merge")  # its branches multiply each other, and the last layer alone begins as zero
+    for parameter in [network.last.weight] if merged else network.parameters():
         if parameter.dim() > 1:
             nn.init.kaiming_normal_(parameter)
         else:

@@ -15,7 +15,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.config import CONFIGS, choices
 from gancli.data.by_name import load_by_name
 from gancli.data.contents import data_name, describe_files
-from gancli.evaluation import autoencoders, generative, image_to_image, super_resolution
+from gancli.evaluation import autoencoders, copies, generative, image_to_image, super_resolution
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, has_split, load_reference
 from gancli.evaluation.result import EvaluationResult
@@ -103,10 +103,15 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
             f"leave metrics= out"
         )
     else:
-        trained = content["config"]["data"]
-        data, named, split, files = load_reference(options.data, options.split, trained, G.size, G.channels)
-        reference = EvaluationSet(data, named, split, options.n, options.seed, files)
-        if command == "sample" or options.metrics:
+        trained, of_copies = content["config"]["data"], asks_for_copies(options)
+        split = "train" if of_copies else options.split
+        data, named, split, files = load_reference(options.data, split, trained, G.size, G.channels)
+        n = max(len(data), 1) if of_copies else options.n
+        reference = EvaluationSet(data, named, split, n, options.seed, files)
+        if of_copies:
+            fake = generative.GeneratedImages(G, min(options.n, copies.GENERATED), options.seed)
+            result = copies.evaluate(fake, reference, [str(reference), weights], options.seed, device)
+        elif command == "sample" or options.metrics:
             scores = (options.metrics, options.inception)
             result = generative.evaluate_generator(G, weights, averaged, reference, *scores)
         elif command == "reconstruct":
@@ -115,6 +120,19 @@ def evaluate_model(options: Options, device: torch.device) -> EvaluationResult:
             result = image_to_image.evaluate(G, weights, reference, content["config"])
     append_scores(result, options, file, content["step"])
     return result
+
+
+def asks_for_copies(options: Options) -> bool:
+    """Return whether copies are asked for; raise ValueError where other scores are too."""
+    if copies.METRIC not in options.metrics:
+        return False
+    if len(options.metrics) > 1:
+        others = ",".join(str(metric) for metric in options.metrics if metric != copies.METRIC)
+        raise ValueError(
+            f"copies compares with all training images and {others} with the split that is typed; type "
+            f"metrics=[copies], and metrics=[{others}] in another command"
+        )
+    return True
 
 
 def evaluate_upscaler(options: Options, upscaler: Upscaler | AutoUpscaler, weights: str) -> EvaluationResult:
@@ -164,4 +182,6 @@ def evaluate_images(options: Options, device: torch.device) -> EvaluationResult:
         named = data_name("folder", options.data) if is_folder else options.data
         content = describe_files(typed_path(options.data))["digest"] if is_folder else ""
         real = EvaluationSet(data, named, split, options.n, options.seed, content)
+    if asks_for_copies(options):
+        return copies.evaluate(fake, real, [str(real), str(fake)], options.seed, device)
     return generative.evaluate_images(fake, real, options.metrics, options.inception, device)

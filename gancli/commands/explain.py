@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Sequence
 
 from gancli.config import UsageError, nearest
-from gancli.metrics.terms import GROUPS, LOWER_RATE, Term, names
+from gancli.metrics.term import Term
+from gancli.metrics.terms import GROUPS, LOWER_RATE, names
 
 WIDEST = 100  # columns
 LABEL = 11  # columns of the labels of an explanation

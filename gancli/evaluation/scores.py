@@ -14,7 +14,7 @@ from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.kid import kid, subsets_of
 from gancli.metrics.precision_recall import density_coverage, precision_recall
-from gancli.metrics.terms import score_name
+from gancli.metrics.term import score_name
 from gancli.runtime.text import plural
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance

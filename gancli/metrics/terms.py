@@ -4,50 +4,10 @@ Every other place that says what a number means takes it from here: the page, `g
 the leaderboard, which sorts by the direction.
 """
 
-from dataclasses import dataclass
+from gancli.metrics.term import HIGHER, LOWER, Term, score
 
-LOWER, HIGHER = "lower is better", "higher is better"  # begin the direction of a measure of quality
-FEATURES = {
-    "mnist": "the bundled network of digits",
-    "cifar": "the bundled network of CIFAR-10",
-    "inception": "Inception",
-}
-LITERATURE_NAMES = {"fd": "fid", "kd": "kid", "score": "is"}  # of scores by Inception
 PENALTY = "model/penalty=r1 model.norm=none"  # batch norm mixes the images of a batch, a penalty is defined for each
 LOWER_RATE = "model.lr="  # a quarter of the rate that the run had
-
-
-@dataclass(frozen=True)
-class Term:
-    """One line of the table.
-
-    Attributes:
-        names: keys of metrics.jsonl or of scores.jsonl, or the names of a finding; the first is the usual one.
-        meaning: one line.
-        direction: "lower is better", "higher is better ..." or the value to compare with.
-        normal: values of a healthy run.
-        advice: sentence on what to type when it is off, or empty.
-        remedies: overrides of `gan train` that help against a finding, best first.
-    """
-
-    names: tuple[str, ...]
-    meaning: str
-    direction: str
-    normal: str = ""
-    advice: str = ""
-    remedies: tuple[str, ...] = ()
-
-
-def score_name(metric: str, network: str) -> str:
-    """Return the name of a metric by a network's features: ("fd", "mnist") is fd_mnist, ("fd", "inception") fid."""
-    return LITERATURE_NAMES.get(metric, f"{metric}_inception") if network == "inception" else f"{metric}_{network}"
-
-
-def score(metric: str, meaning: str, direction: str, normal: str = "", advice: str = "") -> Term:
-    """Return the term of a metric that every feature network has."""
-    return Term(tuple(score_name(metric, network) for network in FEATURES), meaning, direction, normal, advice)
-
-
 D_OUTPUT = "0.5: D cannot tell real from fake"
 TOO_ALIKE = "low: samples are too alike; type model.packing=2"
 D_ADVICE = f"near 1 for real and 0 for fake for long: D is winning; type {PENALTY}, or model/augment=diffaugment"
@@ -314,6 +274,13 @@ SCORES = (
         "Fréchet distance within each class, the mean over classes",
         f"{LOWER}; 0: the same distribution",
         "larger than the distance of all images, because classes have fewer of them",
+    ),
+    Term(
+        ("copies",),
+        "fraction of generated images that repeat a training image, by the correlation of their details",
+        f"{LOWER}; the real images' own value: chance",
+        "0.02 or less",
+        "far above: G has memorised; type model/augment=diffaugment, or train on more images",
     ),
     Term(("squared_error",), "mean squared error of reconstructions, in [-1, 1]", LOWER, "0.01 to 0.1"),
     Term(("ssim",), "structural similarity of enlarged and real images", f"{HIGHER}; 1: equal", "0.7 to 0.8 at x4"),

@@ -20,14 +20,14 @@ from gancli.runtime.text import one_line
 
 # What static/tensors.js and static/layers.js compute.
 OPERATIONS = {
-    "getitem", "sym_size.int", "abs", "log", "sin", "cos", "square", "relu", "leaky_relu", "tanh", "sigmoid",
-    "silu", "softplus", "exp", "sqrt", "rsqrt", "neg", "pow", "clamp", "clamp_min", "prelu", "add", "sub", "rsub",
-    "mul", "div", "floordiv", "alias", "dropout", "cat", "chunk", "slice", "narrow", "select", "flip",
-    "unsqueeze", "squeeze", "flatten", "unflatten", "view", "reshape", "expand", "permute", "transpose",
-    "mean.dim", "sum.dim_IntList", "softmax", "conv2d", "conv_transpose2d", "linear", "matmul",
-    "scaled_dot_product_attention", "scale_shift", "instance_norm", "group_norm", "avg_pool2d", "max_pool2d",
-    "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
-    "_upsample_bilinear2d_aa", "pad", "pixel_shuffle",
+    "getitem", "sym_size.int", "glu", "adaptive_avg_pool2d", "abs", "log", "sin", "cos", "square", "relu",
+    "leaky_relu", "tanh", "sigmoid", "silu", "softplus", "exp", "sqrt", "rsqrt", "neg", "pow", "clamp",
+    "clamp_min", "prelu", "add", "sub", "rsub", "mul", "div", "floordiv", "alias", "dropout", "cat", "chunk",
+    "slice", "narrow", "select", "flip", "unsqueeze", "squeeze", "flatten", "unflatten", "view", "reshape",
+    "expand", "permute", "transpose", "mean.dim", "sum.dim_IntList", "softmax", "conv2d", "conv_transpose2d",
+    "linear", "matmul", "scaled_dot_product_attention", "scale_shift", "instance_norm", "group_norm",
+    "avg_pool2d", "max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "pad", "pixel_shuffle",
 }  # fmt: skip
 # Other names of the same: of overloads whose arguments differ the part behind the dot stays, as in mean.dim.
 ALIASES = {**dict.fromkeys(("contiguous", "detach", "clone", "to"), "alias"), "bmm": "matmul"}
@@ -61,11 +61,12 @@ class Call(nn.Module):
         return self.call(*inputs)
 
 
-def plain(network: nn.Module) -> nn.Module:
-    """Replace the parametrizations of a network, such as spectral norm, by the weights that they compute."""
+def plain(network: Any) -> nn.Module:
+    """Return a network whose weights are those that it computes with: parametrizations and branches are merged."""
+    network = network.merge() if hasattr(network, "merge") else network
     for module in network.modules():
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
+            for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
     return network
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gancli.metrics.terms import HIGHER, LOWER, find
+from gancli.metrics.term import HIGHER, LOWER
+from gancli.metrics.terms import find
 from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render

@@ -80,19 +80,6 @@ def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path):
     assert all(run.returncode == 0 for run in runs) and len(folders) == 2
 
 
-def test_tensorboard_is_written_on_request_and_named_when_missing(gan, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    assert gan("train", *TINY, "trainer.tensorboard=true", "run.dir=run")[0] == 0
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert "samples" in events.Tags()["images"]
-    assert [e.step for e in events.Scalars("D/adversarial")] == [2, 4, 6]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    code, _, error = gan("train", *TINY, "trainer.tensorboard=true", "run.dir=other")
-    assert code == 1 and "gancli[tensorboard]" in error
-
-
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(experiment, gan, tmp_path):
     code, out, error = gan("train", f"experiment={experiment}", "--cfg", "job", "--resolve")

@@ -104,6 +104,10 @@ def test_a_page_of_classes_in_a_browser(missing: str, tmp_path: Path, open_page:
     wait_for(page, lambda: differ(shown(page, "#grid button:last-child canvas"), before) > 5)
     assert page.locator("#sliders output").first.inner_text() == "+3.0"
     page.locator("#reset").click()
+    page.locator("#sliders select").select_option("1")
+    page.get_by_label("towards", exact=True).fill("1")
+    wait_for(page, lambda: differ(shown(page, "#image"), to_array(G.sample(6, classes=[1]))[5]) <= 1)
+    page.locator("#reset").click()
     page.locator("#seed").fill("7")
     page.keyboard.press("Enter")
     wait_for(page, lambda: differ(shown(page, "#image"), to_array(G.sample(6, seed=7, classes=[2]))[5]) <= 1)

@@ -17,7 +17,7 @@ from gancli.inference.translator import load_translator
 from gancli.inference.upscaler import load_upscaler
 
 pytestmark = needs_node
-FROM_PICTURES = {"pix2pix", "inpainting", "cyclegan", "sr_compact", "sr_compact_gan", "srgan", "srresnet"}
+FROM_PICTURES = {name for name in MODELS if name.startswith("sr") or name in ("pix2pix", "inpainting", "cyclegan")}
 SIZE = (45, 38)  # of a picture, no multiple of anything
 
 

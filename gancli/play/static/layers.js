@@ -215,6 +215,23 @@ function pooled(x, kernel, stride, padding, combineTwo, start, finish) {
   return result;
 }
 
+// Means of windows that together cover the map, as equal in size as they can be.
+function adaptivePool(x, [oh, ow]) {
+  const [h, w] = x.shape.slice(-2), result = tensor([...x.shape.slice(0, -2), oh, ow]);
+  const window = (i, side, n) => [Math.floor(i * side / n), Math.ceil((i + 1) * side / n)];
+  for (let to = 0, plane = 0; to < result.data.length; plane += h * w) {
+    for (let oy = 0; oy < oh; oy++) {
+      for (let ox = 0; ox < ow; ox++) {
+        const [top, bottom] = window(oy, h, oh), [left, right] = window(ox, w, ow);
+        let sum = 0;
+        for (let y = top; y < bottom; y++) for (let i = left; i < right; i++) sum += x.data[plane + y * w + i];
+        result.data[to++] = sum / ((bottom - top) * (right - left));
+      }
+    }
+  }
+  return result;
+}
+
 function nearest(x, [oh, ow]) {
   const [h, w] = x.shape.slice(-2), result = tensor([...x.shape.slice(0, -2), oh, ow]);
   for (let to = 0, plane = 0; to < result.data.length; plane += h * w) {
@@ -315,6 +332,7 @@ Object.assign(OPS, {
     pooled(x, kernel, stride, padding, (a, b) => a + b, 0,
       (sum, inside, all) => sum / (divisor ?? (countPadding ? all : inside))),
   max_pool2d: (x, kernel, stride, padding = ZERO) => pooled(x, kernel, stride, padding, Math.max, -Infinity, v => v),
+  adaptive_avg_pool2d: adaptivePool,
   upsample_nearest2d: (x, size, factors) => nearest(x, sizeFor(x, size, factors)),
   upsample_bilinear2d: (x, size, corners, factors) => resized(x, sizeFor(x, size, factors), LINEAR, 1, false, corners),
   upsample_bicubic2d: (x, size, corners, factors) =>

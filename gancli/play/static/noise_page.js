@@ -5,7 +5,8 @@ const GRID = 24, WALK_SECONDS = 2.5;
 const MOST_BUTTONS = 12;  // of classes; more are a list
 const state = {
   seed: 0, image: 0, other: {seed: 1, image: 1}, label: null, mix: 0, truncation: 1,
-  amounts: model.directions.map(() => 0), given: null,  // latent of a picture
+  amounts: model.directions.map(() => 0), towards: {label: 0, part: 0},  // another class, for all images
+  given: null,  // latent of a picture
 };
 const client = new Client();
 let walk = null;  // {start: time of its first frame}
@@ -24,7 +25,8 @@ function edited({z, c}) {
   state.amounts.forEach((amount, k) => {
     if (amount) model.directions[k].forEach((v, i) => { moved[i] += amount * v; });
   });
-  return {z: moved, c};
+  const {label, part} = state.towards;
+  return {z: moved, c: part ? c.map((v, i) => (1 - part) * v + (i === label ? part : 0)) : c};
 }
 
 const first = () => state.given ?? latentOf(state.seed, state.image);
@@ -38,7 +40,8 @@ function mixed() {
 
 function title() {
   const start = state.given ? "your picture" : `image ${state.image} of seed ${state.seed}`;
-  const label = classCount ? `, class ${model.classNames[labelOf(state.image)]}` : "";
+  const number = state.given ? state.given.c.indexOf(1) : labelOf(state.image);
+  const label = classCount ? `, class ${model.classNames[number]}` : "";
   return state.mix ? `between ${start} and image ${state.other.image} of seed ${state.other.seed}` : start + label;
 }
 
@@ -70,7 +73,7 @@ function showGrid() {
   });
   const chosen = state.label === null ? "" : ` classes=[${model.classNames[state.label]}]`;
   element("grid-title").textContent = `Images 0 to ${cells.length - 1} of seed ${state.seed}`;
-  const edits = state.truncation !== 1 || state.amounts.some(Boolean);
+  const edits = state.truncation !== 1 || state.towards.part || state.amounts.some(Boolean);
   element("grid-note").textContent =
     edits ? "with the changes above" : `as gan sample seed=${state.seed}${chosen} generates them`;
 }
@@ -100,7 +103,13 @@ function addClasses() {
   const choices = [["all", null], ...model.classNames.map((name, i) => [name, i])];
   const box = element("classes");
   box.hidden = false;
-  const choose = label => { state.label = label; state.given = null; showAll(); };
+  const choose = label => {
+    state.label = label;
+    // A picture keeps its latent and becomes one of the class.
+    if (state.given && label !== null) state.given.c = oneHot(label);
+    else state.given = null;
+    showAll();
+  };
   if (classCount > MOST_BUTTONS) {
     const list = box.appendChild(document.createElement("select"));
     for (const [name, label] of choices) list.add(new Option(name, label ?? ""));
@@ -117,9 +126,10 @@ function addClasses() {
 }
 
 function addSlider(name, range, value, show, change) {
-  const row = element("sliders").appendChild(document.createElement("label"));
+  const row = element("sliders").appendChild(document.createElement("div"));
   const input = Object.assign(document.createElement("input"), {type: "range", ...range, value});
   const output = document.createElement("output");
+  input.setAttribute("aria-label", name);
   const update = () => { output.textContent = show(Number(input.value)); };
   row.append(Object.assign(document.createElement("span"), {textContent: name}), input, output);
   input.addEventListener("input", () => { update(); change(Number(input.value)); showAll(); });
@@ -133,6 +143,16 @@ function addSliders() {
   const signed = v => (v > 0 ? "+" : "") + v.toFixed(1).replace("-", "−");
   const inputs = model.directions.map((_, k) =>
     addSlider(`direction ${k + 1}`, {min: -6, max: 6, step: 0.1}, 0, signed, v => { state.amounts[k] = v; }));
+  if (classCount) {
+    const list = document.createElement("select");
+    for (const [i, name] of model.classNames.entries()) list.add(new Option(name, i));
+    list.setAttribute("aria-label", "class to go towards");
+    list.addEventListener("change", () => { state.towards.label = Number(list.value); showAll(); });
+    const move = v => { state.towards.part = v; };
+    const part = addSlider("towards", {min: 0, max: 1, step: 0.01}, 0, v => v.toFixed(2), move);
+    part.previousSibling.append(list);
+    inputs.push(part);
+  }
   const truncate = v => { state.truncation = v; };
   inputs.push(addSlider("truncation", {min: 0, max: 1.2, step: 0.01}, 1, v => v.toFixed(2), truncate));
   element("reset").addEventListener("click", () => { inputs.forEach(input => input.reset()); showAll(); });

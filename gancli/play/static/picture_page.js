@@ -114,10 +114,10 @@ function paintMask(canvas) {
   canvas.addEventListener("pointermove", event => { if (last) paint(event); });
   canvas.addEventListener("pointerup", () => { last = null; painting(false); compute(); });
   canvas.addEventListener("pointercancel", () => { last = null; painting(false); });
-  element("clear").addEventListener("click", () => { current?.mask.fill(0); showMask(); });
+  element("clear").addEventListener("click", () => { current.mask.fill(0); compute(); });
   element("middle").addEventListener("click", () => {
-    if (current) Object.assign(current, {mask: middle(current.width, current.height)});
-    if (current) compute();
+    current.mask = middle(current.width, current.height);
+    compute();
   });
 }
 

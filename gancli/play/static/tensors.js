@@ -177,6 +177,10 @@ Object.assign(OPS, {
   sigmoid: x => map(x, sigmoid),
   silu: x => map(x, v => v * sigmoid(v)),
   softplus: x => map(x, v => v > 20 ? v : Math.log1p(Math.exp(v))),
+  glu: (x, dim = -1) => {
+    const [a, b] = chunk(x, 2, dim);
+    return combine(a, b, (v, gate) => v * sigmoid(gate));
+  },
   exp: x => map(x, Math.exp),
   sqrt: x => map(x, Math.sqrt),
   rsqrt: x => map(x, v => 1 / Math.sqrt(v)),
