@@ -1,7 +1,6 @@
 """The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, is_ours, keys, override, register_resolvers
+from gancli.config import CONFIGS, build, choices, is_ours, keys, literal_text, register_resolvers
 from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
@@ -24,7 +23,7 @@ from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.terminal import say
-from gancli.runtime.text import plural, printable
+from gancli.runtime.text import plural, printable, shell_quote
 
 
 def random_subset(total: int, n: int, seed: int) -> Tensor:
@@ -121,7 +120,7 @@ def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
         yield
 
 
-LARGEST_SET = 10_000  # images in the test split of a built-in data set
+LARGEST_SET = {"test": 10_000, "train": 60_000}  # images of a built-in data set
 MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
 
 
@@ -156,6 +155,7 @@ def load_reference(
     else:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or typed_path(word).is_dir()):
+            check_cost(word, {"size": size, "channels": channels, "split": split})
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
         name, path = "npz" if is_file else folder_type(own, word), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
@@ -193,20 +193,20 @@ def confirm(trained: dict[str, Any], typed: bool) -> None:
     paths = [str(trained[key]) for key in PATHS if trained.get(key)]
     unknown = [path for path in paths[int(typed) :] if not is_remembered(path)]
     if unknown:
-        command = f"type {shlex.quote(override('data', paths[0]))} to evaluate on it, or data= of other images"
+        command = f"type {shell_quote(f'data={paths[0]}')} to evaluate on it, or data= of other images"
         if unknown[0] != paths[0]:
             command = "type data=DIR, a folder of images side by side"
         raise ValueError(
             f"the checkpoint names {printable(unknown[0])} as its training data, which was not read, since no gan "
-            f"train on this machine has named it; {printable(command)}"
+            f"train on this machine has named it; {command}"
         )
 
 
 def check_cost(name: str, settings: dict[str, Any]) -> None:
     """Raise ValueError where the settings of a checkpoint ask for more memory than a file may."""
-    n = settings.get("n")
+    n = settings.get("n", LARGEST_SET[settings["split"]])
     if "n" not in {key.name for key in keys(f"data/{name}")}:
-        n = LARGEST_SET if name in choices("data") and not settings.get("path") else 1
+        n = LARGEST_SET[settings["split"]] if name in choices("data") and not settings.get("path") else 1
     side, channels = settings["size"], settings["channels"]
     if not isinstance(n, int) or not n * side * side * channels <= MOST_BYTES:
         raise ValueError(
@@ -230,7 +230,7 @@ def build_data(name: str, settings: dict[str, Any]) -> Any:
     register_resolvers()
     data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     for key, value in settings.items():
-        is_scalar = value is None or (isinstance(value, int | float | str) and "${" not in str(value))
+        is_scalar = value is None or isinstance(value, int | float | str)
         if key in data and key not in ("source", "root", "cache") and is_scalar:
-            data[key] = value
+            data[key] = literal_text(value) if isinstance(value, str) else value
     return build(OmegaConf.create({"data": data}).data.source)

@@ -47,8 +47,8 @@ class Generator:
 
     def __init__(self, network: nn.Module, size: int, channels: int, class_names: Sequence[str] = ()):
         self.network = network.eval().requires_grad_(False)
-        self.size, self.channels, self.class_names = size, channels, list(class_names)
         self.z_dim, self.classes = int(network.z_dim), int(network.classes)  # type: ignore[arg-type]
+        self.size, self.channels, self.class_names = size, channels, list(class_names) if self.classes else []
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +102,8 @@ class Generator:
     @torch.no_grad()
     def generate(self, z: Tensor, c: Tensor) -> Tensor:
         """Return images (N, C, H, W) of latents z (N, z_dim) and c (N, classes), one-hot or a mixture of classes."""
-        blocks = zip(z.to(self.device).split(BLOCK), c.to(self.device).split(BLOCK))
+        at_once = int(getattr(self.network, "images_at_once", BLOCK))
+        blocks = zip(z.to(self.device).split(at_once), c.to(self.device).split(at_once))
         # A network without tanh may leave the range by a little.
         return torch.cat([self.network(*block).clamp(-1, 1) for block in blocks])
 
