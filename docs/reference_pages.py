@@ -88,7 +88,7 @@ def losses() -> str:
 def experiments() -> str:
     """Return a table of the experiments, and one of the sweeps."""
     lines: list[str] = []
-    for group in ("experiment", "sweep", "trainer"):
+    for group in ("experiment", "sweep", "trainer", "trainer/log"):
         lines += [f"## {group}=", "", "| choice | what it does |", "|---|---|"]
         lines += [f"| `{c}` | {escape(header(f'{group}/{c}').splitlines()[0])} |" for c in choices(group)] + [""]
     return "\n".join(lines)
@@ -114,7 +114,10 @@ def functions() -> str:
     public = {name: getattr(gancli, name) for name in gancli.__all__ if name != "__version__"}
     classes = [name for name, value in public.items() if isinstance(value, type)]
     places = [f".. autofunction:: {public[name].__module__}.{name}" for name in public if name not in classes]
-    return autodoc(*places, *(f".. autoclass:: {public[name].__module__}.{name}\n   :members:" for name in classes))
+    for name in classes:  # the fields of a tuple are in its docstring
+        members = "" if issubclass(public[name], tuple) else "\n   :members:"
+        places.append(f".. autoclass:: {public[name].__module__}.{name}{members}")
+    return autodoc(*places)
 
 
 def inference() -> str:

@@ -1,5 +1,6 @@
 """Help and completion, read from the yaml files. Needs neither Hydra nor torch."""
 
+import re
 import textwrap
 
 from gancli.cli.known import chosen, every_key, train_keys
@@ -110,8 +111,9 @@ def _complete(command: str, current: str) -> list[str]:
     key, equals, value = current.partition("=")
     if command == "train":
         if equals and (group := full_key(key)) in groups():
-            done, comma, last = value.rpartition(",")
-            return [f"{key}={done}{comma}{c}" for c in choices(group) if c.startswith(last)]
+            last = re.split(r"[\[,]", value)[-1]
+            done = value.removesuffix(last)
+            return [f"{key}={done}{c}" for c in choices(group) if c.startswith(last)]
         names = [f"{g}=" for g in groups()] + [f"{k.name}=" for k in every_key().values() if k.meaning]
     else:
         names = [f"{k.name}=" for k in keys(command)]

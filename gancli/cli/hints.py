@@ -26,6 +26,9 @@ WORDS = {
     "seed={}": "random_seed manual_seed",
     "device=cuda": "gpu gpus cuda use_cuda",
     "device=cpu": "cpu no_cuda no_gpu",
+    "trainer.log=[tensorboard]": "tensorboard tb use_tensorboard",
+    "trainer.log=[wandb]": "wandb use_wandb",
+    "trainer.log=[mlflow]": "mlflow",
     "trainer.precision=bf16": "amp fp16 mixed_precision bf16",
     "trainer.sample_every={}": "sample_every sample_interval save_image_freq",
     "trainer.log_every={}": "log_every log_interval print_freq",
@@ -44,7 +47,7 @@ def for_key(key: str, value: str) -> str:
             f"; type trainer.kimg={9 * epochs}: thousands of images, here {epochs} epochs of the 9,000 images of "
             f"data=mnist10k"
         )
-    return f"; type {MEANT[name].format(value)}" if name in MEANT and "." not in key else ""
+    return f"; type {MEANT[name].format(value)}" if name in MEANT and key.rpartition(".")[0] in ("", "trainer") else ""
 
 
 def for_option(option: str, value: str) -> str:

@@ -6,19 +6,22 @@ from pathlib import Path
 
 from gancli.config import Key, choices, defaults, folders, groups, keys
 
+LOGGERS = "trainer/log"  # the group of which several are chosen
+
 
 def swept_values(value: str) -> list[str]:
     """Return the values that a sweep's list, choice(), shuffle() or sort() names; none of glob() and ranges."""
     while function := re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value.strip()):
         value = function[1]
-    parts = [part.strip() for part in value.split(",")]
+    parts = [part.strip() for part in re.sub(r"[\[\]]", "", value).split(",")]
     return [] if "(" in value else [part for part in parts if "=" not in part]
 
 
 def chosen(words: list[str]) -> dict[str, str]:
     """Return the choice in each group after these overrides: {"model": "dcgan", "model/loss": "hinge", ...}."""
-    pairs = (word.partition("=") for word in words)
+    pairs = [word.partition("=") for word in words]
     typed = {key: values[0] for key, _, value in pairs if key in groups() and (values := swept_values(value))}
+    typed |= {key: value for key, _, value in pairs if key == LOGGERS}
     name, choice = typed.get("experiment", "null"), defaults("train")
     experiment = defaults(f"experiment/{name}") if name in choices("experiment") else {}
     data = (choice | experiment | typed)["data"]
@@ -31,7 +34,8 @@ def train_keys(choice: dict[str, str]) -> dict[str, Key]:
     """Return the keys of `gan train` with these choices by name: its own, then those of each choice."""
     inner = [group for group in choice if group.startswith("model/")]
     order = [group for group in ("data", "model", *inner, "trainer", "experiment") if choice[group] in choices(group)]
-    return _keys_of(["train", *(f"{group}/{choice[group]}" for group in order)])
+    loggers = [name for name in swept_values(choice.get(LOGGERS, "")) if name in choices(LOGGERS)]
+    return _keys_of(["train", *(f"{group}/{choice[group]}" for group in order), *(f"{LOGGERS}/{n}" for n in loggers)])
 
 
 def every_key() -> dict[str, Key]:

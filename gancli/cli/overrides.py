@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gancli.cli import hints, received, stored
-from gancli.cli.known import chosen, every_key, swept_values, train_keys
+from gancli.cli.known import LOGGERS, chosen, every_key, swept_values, train_keys
 from gancli.cli.stored import Word
 from gancli.config import (
     CONFIGS,
@@ -277,7 +277,7 @@ def places_of(words: list[str]) -> list[str]:
 def full_key(key: str) -> str:
     """Return model/task for task, and so for every group inside the model's."""
     inner = {group.partition("/")[2]: group for group in groups() if group.startswith("model/")}
-    return inner.get(key, key)
+    return {**inner, "trainer.log": LOGGERS}.get(key, key)
 
 
 def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
@@ -287,11 +287,11 @@ def check_choices(typed: list[tuple[str, str, str]], sweep: bool) -> None:
         if group not in groups():
             continue
         known = choices(group)
-        optional = defaults("train").get(group) == "null"
-        if "," in value and not sweep and all(part.strip() in known for part in value.split(",")):
+        none = "" if group == LOGGERS else "null" if defaults("train").get(group) == "null" else None
+        if group != LOGGERS and "," in value and not sweep and all(part.strip() in known for part in value.split(",")):
             raise UsageError(f"{key}={value} gives several values; type gan train -m {key}={value} for a sweep of them")
-        for choice in swept_values(value.strip("'\"")) if sweep else [value]:
-            if choice not in known and not (optional and choice == "null") and "(" not in choice:
+        for choice in swept_values(value.strip("'\"")) if sweep or group == LOGGERS else [value]:
+            if choice not in known and choice != none and "(" not in choice:
                 similar = hints.for_choice(group, choice) or nearest(choice, known)
                 raise UsageError(f"there is no {group} {choice!r}{similar}; there are: {', '.join(known)}")
 

@@ -13,6 +13,7 @@ GROUPS = {
     "contents": "model/content",
     "likelihoods": "model/likelihood",
     "tasks": "model/task",
+    "loggers": "trainer/log",
     "experiments": "experiment",
     "sweeps": "sweep",
 }

@@ -147,8 +147,14 @@ def list_split(
 
 
 def keep_known_classes(listing: FolderListing) -> None:
-    """Leave out images of classes that are not in train: a model knows the classes that it was trained on."""
+    """Leave out images of classes that are not in train: a model knows the classes that it was trained on.
+
+    Where none is in train, as in val/images, the folders are no classes and all images are used.
+    """
     if not listing.class_names or not listing.classes:
+        return
+    if not {*listing.classes} & {*listing.class_names}:
+        listing.classes = []
         return
     rows = list(zip(listing.names, listing.short, listing.classes))
     listing.skipped = listing.skipped + [

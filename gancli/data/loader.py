@@ -26,8 +26,8 @@ class BatchLoader:
 
     x: float (batch_size, C, H, W) in [-1, 1], half of the images flipped left to right if `flip`.
     c: one-hot (batch_size, classes), of width zero for a model without classes. Where the data has sources, c is
-       float (batch_size, C', H, W) in [-1, 1]: the sources of x, flipped as x is, or, of unpaired data, sources
-       sampled and flipped independently.
+    float (batch_size, C', H, W) in [-1, 1]: the sources of x, flipped as x is, or, of unpaired data, sources
+    sampled and flipped independently.
 
     `prefetch` announces the next batches and `next_batch` returns one after the other without work for the host:
     their indices, or the stored images of data that is not on the device, are copied there in advance. A background

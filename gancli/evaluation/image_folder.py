@@ -1,5 +1,6 @@
 """Images of a folder or an .npz file, as an evaluation set: no classes, any size, cropped to squares."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancli.data.image_files import decode_image, fit_image, map_parallel
-from gancli.data.listing import list_folder, printable_skipped, skipped_lines
+from gancli.data.listing import image_notes, list_folder, printable_skipped, skipped_lines
 from gancli.data.npz import read_archive
 from gancli.evaluation.reference import batched, random_subset
 from gancli.runtime.checks import check_choice, check_number
@@ -59,14 +60,15 @@ class ImageFolder:
             )
         listing = list_folder(self.path, split, classes=False)
         self.split, skipped = listing.split, listing.skipped
-        files, shapes = [], dict[Shape, str]()
-        for name, file, shape in zip(listing.names, listing.paths, map_parallel(_shape, listing.paths)):
-            if isinstance(shape, str):
-                skipped.append((name, shape))
+        files, shapes, notes = [], dict[Shape, str](), Counter[str]()
+        for name, file, result in zip(listing.names, listing.paths, map_parallel(_shape_and_notes, listing.paths)):
+            if isinstance(result, str):
+                skipped.append((name, result))
             else:
                 files.append(file)
-                shapes.setdefault(shape, printable(name))
-        for line in [*listing.notes, *skipped_lines(printable_skipped(skipped))]:
+                shapes.setdefault(result[0], printable(name))
+                notes.update(result[1])
+        for line in [*listing.notes, *image_notes(notes), *skipped_lines(printable_skipped(skipped))]:
             say(f"gan: {self.key}=: {line}")
         if not files:
             raise ValueError(f"no image in {self.key}={self.path} can be read; type {self.key}=DIR, a folder of images")
@@ -128,10 +130,10 @@ class ImageFolder:
         return f"{self.count:,} of {plural(self.total, 'image')} of {name}, {self.size}x{self.size} {mode}"
 
 
-def _shape(file: Path) -> tuple[int, int, int]:
-    """Return height, width and channels; decode the whole file, so that a torn one is found now."""
-    image = decode_image(file)[0]
-    return image.height, image.width, 1 if image.mode == "L" else 3
+def _shape_and_notes(file: Path) -> tuple[Shape, tuple[str, ...]]:
+    """Return height, width and channels, and notes; decode the whole file, so that a torn one is found now."""
+    image, info = decode_image(file)
+    return (image.height, image.width, 1 if image.mode == "L" else 3), info.notes
 
 
 def _read_npz(key: str, path: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Super-resolution networks: gain over bicubic on images of any size, by the convention of the literature."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gancli import images as pixels
 from gancli.checkpoint.format import versions
 from gancli.data.contents import data_name, describe_files
 from gancli.data.image_files import decode_image
-from gancli.data.listing import list_folder, printable_skipped, skipped_lines
+from gancli.data.listing import image_notes, list_folder, printable_skipped, skipped_lines
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
 from gancli.inference.styles import AutoUpscaler
 from gancli.inference.upscaler import Upscaler
@@ -36,13 +37,14 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
     crops: list[list[Image.Image]] = []
-    given = 0
+    given, notes = 0, Counter[str]()
     for name, high, low in tqdm(list(find_pairs(images, split)), "images", leave=False, disable=None):
         try:
-            real, small = read_pair(high, low, upscaler.scale)
+            real, small, remarks = read_pair(high, low, upscaler.scale)
         except ValueError as error:
             warnings.append(f"{name}: {error}")
             continue
+        notes.update(remarks)
         outputs = {"bicubic": pixels.enlarge(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
         metrics = {column: fidelity(image, real, upscaler.scale) for column, image in outputs.items()}
         rows.append({"image": name, **metrics})
@@ -65,6 +67,7 @@ def evaluate(
         "ssim": "Wang et al. 2004",
         "versions": versions(),
     }
+    said = image_notes(notes)
     unmeasured = f"{len(warnings)} of {len(warnings) + len(rows)} images could not be measured: see above"
     return EvaluationResult(
         {"mean": means, "images": rows},
@@ -72,7 +75,7 @@ def evaluate(
         means["ours"],
         _text(rows, means, protocol),
         contact_sheet(("small", *COLUMNS, "real"), crops, CROP) if crops else None,
-        warnings,
+        [*said, *warnings],
         unmeasured if warnings else "",
     )
 
@@ -98,9 +101,9 @@ def find_pairs(images: str, split: str = "test") -> Iterator[tuple[str, Path, Pa
         yield printable(name), folder / name, folder / twin if twin else None
 
 
-def read_pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]:
-    """Return the real image (1, C, scale h, scale w) and the small one (1, C, h, w), in [-1, 1]."""
-    real = _read(high)
+def read_pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Return the real image (1, C, scale h, scale w) and the small one (1, C, h, w), in [-1, 1], and notes."""
+    real, notes = _read(high)
     h, w = (side // scale for side in real.shape[2:])
     if not h or not w:
         raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, smaller than one pixel of its small image, {scale}")
@@ -108,8 +111,8 @@ def read_pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]
         raise ValueError(f"is {real.shape[3]}x{real.shape[2]}, and nothing is left of it without a border of {scale}")
     real = real[:, :, : h * scale, : w * scale]
     if low is None:
-        return real, Degradation(scale)(real)
-    small = _read(low)
+        return real, Degradation(scale)(real), notes
+    small, notes_on_small = _read(low)
     if small.shape[1] != real.shape[1]:  # one of them was stored as colour
         real, small = real.expand(-1, 3, -1, -1), small.expand(-1, 3, -1, -1)
     if small.shape[2:] != (h, w):
@@ -117,13 +120,14 @@ def read_pair(high: Path, low: Path | None, scale: int) -> tuple[Tensor, Tensor]
             f"is {real.shape[3]}x{real.shape[2]} and {low.name} {small.shape[3]}x{small.shape[2]}, not {w}x{h}; "
             f"for another scale type scale="
         )
-    return real, small
+    return real, small, (*notes, *notes_on_small)
 
 
-def _read(path: Path) -> Tensor:
-    """Return an image file as (1, C, H, W) in [-1, 1], C 1 or 3."""
-    array = np.array(decode_image(path)[0])
-    return pixels.to_float(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None])
+def _read(path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Return an image file as (1, C, H, W) in [-1, 1], C 1 or 3, and notes on its decoding."""
+    image, info = decode_image(path)
+    array = np.array(image)
+    return pixels.to_float(torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)[None]), info.notes
 
 
 def _text(rows: list[dict[str, Any]], means: dict[str, Any], protocol: dict[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from gancli import images
 from gancli.report.formatting import short_number
 from gancli.report.history import write_history
+from gancli.report.loggers import Loggers, MetricLogger
 from gancli.report.run_folder import is_number, read_run
 from gancli.report.run_page import write_page
 from gancli.runtime.files import append_line, flush_file, flush_folder, write_text
@@ -28,17 +29,16 @@ class RunLogger:
     """Writer of a run folder. What people follow is also shown on the terminal.
 
     Args:
-        step: step from which the run continues.
-        tensorboard: write metrics and grids for TensorBoard too.
+        loggers: that write metrics and grids for other programs too.
 
     Attributes:
         rows: number of metric rows in metrics.jsonl.
     """
 
-    def __init__(self, folder: Path, terminal: Terminal, step: int = 0, tensorboard: bool = False):
+    def __init__(self, folder: Path, terminal: Terminal, loggers: Sequence[MetricLogger] = ()):
         self.folder, self.terminal, self.rows = folder, terminal, 0
         self._next_page = 0.0
-        self.board = _tensorboard_writer(folder, step) if tensorboard else None
+        self.others = Loggers(loggers, lambda message: self.event("warning", message=message))
 
     def event(self, name: str, **values: Any) -> None:
         """Write an event, such as started or a warning, to metrics.jsonl and log.txt."""
@@ -57,6 +57,7 @@ class RunLogger:
             rows: number of metric rows when this step was saved. Later ones of the same step, and the warnings about
                 them, are those of a session that was killed before it saved; None: not known.
         """
+        self.others.call("rewind", step)
         file = self.folder / "metrics.jsonl"
         lines, left, self.rows = [], [], 0
         for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
@@ -91,9 +92,7 @@ class RunLogger:
         row = {"step": step, **values}
         append_row(self.folder, row)
         self.rows += 1
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+        self.others.call("metrics", step, values)
         return row
 
     def start_clock(self, images: int) -> None:
@@ -128,8 +127,7 @@ class RunLogger:
     def grid(self, step: int, image: Image.Image) -> Path:
         """Write a grid of samples to samples/step-N.png."""
         path = images.write(image, self.folder / "samples" / f"step-{step:07d}.png", durable=True)
-        if self.board:
-            self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        self.others.call("image", step, image)
         return path
 
     def real_images(self, grid: Image.Image) -> None:
@@ -162,8 +160,7 @@ class RunLogger:
         ending = {"event": "finished", "step": step, "minutes": minutes, **message}
         write_page(self.folder, ending)
         self.note(": ".join(["finished", *message.values()]))
-        if self.board:
-            self.board.flush()
+        self.others.close()
         self.flush()
         append_row(self.folder, ending, durable=True)
         self.terminal.say(": ".join(["finished", *message.values()]))
@@ -175,21 +172,10 @@ class RunLogger:
         flush_folder(self.folder)
 
     def close(self) -> None:
-        if self.board:
-            self.board.close()
+        self.others.close()
 
 
 def append_row(folder: Path, row: Row, durable: bool = False) -> None:
     """Append a line to metrics.jsonl, floats with six decimals."""
     text = json.dumps({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()})
     append_line(folder / "metrics.jsonl", text, durable)
-
-
-def _tensorboard_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ValueError(
-            "trainer.tensorboard=true needs the tensorboard package; type pip install 'gancli[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -21,8 +21,8 @@ CONFIG_COLUMNS = 6  # at most, when nothing was typed and runs are distinguished
 # Keys that begin so change nothing that is learned: no settings.
 PLUMBING = (
     *("run.", "hydra", "resume", "data.root", "data.source.root", "data.cache", "data.source.cache"),
-    *("trainer.log_every", "trainer.sample_", "trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_"),
-    *("trainer.tensorboard", "trainer.preflight"),
+    *("trainer.log", "trainer.sample_", "trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_"),
+    "trainer.preflight",
 )
 Settings = dict[str, str]  # in which runs differ: override and value
 

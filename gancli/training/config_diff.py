@@ -23,8 +23,8 @@ FREE = (
         "data.cache",
         "data.source.cache",
     ),
-    *("trainer.steps", "trainer.kimg", "trainer.minutes", "trainer.log_every", "trainer.sample_"),
-    *("trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_", "trainer.tensorboard", "trainer.preflight"),
+    *("trainer.steps", "trainer.kimg", "trainer.minutes", "trainer.log", "trainer.sample_"),
+    *("trainer.checkpoint_", "trainer.keep_", "trainer.evaluate_", "trainer.preflight"),
     *("trainer.sync_bn", "trainer.graphs", "model.bf16_safe", "model.graph_safe", "model.quick_metrics"),
 )
 # These belong to the machine and to the command rather than to the run.

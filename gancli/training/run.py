@@ -57,6 +57,7 @@ class TrainingRun:
             *(self.options.keep_every, self.options.keep_last),
         )
         self.resumed = resume.newest(self.checkpoints.folder, device)
+        self.loggers = setup.build_loggers(cfg.trainer) if ranks.is_first() else []
         with self.terminal.doing(f"loading data={cfg.data.name}"):
             self.data = setup.load_data(cfg)
         smaller_batch = setup.complete_config(cfg, self.data, folder)
@@ -215,7 +216,7 @@ class TrainingRun:
         if ranks.is_first():
             save_config(self.config, self.folder)
             content = self.resumed.content if self.resumed else {}
-            self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.options.tensorboard)
+            self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.loggers)
             self.log.rewind(content.get("rows"))
             self.checkpoints.clean(self.resumed.path if self.resumed else None, content)
         self.checkpoints.saved_seconds, self.checkpoints.log = trainer.seconds, self.log.note

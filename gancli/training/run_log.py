@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gancli.config import defaults
 from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
+from gancli.report.loggers import MetricLogger
 from gancli.report.run_folder import record_of, resume_command
 from gancli.report.run_page import write_page
 from gancli.runtime.cache import remember_text
@@ -31,10 +33,15 @@ class RunLog:
     """Log of a run in its folder and on the terminal, with the health monitor's warnings."""
 
     def __init__(
-        self, folder: Path, trainer: Trainer, config: dict[str, Any], terminal: Terminal, tensorboard: bool = False
+        self,
+        folder: Path,
+        trainer: Trainer,
+        config: dict[str, Any],
+        terminal: Terminal,
+        loggers: Sequence[MetricLogger] = (),
     ):
         self.trainer, self.folder, self.config, self.terminal = trainer, folder, config, terminal
-        self.logger = RunLogger(folder, terminal, trainer.step, tensorboard)
+        self.logger = RunLogger(folder, terminal, loggers)
         self.event, self.log, self.note = self.logger.event, self.logger.log, self.logger.note
         self.flush = self.logger.flush
         self.doing = terminal.doing
@@ -91,6 +98,9 @@ class RunLog:
             budget=str(trainer.budget),
         )
         remember_text(record_of(self.folder, overrides))
+        if self.logger.others.loggers:
+            with self.doing("starting the loggers"):
+                self.logger.others.start(self.folder, config, trainer.step)
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
         names = f"{config['model']['name']} on {config['data']['name']}"

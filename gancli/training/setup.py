@@ -13,6 +13,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
+from gancli.report.loggers import MetricLogger
 from gancli.runtime import ranks
 from gancli.runtime.cache import remember
 from gancli.runtime.checks import check_choice, check_number
@@ -62,6 +63,11 @@ def check_counts(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None:
             check_number(key, value, least=1, example=example, whole=True)
+
+
+def build_loggers(options: DictConfig) -> list[MetricLogger]:
+    """Return the loggers of trainer.log; ValueError names the extra of one whose package is missing."""
+    return [build(node) for node in (options.log or {}).values() if node]
 
 
 def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:

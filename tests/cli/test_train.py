@@ -80,19 +80,6 @@ def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path):
     assert all(run.returncode == 0 for run in runs) and len(folders) == 2
 
 
-def test_tensorboard_is_written_on_request_and_named_when_missing(gan, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    assert gan("train", *TINY, "trainer.tensorboard=true", "run.dir=run")[0] == 0
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert "samples" in events.Tags()["images"]
-    assert [e.step for e in events.Scalars("D/adversarial")] == [2, 4, 6]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    code, _, error = gan("train", *TINY, "trainer.tensorboard=true", "run.dir=other")
-    assert code == 1 and "gancli[tensorboard]" in error
-
-
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(experiment, gan, tmp_path):
     code, out, error = gan("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
@@ -312,3 +299,11 @@ def test_a_sweep_completes_on_a_terminal_of_another_encoding(encoding, tmp_path)
     run = process("report", "Läufe-Ł", cwd=tmp_path, env=env, text=False)
     out, error = run.communicate()
     assert run.returncode == 0 and b"sliced_wasserstein" in out, error
+
+
+def test_a_job_whose_folder_cannot_be_made_says_so_and_stops_no_other(gan, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "0").touch()
+    code, _, error = gan("train", "-m", *ONE_STEP, "seed=0,1")
+    assert code == 1 and "job 1 of 2  seed=0  failed: run.dir=" in error and "s/0 is a file" in error, error
+    assert jobs_of(tmp_path / "s") == {"1": ["seed=1"]}

@@ -86,6 +86,12 @@ def test_classes_that_each_have_a_training_set_stay_classes(tmp_path):
     assert "*/train/ 4, */test/ 4 images: */train/ is trained on, */test/ is held out" in data.notes[0]
 
 
+def test_held_out_folders_that_are_no_class_of_train_are_used_without_classes(tmp_path):
+    fill(tmp_path, "train/n01/images", "train/n02/images", "val/images")
+    data = folder(str(tmp_path), size=16, split="test")
+    assert len(data) == 2 and data.classes == 0 and not data.skipped
+
+
 def test_two_sets_in_one_folder_are_sources_and_targets(tmp_path):
     fill(tmp_path, "trainA", "trainB", "testA", "testB")
     for load in (unpaired, pairs):
@@ -110,9 +116,11 @@ def test_pairs_in_two_folders_with_the_same_layout_match_by_their_names_below_it
 
 def test_evaluated_folders_give_what_is_held_out(tmp_path, capsys):
     fill(tmp_path, "train/cat", "test/cat")
+    Image.new("RGB", (16, 16)).save(tmp_path / "test" / "cat" / "1.png", icc_profile=b"damaged")
     images = ImageFolder("reference", str(tmp_path), 0, 0, 10, 0)
     assert images.split == "test" and images.files == [tmp_path / "test" / "cat" / f"{i}.png" for i in range(2)]
     assert "gan: reference=: " in (err := capsys.readouterr().err) and "test/ is held out" in err
+    assert "gan: reference=: 1 image: its ICC profile is damaged" in err
     assert [name for name, _, _ in find_pairs(str(tmp_path), "train")] == ["train/cat/0.png", "train/cat/1.png"]
 
 

@@ -72,3 +72,13 @@ def test_an_archive_takes_no_more_memory_than_its_size_allows(tmp_path):
     np.savez(tmp_path / "label.npz", x_train=np.zeros((3, 8, 8), np.uint8), y_train=labels)
     with pytest.raises(ValueError, match="labels up to 4294967295, more than images"):
         npz(str(tmp_path / "label.npz"))
+
+
+def test_arrays_that_memory_cannot_hold_are_called_that(tmp_path, monkeypatch):
+    npz_archive(tmp_path / "x.npz")
+    monkeypatch.setattr("gancli.data.npz.free_memory", lambda: 100)
+    message = (
+        r"x\.npz cannot be read, its arrays take 0\.0 GB of memory, and 0\.0 are free; save fewer or smaller images"
+    )
+    with pytest.raises(ValueError, match=message):
+        npz(str(tmp_path / "x.npz"))
