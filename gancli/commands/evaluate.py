@@ -139,7 +139,9 @@ def evaluate_upscaler(options: Options, upscaler: Upscaler | AutoUpscaler, weigh
     """Evaluate a super-resolution network on a folder of images."""
     if options.data:
         raise ValueError(f"images to enlarge are of any size, and data={options.data} has one; type images=DIR")
-    return super_resolution.evaluate(upscaler, weights, options.images, options.split, bool(options.out))
+    return super_resolution.evaluate(
+        upscaler, weights, options.images, options.split, bool(options.out), list(map(str, options.metrics))
+    )
 
 
 def append_scores(result: EvaluationResult, options: Options, ckpt: Path, step: int) -> None:

@@ -1,7 +1,8 @@
 """Super-resolution networks: gain over bicubic on images of any size, by the convention of the literature."""
 
+import importlib.util
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from gancli.data.listing import image_notes, list_folder, printable_skipped, ski
 from gancli.evaluation.result import EvaluationResult, contact_sheet, note_on_means, paired_means
 from gancli.inference.styles import AutoUpscaler
 from gancli.inference.upscaler import Upscaler
-from gancli.metrics.psnr_ssim import CONVENTION, fidelity
+from gancli.metrics.niqe import niqe
+from gancli.metrics.psnr_ssim import CONVENTION, fidelity, shave, studio_luma
+from gancli.runtime.checks import check_choice
 from gancli.runtime.files import typed_path
 from gancli.runtime.terminal import say
 from gancli.runtime.text import printable, table
@@ -28,12 +31,21 @@ from gancli.transforms.degradation import Degradation
 CROP = 160  # pixels a side of the crops in the contact sheet
 COLUMNS = ("bicubic", "ours")
 FORMATS = {"psnr": ".2f", "ssim": ".4f", "sharpness": ".2f", "high_frequency": ".1f"}
+MORE = {"niqe": ".2f", "flip": ".4f"}  # only where metrics= asks for them
 
 
 def evaluate(
-    upscaler: Upscaler | AutoUpscaler, weights: str, images: str, split: str, with_crops: bool
+    upscaler: Upscaler | AutoUpscaler, weights: str, images: str, split: str, with_crops: bool, more: Sequence[str] = ()
 ) -> EvaluationResult:
-    """Return PSNR, SSIM and sharpness of each image of a folder, or of its split, for bicubic and the network."""
+    """Return PSNR, SSIM and sharpness of each image of a folder, or of its split, for bicubic and the network.
+
+    Args:
+        more: keys of MORE that are computed too.
+    """
+    for name in more:
+        check_choice("metrics", name, MORE)
+    if "flip" in more and not importlib.util.find_spec("flip_evaluator"):
+        raise ValueError("metrics=[flip] needs a package; type pip install 'gancli[flip]'")
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
     crops: list[list[Image.Image]] = []
@@ -46,7 +58,10 @@ def evaluate(
             continue
         notes.update(remarks)
         outputs = {"bicubic": pixels.enlarge(small, upscaler.scale).clamp(-1, 1), "ours": upscaler.enlarge(small)}
-        metrics = {column: fidelity(image, real, upscaler.scale) for column, image in outputs.items()}
+        metrics = {
+            column: fidelity(image, real, upscaler.scale) | more_scores(more, image, real, upscaler.scale)
+            for column, image in outputs.items()
+        }
         rows.append({"image": name, **metrics})
         given += low is not None
         if with_crops:
@@ -78,6 +93,19 @@ def evaluate(
         [*said, *warnings],
         unmeasured if warnings else "",
     )
+
+
+def more_scores(names: Sequence[str], image: Tensor, real: Tensor, scale: int) -> dict[str, float]:
+    """Return NIQE of the brightness of an image (1, C, H, W), and the mean FLIP of it and the real one."""
+    scores = {}
+    if "niqe" in names:
+        scores["niqe"] = niqe(shave(studio_luma(image), scale)[None].round())
+    if "flip" in names:
+        import flip_evaluator
+
+        both = (pixels.to_array(x.expand(-1, 3, -1, -1))[0].astype(np.float32) / 255 for x in (real, image))
+        scores["flip"] = float(flip_evaluator.evaluate(*both, "LDR", applyMagma=False)[1])
+    return scores
 
 
 def find_pairs(images: str, split: str = "test") -> Iterator[tuple[str, Path, Path | None]]:
@@ -131,13 +159,17 @@ def _read(path: Path) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _text(rows: list[dict[str, Any]], means: dict[str, Any], protocol: dict[str, Any]) -> str:
+    formats = {key: spec for key, spec in (FORMATS | MORE).items() if key in means["ours"]}
+    more = [key for key in MORE if key in formats]
+
     def cells(name: str, metrics: dict[str, Any]) -> list[str]:
-        numbers = [format(metrics[column][key], spec) for column in COLUMNS for key, spec in FORMATS.items()]
+        numbers = [format(metrics[column][key], spec) for column in COLUMNS for key, spec in formats.items()]
         return [name[-23:], *numbers, f"{metrics['ours']['psnr'] - metrics['bicubic']['psnr']:.2f}"]
 
-    header = ["", *(x for column in COLUMNS for x in (f"{column} PSNR", "SSIM", "sharp", "high")), "gain"]
+    header = ["", *(x for column in COLUMNS for x in (f"{column} PSNR", "SSIM", "sharp", "high", *more)), "gain"]
     lines = [table([header, *(cells(row["image"], row) for row in rows), cells("mean", means)])]
-    reason = "are exact in a column, flat, or smaller than 11 pixels"
+    small = "two blocks of 96 pixels, which NIQE needs" if "niqe" in more else "11 pixels"
+    reason = f"are exact in a column, flat, or smaller than {small}"
     lines += note_on_means(protocol["images in the means"], protocol["n"], {}, reason)
     return "\n".join(
         [
@@ -145,6 +177,10 @@ def _text(rows: list[dict[str, Any]], means: dict[str, Any], protocol: dict[str,
             "",
             "PSNR in dB; sharp: mean gradient relative to the real image; high: power of the upper half of frequencies",
             "relative to the real image, in dB. Sharp and high say how much detail there is, not that it is right.",
+            *(
+                ["niqe: of Y, without the real image; flip: mean difference to it as seen on a screen; lower is better"]
+                * bool(more)
+            ),
             f"{protocol['convention']}; small images: {protocol['small images']}; {protocol['weights']}",
         ]
     )

@@ -9,6 +9,7 @@ SHA256 = {
     "features-cifar.safetensors": "8887a74a76526882d85ba2e6948030535d93d39b781f32a8a0fa62684b86fc7f",
     "features-mnist.safetensors": "6be1dc001f9e45e47f8e5465e30405e246eaaca15a83193bf96df6b675db508c",
     "mnist10k.npz": "b801ae37d7b1d24f0152478059418e26846df8e088918f106369386fbdab8183",
+    "niqe.safetensors": "8306326ee36635172cf15ec30c162cda2f7e5d4cf246c221ed41d2bd819770b2",
     "sr_compact-x2-faithful.safetensors": "0d5db533f2da51e8f65144f64d587174ead0974b4d870b9f2f696adef03e1c0e",
     "sr_compact-x4-faithful.safetensors": "7ba16f3388cce985ad7abf5f55736ea215d4826a4331c336ff2f017ca526139a",
     "sr_compact-x4-sharp.safetensors": "6baf316ef7160d386339d453fea5498ee202d8b05dcb530757ccbda1d14ffd47",

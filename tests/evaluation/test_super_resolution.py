@@ -1,5 +1,7 @@
 """Evaluation of super-resolution networks on a folder of images."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,20 @@ def test_an_untrained_network_equals_bicubic(evaluate, trained):
     assert results["mean"]["ours"]["psnr"] == pytest.approx(sum(r["ours"]["psnr"] for r in results["images"]) / 3)
     with Image.open("new/side.png") as side:
         assert side.width > 600
+
+
+def test_scores_without_psnr_are_computed_where_they_are_asked_for(evaluate, refused, compact, monkeypatch):
+    save_image("set/a.png", 220, 200)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "flip_evaluator", None)
+        refused(
+            "metrics=[flip] needs a package; type pip install 'gancli[flip]'", compact, "images=set", "metrics=[flip]"
+        )
+    refused("metrics=nique is not one of niqe, flip; did you mean niqe?", compact, "images=set", "metrics=[nique]")
+    names = ["niqe", "flip"] if importlib.util.find_spec("flip_evaluator") else ["niqe"]
+    results, out, _ = evaluate(compact, "images=set", f"metrics=[{','.join(names)}]")
+    assert {"psnr", *names} <= results["mean"]["ours"].keys() and "without the real image" in out
+    assert results["mean"]["ours"]["niqe"] > 0 and 0 <= results["mean"]["ours"].get("flip", 0.5) < 1
 
 
 def test_a_given_small_image_is_enlarged(evaluate, compact):
