@@ -10,12 +10,12 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from gancli.checkpoint.trust import how_to_trust, is_vouched
-from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import one_line
 
 # Noise is sampled and images are generated in blocks of this many: image i of a seed is then the same at any n.
 BLOCK = 64
 LARGEST_NUMBER = 2**20  # in a network's config: a width, a size, a depth
+MOST_BYTES = 10**9  # that a block of images may take, and as much again what is computed on the way to them
 
 
 def rebuild(config: Any) -> nn.Module:
@@ -77,10 +77,10 @@ def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None
     if expected != given:
         first = min(str(k) for k in expected.keys() | given.keys() if expected.get(k) != given.get(k))
         raise ValueError(f"the checkpoint's network does not fit its weights, such as {first[:200]}; use another one")
-    if output:
-        check_output(blueprint, output)
-    network = rebuild(config)
+    images_at_once = check_output(blueprint, output) if output else BLOCK
+    network: Any = rebuild(config)
     network.load_state_dict(state)
+    network.images_at_once = images_at_once
     return network
 
 
@@ -116,15 +116,23 @@ class LargestTensor(TorchFunctionMode):
         return result
 
 
-def check_output(network: nn.Module, output: dict[str, Any]) -> None:
-    """Raise ValueError if a network on the meta device has other images than `output` says, or too large ones."""
+def check_output(network: nn.Module, output: dict[str, Any]) -> int:
+    """Return how many images a network on the meta device may compute at once, for a file to cost no more than allowed.
+
+    Raises:
+        ValueError: it has other images than `output` says, or too large ones.
+    """
     z_dim, classes, size = (int(n) for n in (network.z_dim, network.classes, output["size"]))  # type: ignore[arg-type]
     if not z_dim:
-        return  # its images depend on its inputs
+        return BLOCK  # its images depend on its inputs
     with torch.device("meta"), LargestTensor() as largest, torch.no_grad():
         shape = tuple(network.eval()(torch.empty(1, z_dim), torch.empty(1, classes)).shape)
     if shape != (1, output["channels"], size, size):
         raise ValueError(f"its images have the shape {shape[1:]}, which is not what the file says")
-    needed, free = 3 * BLOCK * largest.bytes, free_memory()
-    if needed > free:
-        raise ValueError(f"{BLOCK} of its images take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free")
+    one, images = 3 * largest.bytes, 4 * BLOCK * output["channels"] * size * size
+    if max(one, images) > MOST_BYTES:
+        raise ValueError(
+            f"{BLOCK} of its images of {size}x{size} pixels take {max(one, images) / 1e9:.1f} GB of memory, more than "
+            f"the {MOST_BYTES / 1e9:.0f} GB that a file may take"
+        )
+    return min(BLOCK, MOST_BYTES // max(one, 1))

@@ -297,4 +297,5 @@ def report_sweep(folder: Path) -> str:
     if not failed:
         return ""
     first = f"{failed[0].name}: {failed[0].message or failed[0].damage}"
-    return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}; log.txt in each has its traceback"
+    more = "; log.txt in each has its traceback" if failed[0].folder.is_dir() else ""
+    return f"{len(failed)} of {len(runs)} jobs failed, the first, {first}{more}"

@@ -1,9 +1,11 @@
 """gan info: what a checkpoint holds."""
 
 import math
+from pathlib import Path
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import flatten
+from gancli.report.run_folder import read_run
 from gancli.runtime.text import one_line, plural
 
 LONGEST = 1000  # characters
@@ -29,9 +31,17 @@ def main(ckpt: str) -> None:
     for name, network in content["networks"].items():
         size = sum(math.prod(t.shape) for t in network["state"].values())
         rows[name] = f"{network['config']['_target_']}, {size / 1e6:.2f} M values"
+    if skipped := skipped_in(path):
+        rows["not read"] = "; ".join(skipped)
     for name, text in rows.items():
         print(f"{name:<12}{one_line(text, LONGEST)}")
     print("\nsettings")
     for key, value in flatten({k: config[k] for k in ("seed", "data", "model", "trainer")}).items():
         if "_target_" not in key and not key.startswith(("model.objective", "model.optimizers", "data.source")):
             print("  " + one_line(f"{key}={value}", LONGEST))
+
+
+def skipped_in(ckpt: Path) -> tuple[str, ...]:
+    """Return what cannot be read of the run that a checkpoint lies in, such as "2 lines of metrics.jsonl"."""
+    run = ckpt.absolute().parent.parent
+    return read_run(run).skipped if ckpt.absolute().parent.name == "checkpoints" else ()

@@ -29,12 +29,8 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     name, run = "  ".join(job), None
     worker = multiprocessing.parent_process() is not None  # whose bar would overwrite those of the others
     terminal = Terminal(quiet=bool(job) or not ranks.is_first(), title=() if worker else job)
-    check_writable("run.dir", folder)
     try:
-        make_folder(folder)
-    except FileExistsError:
-        raise ValueError(f"run.dir={folder} is a file; type another run.dir=") from None
-    try:
+        _make_folder(folder)
         refuse_links(folder)
         lock = RunLock(folder) if ranks.is_first() else contextlib.nullcontext()
         with deterministic(cfg.deterministic), lock, terminal:
@@ -57,6 +53,15 @@ def main(cfg: DictConfig, folder: Path, overrides: list[str], job: Sequence[str]
     elif ranks.is_first():
         print(folder)
     return score
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a run; raise ValueError where it cannot be written."""
+    check_writable("run.dir", folder)
+    try:
+        make_folder(folder)
+    except FileExistsError:
+        raise ValueError(f"run.dir={folder} is a file; type another run.dir=") from None
 
 
 def _with_advice(error: BaseException, run: TrainingRun | None) -> BaseException:

@@ -121,7 +121,7 @@ def fixed_seed(seed: int, *purpose: str | int) -> Iterator[None]:
         yield
 
 
-LARGEST_SET = 10_000  # images in the test split of a built-in data set
+LARGEST_SET = {"test": 10_000, "train": 60_000}  # images of a built-in data set
 MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
 
 
@@ -156,6 +156,7 @@ def load_reference(
     else:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or typed_path(word).is_dir()):
+            check_cost(word, {"size": size, "channels": channels, "split": split})
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
         name, path = "npz" if is_file else folder_type(own, word), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
@@ -204,9 +205,9 @@ def confirm(trained: dict[str, Any], typed: bool) -> None:
 
 def check_cost(name: str, settings: dict[str, Any]) -> None:
     """Raise ValueError where the settings of a checkpoint ask for more memory than a file may."""
-    n = settings.get("n")
+    n = settings.get("n", LARGEST_SET[settings["split"]])
     if "n" not in {key.name for key in keys(f"data/{name}")}:
-        n = LARGEST_SET if name in choices("data") and not settings.get("path") else 1
+        n = LARGEST_SET[settings["split"]] if name in choices("data") and not settings.get("path") else 1
     side, channels = settings["size"], settings["channels"]
     if not isinstance(n, int) or not n * side * side * channels <= MOST_BYTES:
         raise ValueError(

@@ -102,7 +102,8 @@ class Generator:
     @torch.no_grad()
     def generate(self, z: Tensor, c: Tensor) -> Tensor:
         """Return images (N, C, H, W) of latents z (N, z_dim) and c (N, classes), one-hot or a mixture of classes."""
-        blocks = zip(z.to(self.device).split(BLOCK), c.to(self.device).split(BLOCK))
+        at_once = int(getattr(self.network, "images_at_once", BLOCK))
+        blocks = zip(z.to(self.device).split(at_once), c.to(self.device).split(at_once))
         # A network without tanh may leave the range by a little.
         return torch.cat([self.network(*block).clamp(-1, 1) for block in blocks])
 

@@ -24,11 +24,12 @@ from gancli.networks.sr import SCALES, Attentive
 from gancli.networks.unet import WHOLE_IMAGE
 from gancli.runtime.bundled import verified
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.hardware import multiplies_bf16
+from gancli.runtime.hardware import limited_memory, multiplies_bf16
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 STYLES = ("faithful", "sharp", "restore")
+BUILT, SPARE = 3, 10**9  # memory to build a community model: by the size of its file, and bytes for any
 SPANDREL_HALO = 32  # pixels that hide the seams of models whose receptive field is unknown
 
 
@@ -199,9 +200,10 @@ def read_spandrel(path: Path) -> nn.Module:
         is_pth = path.suffix.lower() == ".pth"
         if is_pth and zipfile.is_zipfile(path):
             check_size(path, sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()))
-        state = torch.load(path, map_location="cpu", weights_only=True) if is_pth else load_file(path)
-        check_size(path, sum(x.numel() * x.element_size() for x in tensors_of(state)))
-        model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
+        with limited_memory(BUILT * path.stat().st_size + SPARE):
+            state = torch.load(path, map_location="cpu", weights_only=True) if is_pth else load_file(path)
+            check_size(path, sum(x.numel() * x.element_size() for x in tensors_of(state)))
+            model = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
     except Exception as error:  # an untrusted file can fail in any way
         raise ValueError(f"{path} is not a model that spandrel knows: {one_line(error, 200)}") from error
     if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != model.output_channels:

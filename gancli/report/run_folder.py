@@ -302,7 +302,7 @@ def _config(path: Path, damage: list[str]) -> dict[str, Any]:
         return {}
     config: Any = None
     with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
-        config = yaml.load(text, _WithoutAliases)
+        config = yaml.load(text, WithoutAliases)
     if not isinstance(config, dict):
         damage.append(f"{path.name} is not the config of a run")
         return {}
@@ -325,7 +325,7 @@ def _missing(run: Run) -> list[str]:
     return found
 
 
-class _WithoutAliases(yaml.SafeLoader):
+class WithoutAliases(yaml.SafeLoader):
     """Loader that refuses aliases, by which a kilobyte stands for gigabytes; a run's config has none."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:

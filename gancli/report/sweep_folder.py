@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,5 +59,5 @@ def absent_jobs(sweep: Path) -> list[Run]:
     return [
         Run(sweep / name, {}, [], [{"event": "planned", "overrides": overrides}], [], [], damage=damage)
         for name, overrides in planned_jobs(sweep).items()
-        if not os.path.lexists(sweep / name)
+        if not (sweep / name).is_dir()
     ]

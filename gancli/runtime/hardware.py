@@ -56,22 +56,27 @@ def free_memory(device: torch.device | str = "cpu") -> float:
 
 
 @contextlib.contextmanager
-def within_free_memory(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let allocations fail within `with` that memory cannot hold, where Linux would end the process without a word."""
-    free, status = free_memory(), Path("/proc/self/status")
-    if torch.device(device).type != "cpu" or free == math.inf or not status.is_file():
+def limited_memory(size: float) -> Iterator[None]:
+    """Let allocations fail within `with` that take more than `size` bytes beyond what this process has; on Linux."""
+    status = Path("/proc/self/status")
+    if size == math.inf or not status.is_file():
         yield
         return
     import resource
 
     used = next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData:"))
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = int(used + free)
+    limit = int(used + size)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def within_free_memory(device: torch.device | str = "cpu") -> contextlib.AbstractContextManager[None]:
+    """Let allocations fail within `with` that memory cannot hold, where Linux would end the process without a word."""
+    return limited_memory(free_memory() if torch.device(device).type == "cpu" else math.inf)
 
 
 def peak_memory(device: torch.device) -> int:

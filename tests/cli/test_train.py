@@ -299,3 +299,11 @@ def test_a_sweep_completes_on_a_terminal_of_another_encoding(encoding, tmp_path)
     run = process("report", "Läufe-Ł", cwd=tmp_path, env=env, text=False)
     out, error = run.communicate()
     assert run.returncode == 0 and b"sliced_wasserstein" in out, error
+
+
+def test_a_job_whose_folder_cannot_be_made_says_so_and_stops_no_other(gan, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "0").touch()
+    code, _, error = gan("train", "-m", *ONE_STEP, "seed=0,1")
+    assert code == 1 and "job 1 of 2  seed=0  failed: run.dir=" in error and "s/0 is a file" in error, error
+    assert jobs_of(tmp_path / "s") == {"1": ["seed=1"]}

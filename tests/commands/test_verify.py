@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import TINY
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
+from gancli.config import build
 
 FOLDER = ["data=folder", "data.size=16", "model=mlp", "model.width=4", "data.batch_size=4", "device=cpu"]
 FOLDER += ["trainer.steps=1", "trainer.preflight=false", "run.dir=run"]
@@ -74,3 +76,54 @@ def test_no_folder_and_no_variable_of_this_machine_reaches_a_file_that_is_given_
     assert gan("train", *FOLDER, f"data.path={images[0]}")[0] == 0
     assert gan("export", "ckpt=run", "out=g.safetensors")[0] == 0
     assert str(tmp_path).encode() not in Path("g.safetensors").read_bytes()
+
+
+def test_verify_reads_every_kind_of_file_by_its_name(gan, tmp_path):
+    """Texts, graphs and weights of other programs, good and bad."""
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3, 4, dtype=torch.float16)}, tmp_path / "foreign.safetensors")
+    texts = {
+        "a.csv": ("x,y\n1,-2\n", "x,y\n1,=cmd|x\n", "1 rows"),
+        "a.yaml": ("a: {_target_: os.system}\n", "a: &x [1]\nb: *x\n", "named, none of which was built: 1"),
+        "a.jsonl": ('{"a": 1}\n{"a": 2}\n', '{"a": 1}\n{"a":\n', "2 lines"),
+        "a.json": ('{"a": 1}', "{", "a, "),
+        "a.onnx": ("", "\x08\x07\x12\x07pytorch", ""),
+    }
+    code, out, _ = gan("verify", "foreign.safetensors")
+    assert code == 0 and "1 tensor, 12 numbers as F16, not of gan" in out, out
+    for name, (good, bad, expected) in texts.items():
+        if good:
+            Path(name).write_text(good)
+            code, out, _ = gan("verify", name)
+            assert code == 0 and expected.replace("1 rows", "2 rows of 2 columns") in out, (name, out)
+        Path(name).write_text(bad)
+        code, out, _ = gan("verify", name)
+        assert code == 1 and "NOT SOUND" in out, (name, out)
+
+
+def test_info_and_verify_count_what_cannot_be_read_of_a_run(gan):
+    assert gan("train", *TINY, "model=mlp", "trainer.steps=1", "run.dir=run")[0] == 0
+    with Path("run/metrics.jsonl").open("a") as file:
+        file.write("[1]\nhello\n")
+    code, out, _ = gan("info", "ckpt=run")
+    assert code == 0 and "not read    2 lines of metrics.jsonl" in out, out
+    code, out, _ = gan("verify", "run")
+    assert code == 0 and "2 lines of metrics.jsonl" in out and "numbers as float32" in out, out
+
+
+def test_a_small_checkpoint_cannot_ask_for_images_that_take_all_memory(gan, tmp_path):
+    """Half a megabyte of weights, whose images of 4,096 pixels would take 13 GB."""
+    words = [word for word in TINY if not word.startswith("data.size")]
+    code, _, error = gan("train", *words, "data.size=8", "model=dcgan", "trainer.steps=1", "run.dir=run")
+    assert code == 0, error
+    content = checkpoint.read(Path("run/checkpoints/last.safetensors"))
+    network = {"_target_": "gancli.networks.dcgan.Generator", "size": 4096, "channels": 3, "z_dim": 2, "width": 1}
+    generator = build(network | {"classes": 0})
+    weights = generator.state_dict()
+    content["networks"]["G"] = {"config": network | {"classes": 0}, "state": weights}
+    content["ema"], content["output"]["size"], content["output"]["channels"] = weights, 4096, 3
+    checkpoint.write(Path("large.safetensors"), content)
+    for words in (["sample", "n=1", "out=x.png"], ["evaluate", "data=synthetic", "n=20"]):
+        code, _, error = gan(words[0], "ckpt=large.safetensors", "device=cpu", *words[1:])
+        assert code == 1 and "more than the 1 GB that a file may take" in error, error

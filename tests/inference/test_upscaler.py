@@ -1,3 +1,7 @@
+import resource
+import sys
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +10,7 @@ from scenes import Bicubic, attentive, compact, difference, scene
 
 from gancli.inference import upscaler as upscaling
 from gancli.inference.styles import upscale
-from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network
+from gancli.inference.upscaler import Downscaled, Upscaler, bundled_network, load_upscaler
 from gancli.networks.sr import Compact
 
 pytestmark = pytest.mark.usefixtures("weights")
@@ -134,3 +138,25 @@ def test_scales_without_own_weights_are_scaled_down_from_4(weights):
 def test_the_real_weights_are_bundled(monkeypatch):
     monkeypatch.undo()
     assert {type(upscaling.load_upscaler(style=style).network) for style in upscaling.bundled_styles()} == {Compact}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_community_model_cannot_take_more_memory_than_its_file_explains(tmp_path):
+    """A table of 1 MB asks for an index of 34 GB; numbers of 3 GB are zipped to 3 MB."""
+    spandrel = pytest.importorskip("spandrel")
+    del spandrel
+    window = 256
+    state = {
+        "conv_first.weight": torch.zeros(8, 3, 3, 3),
+        "layers.0.residual_group.blocks.0.attn.relative_position_bias_table": torch.zeros((2 * window - 1) ** 2, 1),
+    }
+    torch.save(state, tmp_path / "table.pth")
+    torch.save({"weight": torch.zeros(30 * 2**20)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "zipped.pth", "w", 8) as zipped:
+        for name in plain.namelist():
+            zipped.writestr(name, plain.read(name))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name in ("table.pth", "zipped.pth"):
+        with pytest.raises(ValueError, match="is not a model that spandrel knows"):
+            load_upscaler(tmp_path / name)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 1.2e9

@@ -397,3 +397,31 @@ def test_the_command(scored: list[Path], tmp_path: Path, capsys: pytest.CaptureF
     assert csv_of(tmp_path / "out" / "leaderboard.csv")[0]["fd_mnist"] == "19.25"
     with pytest.raises(ValueError, match="ascending=down is not one of auto, true, false"):
         report.main([str(tmp_path / "sweep")], ascending="down")
+
+
+def test_a_leaderboard_of_hostile_names_is_inert_from_end_to_end(gan: Any, tmp_path: Path) -> None:
+    """Names of runs, settings and messages that are formulas, markup, code or control characters."""
+    attacks = [
+        "=cmd|' /C calc'!A0",
+        "<script>alert(1)</script>".replace("/", "∕"),
+        "[x](javascript:alert(1))",
+        "`id`|x",
+    ]
+    rows = [metric_row(1, **{"<img src=x onerror=alert(1)>": 1.0, "=1+1": 2.0})]
+    for i, name in enumerate(attacks):
+        message = f"\x1b[2J{name} </td><script>alert({i})</script>"
+        ending = {"event": "failed", "message": message, "resumable": True}
+        overrides = ["model=dcgan", f"+note={name}"]
+        write_run(tmp_path / "runs" / name, rows=rows, ending=ending, overrides=overrides)
+    code, out, error = gan("report", "runs")
+    assert code == 0, error
+    html, markdown = ((tmp_path / "runs" / f"leaderboard.{kind}").read_text() for kind in ("html", "md"))
+    board = html.replace(re.search(r"<script>\n(.*)</script>", html, re.S)[0], "")  # ours
+    assert "<script>alert" not in board and "<img src=x" not in board and "onerror=alert(1)>" not in board
+    escaped = re.sub(r"\\[`\]]", "", markdown)
+    prose = re.sub(r"(`+).*?\1", "", escaped)  # what stands as code is inert
+    assert "](javascript" not in prose and "<script>" not in prose and "<img" not in prose
+    with (tmp_path / "runs" / "leaderboard.csv").open() as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if re.match(r"[=@\t\r]|[+-](?![\d.]+$)", cell)]
+    assert all(c.isprintable() or c == "\n" for c in out + error)
