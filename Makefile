@@ -1,7 +1,8 @@
 # Each target first makes a virtual environment with the dependencies, once.
-.PHONY: train test test-all test-gpu correctness lint docs
+.PHONY: train test test-all test-gpu correctness lint docs lowest lock sbom
 PYTHON ?= python3
 PYTEST ?=
+LOWEST = tests/checkpoint/test_format.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py
 
 train: .venv/ready   ## train a GAN on digits, about a minute
 	.venv/bin/gan train
@@ -27,6 +28,21 @@ lint: .venv/dev      ## style, format, types, and imports that run downward only
 
 docs: .venv/dev      ## the documentation, site/index.html; a broken link or anchor fails
 	.venv/bin/python -m sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going docs site
+
+# The other packages, those that the lowest ones need among them, are those of .venv.
+lowest: .venv/dev    ## tests with the lowest versions that pyproject.toml allows; WITHOUT='torch torchvision' keeps those
+	rm -rf .venv/lowest
+	.venv/bin/python -m venv .venv/lowest
+	.venv/bin/python docs/dependencies.py lowest $(WITHOUT) > .venv/lowest/versions.txt
+	.venv/lowest/bin/python -m pip install --quiet --no-deps --requirement .venv/lowest/versions.txt
+	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv/lowest/lib/python*/site-packages)/rest.pth
+	.venv/lowest/bin/python -m pytest -n0 -m "" $(LOWEST)
+
+lock: .venv/dev      ## constraints.txt, the versions installed, and the table of their licences
+	.venv/bin/python docs/dependencies.py
+
+sbom: .venv/dev      ## sbom.json, the software bill of materials (CycloneDX)
+	.venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --short-PURLs --output-file sbom.json .venv/bin/python
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: type make PYTHON=python3.12")'

@@ -202,6 +202,15 @@ def literal_text(text: str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return nested dicts and lists with `change` applied to every text."""
+    if isinstance(value, dict):
+        return {key: map_texts(v, change) for key, v in value.items()}
+    if isinstance(value, list):
+        return [map_texts(v, change) for v in value]
+    return change(value) if isinstance(value, str) else value
+
+
 def unquote(text: str) -> str:
     """Return the text that Hydra reads where quotes enclose the whole, else the text itself."""
     if not QUOTED.fullmatch(text):
@@ -243,9 +252,12 @@ def build(cfg: Any) -> Any:
     """Build the object that a config describes by its `_target_`, inner ones first. The one call of instantiate."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
+    values = OmegaConf.to_container(cfg, resolve=True)
     try:
-        return instantiate(cfg, _convert_="all")
+        # Hydra resolves what it is given, then reads it as if it had not.
+        return instantiate(map_texts(map_texts(values, literal_text), literal_text), _convert_="all")
     except InstantiationException as error:
         # Hydra wraps a constructor's sentence for the user, which is the one to show.
         if isinstance(error.__cause__, ValueError):

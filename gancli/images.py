@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gancli.runtime.files import write_atomically
+from gancli.runtime.text import one_line
 
 
 def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -26,7 +27,8 @@ def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return a text with ? for the letters that a font cannot draw at all."""
+    """Return a text on one line, with ? for the letters that a font cannot draw at all."""
+    text = one_line(text)
     return text.encode("latin-1", "replace").decode("latin-1") if isinstance(font, ImageFont.ImageFont) else text
 
 

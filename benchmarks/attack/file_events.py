@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Watch:
 
     def __init__(self, folder: Path, at: int = 0):
         self.folder, self.at, self.count, self.active = str(folder), at, 0, False
+        self.lock = threading.RLock()
 
     def begin(self) -> None:
         """Watch from now on."""
@@ -60,7 +62,7 @@ class Watch:
         return isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self.folder)  # type: ignore[arg-type]
 
     def hook(self, name: str, values: tuple[Any, ...]) -> None:
-        if not self.active or not values or not self.covers(values[0]):
+        if not values or not self.covers(values[0]):
             return
         if name in ("os.rename", "os.link"):
             self.event(name, os.fspath(values[0]), os.fspath(values[1]))
@@ -68,15 +70,19 @@ class Watch:
             self.event(name, os.fspath(values[0]))
 
     def event(self, name: str, path: str, to: str = "") -> None:
-        if not self.active or not path.startswith(self.folder):
-            return
-        self.count += 1
+        """Count an event that comes next; other threads wait, also when the process dies here."""
+        with self.lock:
+            if self.active and path.startswith(self.folder):
+                self.active = False  # what this does is no event
+                try:
+                    self.count += 1
+                    self.meet(name, path, to)
+                finally:
+                    self.active = True
+
+    def meet(self, name: str, path: str, to: str) -> None:
         if self.count == self.at:
             self.die()
-
-    def half_write(self) -> bool:
-        """Return whether the write that comes next, not counted yet, is the one that is cut in half."""
-        return self.active and self.count + 1 == self.at
 
     def die(self) -> None:
         os._exit(self.CODE)
@@ -88,12 +94,11 @@ class Raw(io.FileIO):
     watch: Watch
 
     def write(self, data: Any) -> int:
-        if self.watch.half_write():
-            half = super().write(bytes(data)[: len(data) // 2])
+        with self.watch.lock:
+            is_cut = self.watch.active and self.watch.count + 1 == self.watch.at
+            written = super().write(bytes(data)[: len(data) // 2]) if is_cut else 0
             self.watch.event("write", str(self.name))
-            return half
-        self.watch.event("write", str(self.name))
-        return super().write(data)
+        return written if is_cut else super().write(data)
 
     def truncate(self, size: int | None = None) -> int:
         self.watch.event("truncate", str(self.name))
@@ -125,10 +130,7 @@ class Counter(Watch):
 class FullDisk(Watch):
     """From an event on, what needs room fails; the write of this event writes its first half."""
 
-    def event(self, name: str, path: str, to: str = "") -> None:
-        if not self.active or not path.startswith(self.folder):
-            return
-        self.count += 1
+    def meet(self, name: str, path: str, to: str) -> None:
         if name in GROW and self.count >= self.at and not (name == "write" and self.count == self.at):
             names = [path] * (name != "write")  # an error of a write names no file
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
@@ -158,12 +160,9 @@ class PowerCut(Watch):
                 self.flushed[number] = path.read_bytes()
         self.safe |= self.names
 
-    def event(self, name: str, path: str, to: str = "") -> None:
-        if self.active and path.startswith(self.folder):
-            super().event(name, path, to)
-            self.active = False
-            self.record(name, path, to)
-            self.active = True
+    def meet(self, name: str, path: str, to: str) -> None:
+        super().meet(name, path, to)
+        self.record(name, path, to)
 
     def record(self, name: str, path: str, to: str) -> None:
         """Note what an event, which comes next, changes."""
@@ -191,7 +190,6 @@ class PowerCut(Watch):
         self.pending.setdefault(os.path.dirname(changes[0][0]), []).append(list(changes))  # noqa: PTH120
 
     def die(self) -> None:
-        self.active = False
         for changes in self.pending.values():
             for change in changes[: self.rng.randint(0, len(changes))]:
                 apply(self.safe, change)

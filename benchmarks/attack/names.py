@@ -1,25 +1,34 @@
 """Random file names out of all of Unicode, as folders of runs, data, classes, results and inputs: none is refused.
 
-    python benchmarks/attack/names.py [--names 1000] [--seed 0] [--only NUMBER] [--out TABLE.json]
+    python benchmarks/attack/names.py [--names 1000] [--seed 0] [--only NUMBER] [--jobs 2] [--out TABLE.json]
 
-Name n of a seed is always the same. Each command runs in this process. The commands that it prints are split by bash,
-as printed, and run too. A refusal is printed with the number of its name, which --only repeats.
+Name n of a seed is always the same. The commands run in forked processes, through the entry of `gan`. The commands that
+they print are split by bash as printed, and run too. A refusal is printed with its number, which --only repeats.
 """
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
+import multiprocessing
 import os
+import platform
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import omegaconf
 import torch
+import yaml
 from PIL import Image
 
 from gancli.cli import main as cli
@@ -29,10 +38,11 @@ from gancli.data.image_files import check_folder
 from gancli.report.run_folder import read_run, resume_command
 from gancli.report.run_page import commands
 
-SPECIAL = "  \\'\"()[]{}<>=~,:#$%&|*?!+-@.;\n\t\r\x1b\x7f"
+PIECES = [*"  \\'\"()[]{}<>=~,:#$%&|*?!+-@.;\n\t\r\x1b\x7f", "${", "$(", "%s", "~/"]
 WORDS = [
     "~",
     "-n",
+    "--",
     "null",
     "true",
     "no",
@@ -43,11 +53,41 @@ WORDS = [
     "2020-02-01",
     "latest",
     "[x]",
+    "[]",
     "a,b",
     "'q'",
+    '"',
+    "\\",
+    "${x}",
+    "${oc.env:HOME",
+    "$HOME",
+    "%(x)s",
+    "*.png",
+    "train",
+    "test",
+    "a=b",
+    "+a",
+    "~root",
+    "choice(a)",
+    "range(1,3)",
+    "glob(*)",
+    "@file",
+    "#1",
+    "<=50K",
+    ".hidden",
+    "...",
+    "a\\",
+    "$'a'",
+    "`a`",
+    ";ls",
 ]
-TINY = ["model=cgan", "data=folder", "model.width=4", "data.size=16", "data.batch_size=2", "device=cpu"]
-TINY += ["trainer.steps=1", "trainer.sample_every=1000", "trainer.precision=fp32"]
+LENGTHS = [1, 2, 3, 8, 20, 243, 255]  # characters, or bytes of the two longest
+TINY = ["model=cgan_mlp", "data=folder", "model.width=4", "model.z_dim=2", "data.size=8", "data.batch_size=2"]
+TINY += ["device=cpu", "trainer.steps=1", "trainer.sample_rows=1", "trainer.precision=fp32", "trainer.preflight=false"]
+# Imported once, before the processes are forked.
+MODULES = ["hydra", "torch._dynamo", *(f"gancli.commands.{name}" for name in ("train", "sample", "upscale", "report"))]
+# Words that make printed commands cheap.
+CHEAP = {"evaluate": ["n=20", "device=cpu"], "sample": ["n=2"], "train": ["trainer.steps=2"]}
 
 
 def random_name(number: int, seed: int) -> str:
@@ -55,18 +95,20 @@ def random_name(number: int, seed: int) -> str:
     rng = random.Random(f"{seed}-{number}")
     if number < len(WORDS):
         return WORDS[number]
-    n = rng.choice([1, 2, 3, 8, 20, 300])
-    drawn = (rng.choice([rng.choice(SPECIAL), chr(rng.randrange(33, 0x250)), _character(rng)]) for _ in range(n))
+    n = rng.choice(LENGTHS)
+    drawn = (rng.choice([rng.choice(PIECES), chr(rng.randrange(33, 0x250)), character(rng)]) for _ in range(n))
     name = "".join(drawn).replace("/", "")
-    while len(os.fsencode(name)) > 255:
+    while len(os.fsencode(name)) > max(n, 8):
         name = name[:-1]
+    name += "x" * (n - len(os.fsencode(name)) if n > 200 else 0)
     name = os.fsdecode(os.fsencode(name))  # single bytes may join to a character
     return name if name.strip(".") else f"a{name}"
 
 
-def _character(rng: random.Random) -> str:
-    code = rng.choice([rng.randrange(0x250, 0x10000), rng.randrange(0x10000, 0x110000), rng.randrange(0xDC80, 0xDD00)])
-    return chr(code) if not 0xD800 <= code < 0xE000 or 0xDC80 <= code < 0xDD00 else "\udcff"
+def character(rng: random.Random) -> str:
+    """Return a character beyond Latin, or a byte that is no text."""
+    planes = [(0x250, 0xD800), (0xE000, 0x10000), (0x10000, 0x110000), (0xDC80, 0xDD00)]
+    return chr(rng.randrange(*rng.choice(planes)))
 
 
 def typed_by_a_shell(line: str) -> list[str]:
@@ -75,49 +117,122 @@ def typed_by_a_shell(line: str) -> list[str]:
     return [os.fsdecode(word) for word in printed.split(b"\0")[:-1]]
 
 
-def try_name(name: str, refused: list[str]) -> int:
-    """Run the commands with one name in this empty folder; append what is refused, return the number of commands."""
-    tried = 0
+class Case:
+    """The commands with one name, run in an empty folder."""
 
-    def gan(*words: str) -> None:
-        nonlocal tried
-        tried += 1
+    def __init__(self, number: int, name: str):
+        self.number, self.name, self.path = number, name, Path(f"./{name}")
+        self.counts: Counter[str] = Counter()
+        self.refused: list[str] = []
+
+    def gan(self, *words: str) -> None:
+        self.counts["commands"] += 1
         error = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
             code = cli.main(list(words))
         if code:
-            refused.append(f"{words!a}: {error.getvalue().strip()[-300:]!a}")
+            self.refused.append(f"{words!a}: {error.getvalue().strip()[-300:]!a}")
 
-    def printed(line: str, *more: str) -> None:
+    def printed(self, line: str, *more: str) -> None:
+        """Run a command as it was printed, with more words behind it."""
         if not line.isprintable():
-            refused.append(f"not printable: {line!a}")
-        gan(*typed_by_a_shell(line)[1:], *more)
+            self.refused.append(f"not printable: {line!a}")
+        words = typed_by_a_shell(line)[1:]
+        self.gan(*words, *CHEAP.get(words[0], []), *more)
+        self.counts["printed"] += 1
 
-    folder, image = Path(f"./{name}"), Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3))
-    for other in (name, "other class"):
-        Path("data", other).mkdir(parents=True)
-        for i in range(2):
-            image.save(Path("data", other, f"{i}.png"))
-    gan("train", *TINY, "data.path=data", "run.dir=run")
-    gan("sample", "ckpt=run", "n=2", f"classes=[{quote(name)}]", f"out=./{name}/")
-    gan("sample", "ckpt=run", "n=4", "out=by-class/")
-    if len(list(Path("by-class").iterdir())) != 2:
-        refused.append("two classes share a folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    Path("data").rename(folder)
-    line = suggestions(check_folder(str(folder)))[0]
-    printed(line, *TINY, "run.dir=other")
-    shutil.rmtree(folder, ignore_errors=True)
-    gan("train", *(word for word in TINY if word != "data=folder"), f"run.dir=./{name}")
-    printed(resume_command(folder), "trainer.steps=2")
-    for label, line in commands(read_run(folder)):
-        if label == "sample":
-            printed(line, "n=1")
-    shutil.rmtree(folder, ignore_errors=True)
-    image.save("input.png")
-    Path("input.png").rename(folder)
-    gan("upscale", f"./{name}", "scale=2")
-    return tried
+    def expect(self, what: str, *paths: Path) -> None:
+        self.refused += [f"{what} is not at {str(path)!a}" for path in paths if not os.path.lexists(path)]
+
+    def run(self) -> None:
+        """Use the name as a folder of data, a class in it, a run, a folder of samples, and as an image."""
+        image = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
+        of_class = f"_{self.name[1:]}" if self.name.startswith(".") else self.name  # hidden folders are no classes
+        for folder in (of_class, "other class"):
+            Path("in", self.name, folder).mkdir(parents=True)
+            for i in range(10):  # evaluation needs 20
+                image.save(Path("in", self.name, folder, f"{i}.png"))
+        with inside("in"):
+            self.printed(suggestions(check_folder(self.name))[0], "--cfg", "job")
+        self.printed(suggestions(check_folder(f"in/{self.name}"))[0], *TINY, f"run.dir=./{self.name}")
+        self.expect("the run", self.path / "index.html")
+        self.gan("sample", f"ckpt=./{self.name}", "n=4", "out=by-class/")
+        if len(list(Path("by-class").iterdir())) != 2:
+            self.refused.append("two classes share a folder")
+        with inside("out"):
+            self.gan("sample", f"ckpt=../{self.name}", f"classes=[{quote(of_class)}]", "n=2", f"out=./{self.name}/")
+            if len(list(self.path.glob("*/*.png"))) != 2:
+                self.refused.append("samples of one class are not in the folder")
+        self.printed(resume_command(self.path))
+        lines = [line for _, line in commands(read_run(self.path)) if "trainer." not in line]
+        for line in lines if self.number % 16 == 0 else lines[:1]:  # sample, then the costlier ones
+            self.printed(line)
+        shutil.rmtree(self.path, ignore_errors=True)
+        image.save("input.png")
+        Path("input.png").rename(self.path)
+        self.gan("upscale", f"./{self.name}", "scale=2", "out=enlarged/")
+        if len(list(Path("enlarged").iterdir())) != 1:
+            self.refused.append("no enlarged image")
+
+
+@contextlib.contextmanager
+def inside(folder: str) -> Iterator[None]:
+    """Work in a folder within `with`."""
+    Path(folder).mkdir(exist_ok=True)
+    os.chdir(folder)
+    yield
+    os.chdir("..")
+
+
+def possible(name: str) -> bool:
+    """Return whether the file system of this folder takes a name."""
+    try:
+        Path(f"./{name}").touch()
+        Path(f"./{name}").unlink()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def run_case(root: str, seed: int, number: int) -> tuple[int, Counter[str], list[str]]:
+    """Run the case of a number in a folder of its own; return it with its counts and refusals."""
+    torch.set_num_threads(1)
+    os.environ["HOME"] = f"{root}/home"  # a name that is taken for a home writes there
+    place, case = Path(root, str(number)), Case(number, random_name(number, seed))
+    place.mkdir()
+    os.chdir(place)
+    if possible(case.name):
+        try:
+            case.run()
+        except Exception as error:
+            case.refused.append(f"{type(error).__name__}: {error}")
+        case.counts["names"] += 1
+    else:
+        case.counts["impossible"] += 1
+    if strays := list(Path(root, "home").glob("[!.]*")):
+        case.refused.append(f"written into the home: {strays!a}")
+    os.chdir(root)
+    shutil.rmtree(place)
+    return number, case.counts, case.refused
+
+
+def run_all(
+    numbers: list[int], jobs: int, work: Callable[[int], tuple[int, Counter[str], list[str]]]
+) -> tuple[Counter[str], int]:
+    """Run cases in several processes; return the sum of their counts and the number of names with a refusal."""
+    counts, failed = Counter({"names": 0, "impossible": 0, "commands": 0, "printed": 0}), 0
+    for module in MODULES:
+        importlib.import_module(module)
+    # Most of the time goes into the same configs: they are read by C, and each expression in them is parsed once.
+    yaml.SafeLoader = yaml.CSafeLoader
+    omegaconf.base.parse = omegaconf._utils.parse = cache(omegaconf.grammar_parser.parse)
+    with multiprocessing.get_context("fork").Pool(min(jobs, len(numbers)), maxtasksperchild=200) as pool:
+        for number, of_case, refused in pool.imap_unordered(work, numbers):
+            counts += of_case
+            failed += bool(refused)
+            for line in refused:
+                print(f"name {number}: {line}", flush=True)
+    return counts, failed
 
 
 def main() -> int:
@@ -125,34 +240,23 @@ def main() -> int:
     parser.add_argument("--names", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    out = options.out.absolute() if options.out else None
-    counts = {"names": 0, "impossible": 0, "commands": 0, "refused": 0}
+    numbers = list(range(options.names)) if options.only is None else [options.only]
+    out, start = options.out and options.out.absolute(), time.monotonic()
     with tempfile.TemporaryDirectory() as root:
-        os.environ["HOME"] = f"{root}/home"  # a name that is taken for a home writes there
-        for number in [options.only] if options.only is not None else range(options.names):
-            name, place, refused = random_name(number, options.seed), Path(root, str(number)), []
-            place.mkdir()
-            os.chdir(place)
-            try:
-                Path(f"./{name}").touch()
-            except (OSError, ValueError):  # no name for this file system
-                counts["impossible"] += 1
-                continue
-            Path(f"./{name}").unlink()
-            counts["commands"] += try_name(name, refused)
-            counts["names"] += 1
-            counts["refused"] += len(refused)
-            for line in refused:
-                print(f"name {number}, {name!a}: {line}", flush=True)
-            os.chdir(root)
-            shutil.rmtree(place)
-    print("  ".join(f"{key} {value:,}" for key, value in counts.items()))
+        counts, failed = run_all(numbers, options.jobs, partial(run_case, root, options.seed))
+    result = {"seed": options.seed, **counts, "refused": failed, "minutes": round((time.monotonic() - start) / 60, 1)}
+    print("  ".join(f"{key} {value:,}" for key, value in result.items()))
     if out:
-        out.write_text(json.dumps({"seed": options.seed, **counts}, indent=1) + "\n")
-    return int(counts["refused"] > 0)
+        command = f"python benchmarks/attack/names.py --names {options.names} --seed {options.seed}"
+        machine = (
+            f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}"
+        )
+        about = {"command": command, "machine": machine, "date": time.strftime("%Y-%m-%d")}
+        out.write_text(json.dumps({**about, **result}, indent=1) + "\n")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

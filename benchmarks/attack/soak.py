@@ -97,6 +97,7 @@ class Soak:
         self.session, there = multiprocessing.Pipe()
         # Not a Process of multiprocessing, in which gan would take itself for a worker of a sweep.
         if not os.fork():
+            self.session.close()  # so that it ends with the process that soaks
             try:
                 serve(there)
             finally:

@@ -66,34 +66,35 @@ def identity(words: list[str]) -> Job:
 
 
 def assign(folder: Path, jobs: list[list[str]]) -> dict[Job, Path]:
-    """Return a folder for every job: that of an earlier sweep's equal one, else a new number."""
-    from gancli.report.run_folder import Run, read_run
-    from gancli.report.sweep_folder import find_runs, planned_jobs
+    """Return a folder for every job: that of an equal or continued job of an earlier sweep, else a new one."""
     from gancli.training.config_diff import FREE
 
-    earlier: dict[Job, Run] = {}
-    used: set[Path] = set()
-    planned = planned_jobs(folder)
-    with contextlib.suppress(ValueError, OSError):  # there is none
-        for path in find_runs(folder):
-            run = read_run(path)
-            used.add(path)
-            # A job whose log was damaged is known by what the sweep planned.
-            earlier[identity(list(run.started.get("overrides") or planned.get(path.name) or []))] = run
+    earlier = earlier_jobs(folder)
     wanted = [identity(job) for job in jobs]
     shared = frozenset.intersection(*wanted) if wanted else frozenset()
     free = {key for key, _ in shared if key.startswith(FREE)}  # a run may change them, as its length
-    folders = {job: run.folder for job, run in earlier.items()}
-    numbers = (path for i in itertools.count() if (path := folder / str(i)) not in used)
-    taken = {folders[job] for job in wanted if job in folders}
+    folders = {job: path for path, (job, _) in earlier.items()}
+    left = {job: run for job, run in earlier.values() if job not in wanted}
+    numbers = (path for i in itertools.count() if (path := folder / str(i)) not in earlier)
     for job in wanted:
-        if job in folders:
-            continue
-        equal = (run for old, run in earlier.items() if run.folder not in taken and _continues(job, old, run, free))
-        match = next(equal, None)
-        folders[job] = match.folder if match else next(numbers)
-        taken.add(folders[job])
+        if job not in folders:
+            old = next((old for old, run in left.items() if _continues(job, old, run, free)), None)
+            folders[job] = left.pop(old).folder if old is not None else next(numbers)
     return folders
+
+
+def earlier_jobs(folder: Path) -> dict[Path, tuple[Job, Any]]:
+    """Return the folder of each run of a sweep that was started before, with its job and what it stored."""
+    from gancli.report.run_folder import read_run
+    from gancli.report.sweep_folder import find_runs, planned_jobs
+
+    planned, earlier = planned_jobs(folder), {}
+    with contextlib.suppress(ValueError, OSError):  # there is none
+        for path in find_runs(folder):
+            run = read_run(path)
+            # A job whose log was damaged is known by what the sweep planned.
+            earlier[path] = identity(list(run.started.get("overrides") or planned.get(path.name) or [])), run
+    return earlier
 
 
 def _continues(job: Job, old: Job, run: Any, free: set[str]) -> bool:

@@ -36,6 +36,7 @@ WITH_VALUE = {
     **{"--cfg": "cfg", "-c": "cfg", "--package": "package", "-p": "package"},
     **{"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"},
 }
+FUNCTIONS = {"gan", "hydra", "now", "oc"}  # first words of those that ${...} may call
 SEARCH = "hydra.searchpath"
 NAMES = ("classes", "words", "trust")  # lists of names, in which ~ is no home
 READERS: dict[type, tuple[Any, str]] = {
@@ -365,11 +366,24 @@ def _quoted(key: str, value: str, sweep: bool) -> str:
     """Return a value as Hydra must be given it. A path is never grammar: ( ) = ~ , {} and spaces are ordinary in it."""
     if key == "model.between" and not re.search(r"[$('\"]", value):  # classes may be called true, 1_0 or Дом
         return re.sub(r"[^\[\],]+", _quoted_class, value)
+    if key in groups() and value != "null" and re.fullmatch(r"[\w .+@-]+", value):  # a file of configs may be Łódź.yaml
+        return quote(value)
     if not _is_path(key) or QUOTED.fullmatch(value):
         return value
     if sweep and key != "run.dir" and "," in value and not Path(value).exists():  # one run for each path
-        return ",".join(part if QUOTED.fullmatch(part) else quote(expand_home(part)) for part in value.split(","))
-    return quote(literal_text(value) if "${" in value and os.path.lexists(value) else value)
+        return ",".join(_quoted_path(expand_home(path)) for path in entries(f"[{value}]"))
+    return _quoted_path(value)
+
+
+def _quoted_path(path: str) -> str:
+    return quote(path if _interpolates(path) else literal_text(path))
+
+
+def _interpolates(path: str) -> bool:
+    """Return whether ${...} in a path are keys and functions, as in outputs/${model.name}, not parts of its name."""
+    known = {key.partition(".")[0] for key in every_key()}
+    parts = re.findall(r"\$\{(?:(\w+)[\w.]*(?::[^{}]*)?\})?", path)  # empty where it is no such expression
+    return all(part in known | FUNCTIONS for part in parts) and not os.path.lexists(path)
 
 
 def _quoted_class(name: re.Match[str]) -> str:

@@ -76,10 +76,14 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
     given, cwd = run.started.get("overrides"), Path(str(run.started.get("cwd") or ""))
     words = [split(str(word)) for word in (given if isinstance(given, list) else [])]
     words = [word for word in words if not bare(word[0]).startswith(("run.", "resume.", "hydra"))]
+    data = run.config.get("data")
     for key in ("path", "sources"):
-        if isinstance(data := run.config.get("data"), dict) and isinstance(old := data.get(key), str) and old:
-            data[key] = _reachable(old, cwd)
-            words = [("data." + key, "=", quote(data[key])) if word[0] == f"data.{key}" else word for word in words]
+        if isinstance(data, dict) and isinstance(old := data.get(key), str) and old:
+            found = _reachable(old, cwd)
+            for node in (data, data.get("source")):
+                if isinstance(node, dict) and node.get(key) == old:
+                    node[key] = found
+            words = [("data." + key, "=", literal(found)) if word[0] == f"data.{key}" else word for word in words]
     is_own = is_remembered_text(record_of(folder, given))
     return Stored(words, run.config, {}, "" if is_own else str(folder))
 
@@ -95,9 +99,9 @@ def _read_sweep(folder: Path, text: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def _reachable(path: str, cwd: Path) -> str:
-    """Return a path that was typed in the folder `cwd`, as it is reached from here."""
-    there = cwd / path
-    return str(there) if not typed_path(path).exists() and there.exists() else path
+    """Return a path that was typed in the folder `cwd` as it is reached from here, where another may have its name."""
+    here, there = typed_path(path), cwd / path
+    return str(there) if there.exists() and not (here.exists() and here.samefile(there)) else path
 
 
 def replaced_keys(stored: list[Word], typed: list[Word]) -> list[str]:

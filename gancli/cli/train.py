@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,17 @@ from gancli.cli.jobs import Job, assign, claim, has_subdir, identity, list_jobs,
 from gancli.cli.overrides import TrainCommand, keys_of_choices, read_train, unknown_key
 from gancli.cli.received import check_config, targets
 from gancli.cli.stored import SWEEP, is_within, literal, stored_sweep
-from gancli.config import CONFIGS, UsageError, nearest, own_configs, quote, register_resolvers, search_path, stamp
+from gancli.config import (
+    CONFIGS,
+    UsageError,
+    literal_text,
+    nearest,
+    own_configs,
+    quote,
+    register_resolvers,
+    search_path,
+    stamp,
+)
 from gancli.runtime.files import check_writable
 from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
@@ -81,7 +91,7 @@ def train_one(command: TrainCommand, name: str = "") -> Path:
         cfg = hydra.compose(command.config_name, words, True)
         folder = Path(cfg.hydra.run.dir).absolute()
         with read_write(cfg.hydra.runtime):
-            cfg.hydra.runtime.output_dir = str(folder)
+            cfg.hydra.runtime.output_dir = literal_text(str(folder))
         HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the config
     job = copy.deepcopy(cfg)
     with read_write(job), open_dict(job):
@@ -159,8 +169,8 @@ def restored(command: TrainCommand) -> list[str]:
         values = {name: value for name, value in values.items() if not is_within(name, [key])}
         if not is_within(key, command.replaced):
             there = [f"~{key}"] if OmegaConf.select(cfg, key) is not None else []
-            node = OmegaConf.select(OmegaConf.create(command.config), key)
-            overrides += [*there, f"+{key}={literal(OmegaConf.to_container(node))}"]
+            node = reduce(lambda parent, part: parent[part], key.split("."), command.config)
+            overrides += [*there, f"+{key}={literal(node)}"]
     values = {key: value for key, value in values.items() if not is_within(key, command.replaced)}
     return [*overrides, *(f"++{key}={literal(value)}" for key, value in values.items())]
 
@@ -215,7 +225,7 @@ def sweep(command: TrainCommand) -> None:
                 cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
                 folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
                 # One folder for all jobs, also where it is named by something that differs between them.
-                overrides.append(f"hydra.sweep.dir={quote(str(folder).replace('${', chr(92) + '${'))}")
+                overrides.append(f"hydra.sweep.dir={quote(literal_text(str(folder)))}")
                 options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 check_writable("run.dir", folder / SWEEP)
@@ -251,18 +261,19 @@ def run_job(
         check: raises an error for a config that must not be built.
     """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import read_write
+    from omegaconf import OmegaConf, read_write
 
     check(cfg)
     worker = multiprocessing.parent_process() is not None
     stop = of_worker() if worker else current()
     hydra: Any = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    folder = Path(hydra.runtime.output_dir)
+    runtime: Any = OmegaConf.to_container(hydra.runtime)
+    folder = Path(runtime["output_dir"])  # resolved by Hydra: ${...} in it is a name
     if folder == Path(hydra.sweep.dir).absolute():  # hydra.sweep.subdir was not typed
         folder = (folders.get(identity(overrides)) or claim(folder, hydra.job.num)).absolute()
         with read_write(hydra.runtime):
-            hydra.runtime.output_dir = str(folder)
+            hydra.runtime.output_dir = literal_text(str(folder))
     try:
         if stop and stop.signum:
             raise Stopped(stop.signum)

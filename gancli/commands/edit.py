@@ -10,7 +10,7 @@ from torch import Tensor
 from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, choices
 from gancli.data.by_name import load_by_name
-from gancli.data.classes import class_index, how_read, one_hot
+from gancli.data.classes import class_index, one_hot, say_how_read
 from gancli.inference import latents
 from gancli.inference.generator import Generator, noise
 from gancli.inference.generator import load as load_generator
@@ -53,8 +53,7 @@ def main(
     G.check_noise()
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
-    for line in how_read(classes, G.class_names if G.classes else ()):
-        print(line, file=sys.stderr)
+    say_how_read(classes, G.class_names)
     ends: Sequence[Tensor] = ()
     if plane or len(classes) < 2:
         vectors = latents.first_layer_directions(G, 2 if plane else directions)
@@ -99,5 +98,6 @@ def direction_between_classes(G: Generator, classes: Sequence[int | str], data: 
     labelled = load_by_name(data, G.size, G.channels)
     if not labelled.classes:
         raise ValueError(f"data={data} has no classes; type data=mnist, or data=DIR of class folders")
+    say_how_read(classes, labelled.class_names)
     a, b = (class_index(name, labelled.class_names, labelled.classes) for name in classes)
     return latents.class_direction(G, labelled, a, b)

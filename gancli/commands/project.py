@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from gancli import images
+from gancli.data.classes import say_how_read
 from gancli.inference import latents
 from gancli.inference.batch import Batch, say
 from gancli.inference.generator import load as load_generator
@@ -35,6 +36,7 @@ def main(
     if batch.items:
         G = load_generator(ckpt, ema, choose_device(device))
         G.check_noise()
+        say_how_read(classes, G.class_names)
         for item in batch:
             with batch.attempt(item):
                 latent = item.target.with_suffix(".npz")

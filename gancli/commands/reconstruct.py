@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gancli.data.classes import say_how_read
 from gancli.data.image_modes import array_to_tensor, image_to_array, warn
 from gancli.images import with_channels
 from gancli.inference.batch import Batch, Item, say
@@ -23,6 +24,7 @@ def main(
     if batch.items:
         reconstructor = load_reconstructor(ckpt, classes, ema, choose_device(device))
         size = reconstructor.multiple
+        say_how_read(classes, reconstructor.network.class_names)  # type: ignore[arg-type]
 
         def reconstruct(image: Image.Image, item: Item) -> Image.Image:
             if min(image.size) < size:

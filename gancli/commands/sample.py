@@ -7,7 +7,7 @@ import torch
 
 from gancli import images as pixels
 from gancli.checkpoint import format as checkpoint
-from gancli.data.classes import how_read
+from gancli.data.classes import say_how_read
 from gancli.inference.generator import load as load_generator
 from gancli.inference.latents import latents_of_files
 from gancli.inference.sample_files import WRITERS, check_samples, output_path
@@ -42,8 +42,7 @@ def main(
     G = load_generator(file, ema=ema, device=choose_device(device))
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
-    for line in how_read(classes, G.class_names if G.classes else ()):
-        print(line, file=sys.stderr)
+    say_how_read(classes, G.class_names)
     labels, columns = None, interpolate
     if images:
         z, c = latents_of_files(G, [str(name) for name in images], classes, fit, seed)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gancli.config import nearest
+from gancli.runtime.terminal import say
 from gancli.runtime.text import printable
 
 
@@ -45,15 +46,32 @@ def how_read(given: Sequence[int | str], names: Sequence[str]) -> list[str]:
     return said
 
 
+def say_how_read(given: Sequence[int | str], names: Sequence[str]) -> None:
+    """Print a line for each of `how_read`."""
+    for line in how_read(given, names):
+        say(line)
+
+
 def class_folders(names: Sequence[str]) -> list[str]:
     """Return a folder name for each class, all different: names may be untrusted.
 
     Only letters, digits, - and _ stay. Some file systems take names of another case for the same.
     """
-    folders: list[str] = []
-    for label, name in enumerate(names):
-        folder = re.sub(r"[^\w-]+", "_", name)[:50] or str(label)
-        while folder.casefold() in map(str.casefold, folders):
-            folder += f"_{label}"
-        folders.append(folder)
-    return folders
+    return _distinct([re.sub(r"[^\w-]+", "_", name)[:50] or str(label) for label, name in enumerate(names)])
+
+
+def printable_names(names: Sequence[str]) -> list[str]:
+    """Return the names of class folders as text: bytes that are no text are escaped, and all stay different."""
+    return _distinct(list(map(printable, names)), fold=False)
+
+
+def _distinct(names: list[str], fold: bool = True) -> list[str]:
+    """Return names with their numbers behind those that came before; `fold` takes upper for lower case."""
+    taken: set[str] = set()
+    distinct = []
+    for number, name in enumerate(names):
+        while (name.casefold() if fold else name) in taken:
+            name += f"_{number}"
+        taken.add(name.casefold() if fold else name)
+        distinct.append(name)
+    return distinct

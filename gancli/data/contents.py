@@ -73,7 +73,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         parts.append(f"{before.get('images')} images -> {now.get('images')} images")
     if before.get("class_names") != now.get("class_names"):
         a, b = (
-            ", ".join(map(str, names[:20])) + ", ..." * (len(names) > 20)
+            ", ".join(map(str, names[:20])) + ", ..." * (len(names) > 20) or "none"
             for names in (before["class_names"], now["class_names"])
         )
         parts.append(f"classes {a} -> {b}")

@@ -28,7 +28,7 @@ class ImageDataset:
     memory_mapped: the images are in a file and are read when they are indexed
     warnings:    about how the images were loaded
     split:       train, val or test of a folder with a layout, else empty
-    notes:       sentences about the layout of a folder, and about what decoding changed or left out
+    notes:       sentences about the layout of a folder, what decoding changed or left out, and which classes were taken
     """
 
     images: Tensor

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
 from gancli.data.decoder import BadImage
@@ -63,15 +64,13 @@ def folder(
     good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
     if not good:
         raise no_images("path", path, skipped)
-    classes = [printable(listing.classes[i]) for i in good] if listing.classes else []
-    names = (
-        [printable(name) for name in listing.class_names] if classes and listing.class_names else sorted(set(classes))
-    )
+    classes = [listing.classes[i] for i in good] if listing.classes else []
+    names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
     images = decoded.pixels.reshape(len(good), channels, size, size)
     return ImageDataset(
-        *(images, labels, names, skipped),
+        *(images, labels, printable_names(names), skipped),
         memory_mapped=decoded.memory_mapped,
         warnings=decoded.warnings,
         split=listing.split,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gancli.data.classes import class_index
+from gancli.data.classes import class_index, how_read
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
@@ -157,6 +157,7 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
         if not len(of_class):
             raise ValueError(f"the data has no image of the class {name}; choose another class")
     about: dict[str, Any] = {name: getattr(data, name) for name in ("skipped", "warnings", "split", "notes")}
+    about["notes"] = [*about["notes"], *how_read((source, target), data.class_names)]
     return ImageDataset(images, sources=sources, paired=False, **about)
 
 

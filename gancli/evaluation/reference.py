@@ -1,7 +1,6 @@
 """The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancli.config import CONFIGS, build, choices, is_ours, keys, override, register_resolvers
+from gancli.config import CONFIGS, build, choices, is_ours, keys, literal_text, register_resolvers
 from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
@@ -24,7 +23,7 @@ from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.terminal import say
-from gancli.runtime.text import plural, printable
+from gancli.runtime.text import plural, printable, shell_quote
 
 
 def random_subset(total: int, n: int, seed: int) -> Tensor:
@@ -194,12 +193,12 @@ def confirm(trained: dict[str, Any], typed: bool) -> None:
     paths = [str(trained[key]) for key in PATHS if trained.get(key)]
     unknown = [path for path in paths[int(typed) :] if not is_remembered(path)]
     if unknown:
-        command = f"type {shlex.quote(override('data', paths[0]))} to evaluate on it, or data= of other images"
+        command = f"type {shell_quote(f'data={paths[0]}')} to evaluate on it, or data= of other images"
         if unknown[0] != paths[0]:
             command = "type data=DIR, a folder of images side by side"
         raise ValueError(
             f"the checkpoint names {printable(unknown[0])} as its training data, which was not read, since no gan "
-            f"train on this machine has named it; {printable(command)}"
+            f"train on this machine has named it; {command}"
         )
 
 
@@ -231,7 +230,7 @@ def build_data(name: str, settings: dict[str, Any]) -> Any:
     register_resolvers()
     data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     for key, value in settings.items():
-        is_scalar = value is None or (isinstance(value, int | float | str) and "${" not in str(value))
+        is_scalar = value is None or isinstance(value, int | float | str)
         if key in data and key not in ("source", "root", "cache") and is_scalar:
-            data[key] = value
+            data[key] = literal_text(value) if isinstance(value, str) else value
     return build(OmegaConf.create({"data": data}).data.source)

@@ -47,8 +47,8 @@ class Generator:
 
     def __init__(self, network: nn.Module, size: int, channels: int, class_names: Sequence[str] = ()):
         self.network = network.eval().requires_grad_(False)
-        self.size, self.channels, self.class_names = size, channels, list(class_names)
         self.z_dim, self.classes = int(network.z_dim), int(network.classes)  # type: ignore[arg-type]
+        self.size, self.channels, self.class_names = size, channels, list(class_names) if self.classes else []
 
     @property
     def device(self) -> torch.device:

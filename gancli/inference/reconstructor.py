@@ -28,7 +28,7 @@ class Patches(nn.Module):
         super().__init__()
         self.network = generator.network
         self.channels = self.source_channels = generator.channels
-        self.multiple = generator.size
+        self.multiple, self.class_names = generator.size, generator.class_names
         n = len(classes) or max(generator.classes, 1)
         self.candidates = one_hot(generator.labels(n, classes), generator.classes)  # (n, classes)
 

@@ -62,7 +62,7 @@ class CheckpointManager:
         """Return the further names of a checkpoint: by its step, and as the best one."""
         step = content["step"]
         numbered = self.keep_every and step and step % self.keep_every == 0
-        is_best = step and step == content.get("best", {}).get("step")
+        is_best = step and step == (content.get("best") or {}).get("step")
         return [f"step-{step:07d}{SUFFIX}"] * bool(numbered) + [BEST] * bool(is_best)
 
     def is_due(self, step: int, seconds: float) -> bool:

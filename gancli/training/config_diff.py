@@ -29,6 +29,7 @@ FREE = (
 )
 # These belong to the machine and to the command rather than to the run.
 LOCAL = ("run.", "resume.", "data.root", "data.source.root", "data.cache", "data.source.cache")
+FOLLOW = ("data.classes", "data.batch_size")  # which the images decide
 CONTENT = "data.content"  # stands in resume.allow for other images in the data set
 MAX_SHOWN = 12  # changes in a message
 
@@ -77,7 +78,7 @@ def allowed_changes(
             raise ValueError(f"resume.allow={name} is no key of this run{nearest(str(name), known)}")
     free = FREE if content is None else (*FREE, *(f"data.{inner}{key}" for inner in ("", "source.") for key in PATHS))
     lines = {key: f"{key}: {old} -> {new}" for key, (old, new) in changes(before, cfg, typed, free).items()}
-    if content and not any(key.startswith("data.") for key in lines):
+    if content and not any(key.startswith("data.") and key not in FOLLOW for key in lines):
         lines[CONTENT] = f"{CONTENT}: {content}"
     if refused := [key for key in lines if not _is_within(key, allow)]:
         names = list(dict.fromkeys(key.removesuffix("._target_") for key in refused))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import defaults
@@ -211,9 +211,20 @@ class NonFinite(ValueError):
     """A run has ended with a value that is not finite, and would again."""
 
 
-def save_config(config: dict[str, Any] | DictConfig, folder: Path) -> None:
-    """Write config.yaml."""
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)), durable=True)
+class _Dumper(yaml.SafeDumper):
+    """YAML in which every text is read back as it was: characters that cannot be printed are escaped."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def save_config(config: dict[str, Any], folder: Path) -> None:
+    """Write config.yaml. Hydra has resolved the config: ${...} in it is a name."""
+    text = yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+    write_text(folder / "config.yaml", text, durable=True)
 
 
 def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None:

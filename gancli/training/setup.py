@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
-from gancli.config import build
+from gancli.config import build, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
@@ -99,7 +99,7 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
     cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size())
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
-    cfg.run.dir = str(folder)
+    cfg.run.dir = literal_text(str(folder))
     if "betas" in cfg.model:
         cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
     if cfg.data.batch_size == typed:

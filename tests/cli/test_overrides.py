@@ -45,6 +45,11 @@ def test_hydra_and_a_shell_read_back_exactly_the_quoted_text():
         assert parsed.key_or_group == "data.path" and parsed.value() == text and not parsed.is_sweep_override()
 
 
+def composed(word):
+    """Return the value of an override in a composed config."""
+    return OmegaConf.create({"model": {"name": "cgan"}, "x": PARSER.parse_override(word).value()}).x
+
+
 PATHS = [("folder", "data.path"), ("pairs", "data.sources"), ("photos", "data.cache"), ("mnist", "data.root")]
 
 
@@ -53,7 +58,7 @@ PATHS = [("folder", "data.path"), ("pairs", "data.sources"), ("photos", "data.ca
 def test_a_path_is_never_grammar(data, key, path):
     command = read_train([f"data={data}", f"{key}={path}"])
     assert command.words[-1] == f"{key}={path}"
-    assert PARSER.parse_override(command.overrides[-1]).value() == path
+    assert composed(command.overrides[-1]) == path
     # A printed command has the quoted form, which means the same when it is typed.
     assert read_train([*command.words[:-1], command.overrides[-1]]).overrides == command.overrides
 
@@ -182,5 +187,23 @@ def test_the_resume_command_of_any_folder_survives_a_shell_and_hydra(name, tmp_p
     echoed = subprocess.run(["bash", "-c", f"printf '%s\\0' {printed}"], capture_output=True, check=True).stdout
     gan, train, *words = map(os.fsdecode, echoed.split(b"\0")[:-1])
     (word,) = [word for word in read_train(words).overrides if word.startswith("run.dir=")]
-    value = OmegaConf.create({"x": PARSER.parse_override(word).value()}).x
-    assert (gan, train) == ("gan", "train") and Path(value).resolve() == tmp_path / name
+    assert (gan, train) == ("gan", "train") and Path(composed(word)).resolve() == tmp_path / name
+
+
+def test_braces_of_a_name_are_no_interpolation_unless_they_name_a_key_or_a_function():
+    def run_dir(path):
+        return composed(read_train([f"run.dir={path}"]).overrides[0])
+
+    assert run_dir("outputs/${model.name}") == "outputs/cgan"
+    for name in ("${x}", "$${", "a\\${x}", "${oc.env:HOME", "${model", "${model.name} ${y}", "${}"):
+        assert run_dir(name) == name
+
+
+def test_a_sweep_takes_paths_with_commas_and_choices_of_any_name(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "Łódź.yaml").write_text("# @package _global_\nseed: 3\n", encoding="utf-8")
+    words = ["-m", "data=folder", "data.path='a,b',c d,${x}", "experiment=Łódź"]
+    overrides = read_train([*words, f"--config-dir={tmp_path}"]).overrides
+    paths, experiment = (PARSER.parse_override(word) for word in overrides[1:])
+    assert [value.text for value in paths.value().list] == ["a,b", "c d", "\\${x}"]
+    assert experiment.value() == "Łódź"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gancli.data.classes import class_folders, class_index, how_read, one_hot
+from gancli.data.classes import class_folders, class_index, how_read, one_hot, printable_names
 
 
 def test_a_name_wins_then_the_number():
@@ -51,5 +51,7 @@ def test_folders_of_classes_stay_apart():
     assert all(len(folder.encode()) <= 255 and "/" not in folder for folder in folders)
 
 
-def test_a_class_of_undecodable_bytes_is_found_by_its_name():
-    assert class_index("a\udcff", ["b", "a\\udcff"], 2) == 1
+def test_a_class_of_undecodable_bytes_is_found_by_its_name_and_stays_apart():
+    names = printable_names(["a\\udcff", "a\udcff", "b"])
+    assert names == ["a\\udcff", "a\\udcff_1", "b"]
+    assert class_index("b\udcff", ["b", "b\\udcff"], 2) == 1

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,10 +14,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
+from gancli.report.run_folder import read_run
 from gancli.runtime import locks
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.training.checkpoint_manager import LAST
 from gancli.training.config_diff import changes
+from gancli.training.run_log import save_config
 
 LONGER = "trainer.steps=8"
 
@@ -226,3 +229,29 @@ def test_classes_of_other_names_are_never_matched_silently(gan, tmp_path):
         code, _, error = gan(*train, *words)
         assert code == 1 and "apples, pears" in error and "pears, red_apples" in error, error
     assert gan(*train, "run.dir=b", "trainer.start=a", "resume.allow=[data.content]")[0] == 0
+    shutil.copytree("fruit/pears", "fruit/figs")
+    code, _, error = gan("train", "resume=a", "trainer.steps=2")
+    assert code == 1 and "classes apples, pears -> figs, pears, red_apples" in error, error
+    shutil.rmtree("fruit/figs")
+    shutil.rmtree("fruit/red_apples")
+    code, _, error = gan("train", "resume=a", "trainer.steps=2")
+    assert code == 1 and "classes apples, pears -> pears" in error, error
+
+
+def test_a_resumed_run_finds_its_data_where_they_were_typed(gan, tmp_path, monkeypatch):
+    for folder in ("in/pics", "pics"):  # two of this name
+        (tmp_path / folder).mkdir(parents=True)
+    for i in range(9):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(tmp_path / "in" / "pics" / f"{i}.png")
+    monkeypatch.chdir(tmp_path / "in")
+    tiny = [word for word in TINY if not word.startswith(("data=", "data.n="))]
+    assert gan("train", *tiny, "data=folder", "data.path=pics", "run.dir=../run")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    code, _, error = gan("train", "resume=run", LONGER)
+    assert code == 0, error
+
+
+@pytest.mark.parametrize("text", ["a\x85b", "\u2028", "a\nb ", "1e3", "2024_01_15", "${x", "\x1b[0m", "\ufeffa", "'"])
+def test_a_text_of_the_config_is_read_back_as_it_was(text, tmp_path):
+    save_config({"data": {"path": text}}, tmp_path)
+    assert read_run(tmp_path).config == {"data": {"path": text}}
