@@ -117,7 +117,9 @@ def difference(page: Page, G: Generator, checkpoint: Path, html: Path) -> int:
     if command == "inpaint":
         result = load_inpainter(checkpoint)(image, centre_mask(image.size))
     elif command == "upscale":
-        result = load_upscaler(checkpoint, scale=G.network.scale)(image)
+        upscaler = load_upscaler(checkpoint, scale=G.network.scale)
+        upscaler.bf16 = False  # as in the page
+        result = upscaler(image)
     else:
         result = load_translator(checkpoint)(image)
     return int(abs(pixels(page, "#after")[0].astype(int) - np.asarray(result.convert("RGB"))).max())

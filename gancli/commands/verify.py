@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -45,7 +46,9 @@ def main(path: str) -> int:
     given = typed_path(path)
     if not given.exists():
         raise ValueError(f"{path} does not exist; type gan verify FILE, RUN or SWEEP")
-    findings = list(of_folder(given) if given.is_dir() else of_file(given))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say about damage is in the findings
+        findings = list(of_folder(given) if given.is_dir() else of_file(given))
     for finding in findings:
         mark = "" if finding.sound else "  NOT SOUND"
         print(f"{finding.name:<12}{one_line(finding.text, LONGEST)}{mark}")

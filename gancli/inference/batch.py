@@ -17,7 +17,7 @@ from gancli.config import UsageError
 from gancli.data.decoder import open_image
 from gancli.data.image_modes import ImageWarning
 from gancli.data.listing import count_skipped, images_left_out, walk_images, why_no_image
-from gancli.inference import image_io
+from gancli.inference import animation, image_io
 from gancli.runtime.files import check_writable, typed_path, with_ending
 from gancli.runtime.text import plural, printable
 
@@ -29,6 +29,11 @@ class Item(NamedTuple):
     target: Path
     subfolder: Path = Path()  # of the source, relative to the folder that was named
     variant: str = ""  # of the variants of its results
+
+    @property
+    def format(self) -> str:
+        """Key of `image_io.ALL_FORMATS`."""
+        return image_io.format_of(self.target)
 
 
 class Failure(NamedTuple):
@@ -48,10 +53,11 @@ class Batch:
         inputs: files, folders and globs.
         suffix: appended to the name of each result, before its extension.
         out: a file, a folder, or "" to write next to each input.
-        format: a key of `image_io.FORMATS`; "" follows out=FILE, else png.
+        format: a key of `image_io.ALL_FORMATS`; "" follows out=FILE, else png.
         quality: of jpg and webp, 1 to 100.
         scale: how many times wider and higher results are.
         variants: names of several results of each image, which their files carry.
+        animate: whether all frames of an animation are processed, into its own format unless another is asked for.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Batch:
         quality: int = 100,
         scale: int = 1,
         variants: Sequence[str] = (),
+        animate: bool = False,
     ):
         self.format, self.quality, self.scale = image_io.output_format(out, format, quality), quality, scale
         if not inputs:
@@ -73,13 +80,15 @@ class Batch:
             raise UsageError(f"gan {command} was given no image; type gan {command} {example}, or name a folder")
         if overwrite and skip:
             raise UsageError("overwrite=true and skip=true contradict each other; leave one out")
-        self.overwrite, self.skip = overwrite, skip
+        self.overwrite, self.skip, self.animate = overwrite, skip, animate
         self.items: list[Item] = []
         self.failures: list[Failure] = []
         self.losses: Counter[str] = Counter()  # what results lack, and in how many: said once
         self.skipped = self.left_out = self.written = 0
         self.bar: tqdm = tqdm(disable=True)
-        found = find_items(inputs, out, suffix + image_io.FORMATS[self.format][0])
+        found = find_items(inputs, out, suffix + image_io.ALL_FORMATS[self.format][0])
+        if animate and not format and not image_io.names_file(out):
+            found = [in_own_format(item) for item in found]
         self._plan([variant for item in found for variant in in_variants(item, variants)])
         self.total = len(self.items) + len(self.failures) + self.skipped
         if self.failures and self.total == 1:
@@ -129,13 +138,23 @@ class Batch:
         """Read every image, run the model on it and write the result."""
         for item in self:
             with self.attempt(item):
-                image = image_io.read_image(item.source, self.scale, self.format)
+                if self.animate and item.format in animation.FORMATS and frames_of(item.source) > 1:
+                    self.run_frames(model, item)
+                    continue
+                image = image_io.read_image(item.source, self.scale, item.format)
                 result = model(image, item)
-                image_io.write_image(result, item.target, self.format, self.quality)
+                image_io.write_image(result, item.target, item.format, self.quality)
+
+    def run_frames(self, model: Callable[[Image.Image, Item], Image.Image], item: Item) -> None:
+        """Read every frame of an animation, run the model on it and write the result."""
+        with open_image(item.source) as file:
+            image_io.check_size(file, self.scale, item.format)
+            animation.convert(file, item.target, item.format, self.quality, lambda frame: model(frame, item))
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items under a progress bar, which counts pixels of the inputs."""
-        sizes = [count_pixels(item.source) for item in self.items]
+        frames = [frames_of(item.source) if self.animate else 1 for item in self.items]
+        sizes = [count_pixels(item.source) * n for item, n in zip(self.items, frames)]
         with tqdm(total=sum(sizes), unit="px", unit_scale=True, file=sys.stderr, disable=None) as self.bar:
             end = 0
             for item, size in zip(self.items, sizes):
@@ -165,7 +184,8 @@ class Batch:
                 if self.total == 1 or os.environ.get("GAN_TRACEBACK") == "1":
                     self.bar.close()
                     raise ValueError(f"{name}: {reason}") from error
-        for text in (str(warning.message) for warning in caught if issubclass(warning.category, ImageWarning)):
+        texts = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, ImageWarning))
+        for text in texts:  # once, also of many frames
             self.losses[text] += 1
             if self.losses[text] == 1:
                 say(name, text)
@@ -225,6 +245,22 @@ def find_items(words: Sequence[str], out: str, ending: str) -> list[Item | Failu
     if one_file and len(items) > 1:
         raise ValueError(f"out={out} names one image, but {len(items)} were given; type out=DIR/")
     return items
+
+
+def frames_of(path: Path) -> int:
+    """Return the number of frames of an animation, and 1 of anything else."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # as in count_pixels
+        warnings.simplefilter("ignore")
+        with open_image(path) as image:
+            return animation.count(image)
+    return 1
+
+
+def in_own_format(item: Item | Failure) -> Item | Failure:
+    """Return an item whose target has the format of its source, where that is an animated GIF or WebP."""
+    if isinstance(item, Failure) or item.source.suffix.lower() not in (".gif", ".webp") or frames_of(item.source) == 1:
+        return item
+    return item._replace(target=item.target.with_suffix(item.source.suffix.lower()))
 
 
 def in_variants(item: Item | Failure, variants: Sequence[str]) -> list[Item | Failure]:

@@ -112,7 +112,7 @@ def from_grid(y: np.ndarray) -> tuple[float, Offset]:
     for down, right in np.ndindex(zeros.shape):
         small = np.abs(coefficients(y, down, right)) < 0.5
         textured = small[(~small).sum((1, 2)) > 3]  # flat blocks are zero on every grid
-        zeros[down, right] = textured.mean() if len(textured) > 3 else 0
+        zeros[down, right] = textured.mean() if len(textured) > 12 else 0
     down, right = (int(i) for i in np.unravel_index(zeros.argmax(), zeros.shape))
     others = np.delete(zeros, zeros.argmax())
     lead, spread = zeros.max() - np.median(others), np.median(np.abs(others - np.median(others)))

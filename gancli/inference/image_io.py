@@ -19,6 +19,7 @@ from gancli.runtime.text import one_line
 
 # Format: its suffixes, the first of which results get.
 FORMATS = {"png": (".png",), "jpg": (".jpg", ".jpeg"), "webp": (".webp",), "tiff": (".tif", ".tiff")}
+ALL_FORMATS = {**FORMATS, "gif": (".gif",)}  # that of animations, with 256 colours a frame
 LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383}
 # Pillow holds a pixel of the result in 4 bytes and its alpha in one more; that of WebP is measured.
 BYTES_PER_PIXEL = {"webp": 34}
@@ -30,20 +31,25 @@ PNG_LARGE = 4_000_000
 
 
 def output_format(out: str, format: str = "", quality: int = 100) -> str:
-    """Return the key of FORMATS that out=FILE and format= ask for; "png" unless they say another."""
+    """Return the key of ALL_FORMATS that out=FILE and format= ask for; "png" unless they say another."""
     check_number("quality", quality, 1, 100, example=95)
     chosen = {"jpeg": "jpg", "tif": "tiff"}.get(format.lower(), format.lower())
     if chosen:
-        check_choice("format", chosen, FORMATS)
+        check_choice("format", chosen, ALL_FORMATS)
     if not names_file(out):
         return chosen or "png"
-    suffix = Path(out).suffix.lower()
-    named = next((name for name, suffixes in FORMATS.items() if suffix in suffixes), "")
+    named = format_of(Path(out))
     if not named:
         raise ValueError(f"out={out} is not a known format; type out=x.png, x.jpg, x.webp, x.tiff, or out=DIR/")
     if chosen and chosen != named:
         raise ValueError(f"out={out} contradicts format={format}; leave format= out")
     return named
+
+
+def format_of(path: Path) -> str:
+    """Return the key of ALL_FORMATS of a file's suffix, or an empty string."""
+    suffix = path.suffix.lower()
+    return next((name for name, suffixes in ALL_FORMATS.items() if suffix in suffixes), "")
 
 
 def names_file(out: str) -> bool:
@@ -58,6 +64,8 @@ def read_image(path: Path, scale: int, format: str) -> Image.Image:
     """Read a standardized image; ValueError where a result `scale` times as large cannot be held."""
     with open_image(path) as file:
         check_size(file, scale, format)
+        if format == "gif":
+            raise ValueError("gif has 256 colours and is for animations in gan upscale or gan translate; type out=DIR/")
         for lost in lost_in_decoding(file):
             warn(lost)
         return standardize(file)

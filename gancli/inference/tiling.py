@@ -82,8 +82,12 @@ class Tiler:
             result.paste(images.to_pil(tensor_to_array(y, mode)), (s * left, s * top))
             progress((right - left) * (bottom - top))
         if alpha:
-            result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
+            result.putalpha(self.apply_to_alpha(alpha))
         return copy_metadata(image, result)
+
+    def apply_to_alpha(self, alpha: Image.Image) -> Image.Image:
+        """Return the alpha "L" of the result; networks that keep the size keep the alpha."""
+        return alpha.resize((self.scale * alpha.width, self.scale * alpha.height), Image.Resampling.BICUBIC)
 
     def tile_edge(self, width: int, height: int) -> int:
         """Return the edge of a tile for an image of this size."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gancli.checkpoint.format import find, is_checkpoint
-from gancli.data.image_modes import standardize
-from gancli.images import enlarge
+from gancli.data.image_modes import array_to_tensor, image_to_array, standardize, tensor_to_array
+from gancli.images import enlarge, to_pil
 from gancli.inference.generator import load
 from gancli.inference.tiling import Progress, Tiler
 from gancli.networks.sr import SCALES, Attentive
@@ -29,6 +29,7 @@ from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 STYLES = ("faithful", "sharp", "restore")
+ALPHA_REACH = 2  # pixels: farther from an edge alpha stays exactly as it is, such as fully transparent
 BUILT, SPARE = 3, 10**9  # memory to build a community model: by the size of its file, and bytes for any
 SPANDREL_HALO = 32  # pixels that hide the seams of models whose receptive field is unknown
 
@@ -60,6 +61,23 @@ class Upscaler(Tiler):
         result = torch.empty(n, c, s * h, s * w)
         for (left, top, right, bottom), y in self.tiles(lambda l, t, r, b: x[:, :, t:b, l:r].clone(), w, h):
             result[:, :, s * top : s * bottom, s * left : s * right] = y
+        return result
+
+    def apply_to_alpha(self, alpha: Image.Image) -> Image.Image:
+        """Enlarge alpha "L" by the network, as a grey image, where it is not constant within ALPHA_REACH pixels."""
+        result, s = super().apply_to_alpha(alpha), self.scale
+        low, high = (alpha.filter(rank(2 * ALPHA_REACH + 1)) for rank in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
+        varies = ImageChops.difference(low, high).point([0] + [255] * 255)
+        box = varies.getbbox()
+        if not box:
+            return result
+        pixels = image_to_array(alpha)
+        for (left, top, right, bottom), y in self.tiles(
+            lambda l, t, r, b: array_to_tensor(pixels[t:b, l:r]), *alpha.size, box
+        ):
+            mask = varies.crop((left, top, right, bottom))
+            mask = mask.resize((s * mask.width, s * mask.height), Image.Resampling.NEAREST)
+            result.paste(to_pil(tensor_to_array(y, "L")), (s * left, s * top), mask)
         return result
 
     def __call__(self, image: Image.Image, progress: Progress = lambda pixels: None) -> Image.Image:

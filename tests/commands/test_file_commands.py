@@ -168,7 +168,7 @@ def test_warnings_say_what_was_not_read(run):
     scene(6, 5).save("frames.gif", save_all=True, append_images=[scene(6, 5, seed=1)])
     Path("deep.png").write_bytes(png(6, 5, bits=16, colour=2, data=b"".join(b"\0" + bytes(36) for _ in range(5))))
     scene(6, 5, "I;16").save("key.png", transparency=0)
-    code, _, error = run("upscale", "frames.gif", "deep.png", "key.png")
+    code, _, error = run("upscale", "frames.gif", "deep.png", "key.png", "format=tiff")
     lines = ("frames.gif: has several frames", "deep.png: has 16 bits per channel", "key.png: transparency was")
     assert code == 0 and all(line in error for line in lines)
 

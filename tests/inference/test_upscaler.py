@@ -123,6 +123,21 @@ def test_colours_under_transparent_pixels_leave_no_fringe(hidden, network):
     assert alpha[0, 0] == 0 and alpha[80, 80] == 255 and len(np.unique(alpha)) > 50
 
 
+def test_alpha_is_enlarged_by_the_network_at_edges_alone():
+    y, x = np.mgrid[:40, :50]
+    disc = Image.fromarray((((x - 19.5) ** 2 + (y - 19.5) ** 2 < 150) * 255).astype(np.uint8))
+    image = Image.new("RGB", disc.size, "red")
+    image.putalpha(disc)
+    upscaler = Upscaler(compact())
+    alpha = np.asarray(upscaler(image).getchannel("A")).astype(int)
+    grey = np.asarray(upscaler(disc)).astype(int)
+    bicubic = np.asarray(disc.resize((200, 160), Image.Resampling.BICUBIC)).astype(int)
+    edge = (bicubic > 40) & (bicubic < 215)
+    assert abs(alpha - grey)[edge].max() <= 1 and abs(alpha - bicubic)[edge].max() > 2
+    assert (alpha[:20] == 0).all() and (alpha[70:90, 70:90] == 255).all(), "no veil and no hole away from edges"
+    assert difference(Upscaler(compact(), tile=16)(image), upscaler(image)) == 0
+
+
 def test_scales_without_own_weights_are_scaled_down_from_4(weights):
     image = scene(15, 10)
     assert isinstance(bundled_network("sharp", 2), Compact)

@@ -71,11 +71,11 @@ def shown(page: Any, selector: str) -> np.ndarray:
 
 
 def wait_for(page: Any, condition: Callable[[], bool]) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         if condition():
             return
         page.wait_for_timeout(50)
-    raise AssertionError("what was waited for did not happen in ten seconds")
+    raise AssertionError("what was waited for did not happen in a minute")
 
 
 def differ(a: np.ndarray, b: np.ndarray) -> int:

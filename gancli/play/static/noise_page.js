@@ -87,6 +87,7 @@ const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_0
 const another = () => ({seed: randomSeed(), image: randomSeed() % GRID});
 
 function setSeed(seed) {
+  setWalk(null);
   Object.assign(state, {seed, given: null, mix: 0});
   element("seed").value = seed;
   element("mix").value = 0;
@@ -94,6 +95,7 @@ function setSeed(seed) {
 }
 
 function setMix(t) {
+  setWalk(null);
   state.mix = t;
   element("mix").value = t;
   showImage();
@@ -163,6 +165,7 @@ function addGrid() {
     const cell = element("grid").appendChild(document.createElement("button"));
     cell.append(Object.assign(document.createElement("canvas"), {width: model.size, height: model.size}));
     cell.addEventListener("click", () => {
+      setWalk(null);
       Object.assign(state, {image: i, given: null, mix: 0});
       element("mix").value = 0;
       showAll();
@@ -173,8 +176,8 @@ function addGrid() {
 // --- walking and dragging -----------------------------------------------------------------------------------------
 
 // A walk mixes the first image into the second one, which then is the first. Each frame waits for the one before it.
-function frame(time) {
-  if (!walk) return;
+function frame(mine, time) {
+  if (walk !== mine) return;
   walk.start ??= time - state.mix * WALK_SECONDS * 1000;
   const t = (time - walk.start) / 1000 / WALK_SECONDS;
   if (t >= 1) {
@@ -187,14 +190,14 @@ function frame(time) {
     state.mix = t * t * (3 - 2 * t);  // slow at both ends
   }
   element("mix").value = state.mix;
-  showImage(() => requestAnimationFrame(frame));
+  showImage(() => requestAnimationFrame(next => frame(mine, next)));
 }
 
-function toggleWalk() {
-  walk = walk ? null : {start: null};
+function setWalk(started) {
+  walk = started;
   element("play").classList.toggle("on", Boolean(walk));
   element("play").setAttribute("aria-label", walk ? "stop the walk" : "walk from seed to seed");
-  if (walk) requestAnimationFrame(frame);
+  if (walk) requestAnimationFrame(time => frame(started, time));
 }
 
 function dragAcross(canvas) {
@@ -225,6 +228,7 @@ async function encodePicture(file) {
     const given = `${bitmap.width} x ${bitmap.height} pixels`, fit = `${model.size} x ${model.size}`;
     const candidates = classCount ? model.classNames.map((_, i) => oneHot(i)) : [oneHot(0)];
     client.request("picture", {type: "encode", picture, candidates}, ({latent}) => {
+      setWalk(null);
       Object.assign(state, {given: {z: latent.z, c: latent.c}, mix: 0});
       element("mix").value = 0;
       say("");
@@ -259,7 +263,7 @@ element("other").addEventListener("click", () => {
   showImage();
 });
 element("mix").addEventListener("input", event => setMix(Number(event.target.value)));
-element("play").addEventListener("click", toggleWalk);
+element("play").addEventListener("click", () => setWalk(walk ? null : {start: null}));
 element("save").addEventListener("click", () => save(element("image"), `${model.title} ${title()}`));
 if (model.graphs.encode) acceptPictures(encodePicture);
 showAll();

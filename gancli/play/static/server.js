@@ -13,10 +13,14 @@ class Server {
   }
 
   receive(message) {
-    if (message.type === "load") this.load(message);
-    else {
-      this.jobs[message.channel] = this.begin(message);
-      if (!this.running) this.run();
+    try {
+      if (message.type === "load") this.load(message);
+      else {
+        this.jobs[message.channel] = this.begin(message);
+        if (!this.running) this.run();
+      }
+    } catch (error) {
+      this.post({type: "failed", text: String(error?.message ?? error)});
     }
   }
 
@@ -88,11 +92,5 @@ function nextTask() {
 // Starts a server in a worker, whose only script this is.
 function serve() {
   const server = new Server((message, transferred) => self.postMessage(message, transferred));
-  self.onmessage = ({data}) => {
-    try {
-      server.receive(data);
-    } catch (error) {
-      self.postMessage({type: "failed", text: String(error?.message ?? error)});
-    }
-  };
+  self.onmessage = ({data}) => server.receive(data);
 }
