@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from gancli.cli.known import every_key
 from gancli.config import UsageError, flatten, folders, unquote
 from gancli.runtime.text import one_line, shell_quote
 
@@ -59,6 +60,9 @@ def check_config(cfg: Any, folder: str, typed: Iterable[str], classes: Collectio
         if name == "_target_" and value not in (*classes, *values) and not find_class(str(value)):
             again = "--config-dir=DIR with configs of yours that name it"
             refuse(folder, f"{key}={shell_quote(str(value)[:LONGEST])}", "no config of gan names this class", again)
+        if key.startswith("trainer.log.") and not _is_usual(key, value) and str(value) not in values:
+            word = shell_quote(f"{key}={value}"[:LONGEST])
+            refuse(folder, word, "a logger may send what it logs", word)
         if name in PATHS and isinstance(value, str) and value not in files and not is_remembered(value):
             word = shell_quote(f"{key.replace('.source.', '.')}={value}"[:LONGEST])
             refuse(folder, word, "it names a file or a folder", word)
@@ -69,6 +73,14 @@ def refuse(folder: str, word: str, reason: str, again: str) -> None:
         f"{shell_quote(folder)} was not started by you on this machine, and its {one_line(word)} is not used, "
         f"since {reason}; if you trust it, type {one_line(again)} too"
     )
+
+
+def _is_usual(key: str, value: Any) -> bool:
+    """Return whether a setting of a logger has its default, with which nothing leaves this machine."""
+    if key.endswith("._target_"):
+        return True
+    default = every_key()[key].default if key in every_key() else None
+    return default is not None and str(value) == default.strip('"')
 
 
 def targets() -> frozenset[str]:

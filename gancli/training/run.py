@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gancli.checkpoint.trust import not_vouched
 from gancli.config import build
 from gancli.data.contents import contents, difference, digests, name_and_content
 from gancli.metrics.terms import higher_is_better
-from gancli.objectives.gan import warnings_about
 from gancli.report.run_folder import read_run, resume_command
 from gancli.runtime import ranks
 from gancli.runtime.hardware import within_free_memory
@@ -230,10 +228,7 @@ class TrainingRun:
         for note in self.data.notes:
             self.log.log(note)
         self.log.warnings(
-            [
-                *(*self.warnings, *self.data.warnings, *not_vouched(type(trainer.objective.G).__module__)),
-                *warnings_about(trainer.objective, self.config["model"]),
-            ],
+            self.warnings + self.data.warnings + setup.warnings_about(trainer.objective, self.config["model"]),
             self.data.skipped,
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from gancli.checkpoint.trust import not_vouched
 from gancli.config import build, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
@@ -13,6 +14,7 @@ from gancli.data.dataset import ImageDataset
 from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
+from gancli.objectives import gan
 from gancli.report.loggers import MetricLogger
 from gancli.runtime import ranks
 from gancli.runtime.cache import remember
@@ -68,6 +70,11 @@ def check_counts(cfg: DictConfig) -> None:
 def build_loggers(options: DictConfig) -> list[MetricLogger]:
     """Return the loggers of trainer.log; ValueError names the extra of one whose package is missing."""
     return [build(node) for node in (options.log or {}).values() if node]
+
+
+def warnings_about(objective: Any, model: dict[str, Any]) -> list[str]:
+    """Return a sentence for each choice of a model that is allowed but seldom intended; model: of the run's config."""
+    return [*not_vouched(type(objective.G).__module__), *gan.warnings_about(objective, model)]
 
 
 def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:

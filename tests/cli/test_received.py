@@ -139,3 +139,14 @@ def test_a_damaged_file_of_a_sweep_is_refused_in_one_sentence(text, gan, tmp_pat
     (tmp_path / "sweep" / "sweep.json").write_text(text)
     code, _, error = gan("train", "resume=sweep")
     assert code == 1 and "cannot be read" in error and len(error.splitlines()) == 1
+
+
+def test_a_received_run_does_not_choose_where_its_log_is_sent(run, elsewhere, gan, tmp_path):
+    uri = f"sqlite:///{tmp_path}/theirs.db"
+    node = {"_target_": "gancli.report.loggers.MLflow", "experiment": "gan", "uri": uri}
+    change_config(run, trainer__log={"mlflow": node})
+    elsewhere()
+    code, _, error = gan("train", "resume=run", "trainer.steps=2")
+    assert code == 2 and f"trainer.log.mlflow.uri={uri} is not used" in error, error
+    code, _, error = gan("train", "resume=run", "trainer.steps=2", "trainer.log=[csv]")
+    assert code == 0 and (run / "metrics.csv").exists() and not (tmp_path / "theirs.db").exists(), error

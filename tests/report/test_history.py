@@ -75,7 +75,7 @@ def test_broken_grids_and_other_sizes_are_no_obstacle(tmp_path: Path) -> None:
 
 def test_a_history_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", steps=())
-    RunLogger(folder, Terminal(quiet=True), step=1000).history()
+    RunLogger(folder, Terminal(quiet=True)).history()
     assert "history.gif was not written" in (folder / "log.txt").read_text()
 
 

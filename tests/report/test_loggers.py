@@ -5,21 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import TINY, rows_of, start, stop
+from helpers import TINY, rows_of, start
 
 from gancli.cli.known import chosen, train_keys
 from gancli.report import loggers
-
-
-def test_csv_has_a_row_for_each_logged_one_also_after_a_resume(tmp_path):
-    stop(start(tmp_path / "run", "mlp", "trainer/log=[csv]"), 3)
-    start(tmp_path / "run", "mlp", "trainer/log=[csv]").train()
-    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    expected = [row for row in rows_of(tmp_path / "run") if "event" not in row]
-    assert [int(row["step"]) for row in table] == [row["step"] for row in expected]
-    for row, wanted in zip(table, expected):
-        assert {key: float(value) for key, value in row.items() if value} == pytest.approx(wanted, abs=1e-5)
 
 
 class Dying(loggers.MetricLogger):
@@ -43,12 +32,25 @@ class NeverStarting(loggers.MetricLogger):
 
 def test_a_logger_that_dies_warns_once_and_the_run_goes_on(tmp_path):
     run = start(tmp_path / "run", "mlp")
-    run.loggers = [NeverStarting(), Dying()]
+    run.loggers = [NeverStarting(), Dying(), loggers.CSV()]
     run.train()
     messages = [row["message"] for row in rows_of(tmp_path / "run") if row.get("event") == "warning"]
     assert len([m for m in messages if "the logger NeverStarting failed" in m and "no route to host" in m]) == 1
     assert len([m for m in messages if "the logger Dying failed" in m and "the server is gone" in m]) == 1
     assert rows_of(tmp_path / "run")[-1]["event"] == "finished" and Dying.calls == 2
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        table = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    assert table == [pytest.approx(row, abs=1e-5) for row in rows_of(tmp_path / "run") if "event" not in row]
+
+
+def test_csv_has_a_row_for_each_logged_one_and_a_resumed_run_goes_back(tmp_path):
+    for step, rows in ((0, [(2, {"lr": 0.5}), (4, {"lr": 0.25, "D(real)": 1.0})]), (2, [(3, {"D(real)": 2.0})])):
+        logger = loggers.CSV()
+        logger.start(tmp_path, {}, step)
+        for row in rows:
+            logger.metrics(*row)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["step", "lr", "D(real)"], ["2", "0.5", ""], ["3", "", "2.0"]]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
