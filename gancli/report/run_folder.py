@@ -26,8 +26,7 @@ NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about qual
 STATUS = {"started": "running", "resumed": "running"} | {name: name for name in ("stopped", "failed", "finished")}
 # Who measured a score: gan evaluate, the evaluations of a training run, or the quick metrics of each grid.
 SOURCES = ("evaluate", "training", "quick")
-# Entries of a protocol that do not change what its numbers mean.
-NOT_PROTOCOL = ("versions", "command", "time", "weights", "step", "skipped")
+NOT_PROTOCOL = ("versions", "command", "time", "weights", "step", "skipped")  # entries that change no meaning
 HEADING_KEYS = ("data", "split", "generated", "real")  # entries of a protocol that a reader looks for first
 QUICK_ORDER = ("sliced_wasserstein", "elbo", "psnr")  # quick metrics to rank by, in this order
 # Settings of data that do not change the real images of quick metrics.

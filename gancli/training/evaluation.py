@@ -17,6 +17,7 @@ from gancli.evaluation.reference import EvaluationSet
 from gancli.inference.generator import Generator
 from gancli.metrics.feature_extractors import default_extractor
 from gancli.metrics.terms import higher_is_better
+from gancli.training.checkpoint_manager import BEST
 from gancli.training.preview import sources_of
 
 SEED = 0  # of generated and real images, the same for every run
@@ -132,6 +133,14 @@ class Best:
             return True
         self.since += 1
         return False
+
+    def ending(self, progress: float) -> dict[str, str]:
+        """Return the message of a run's last event: the best checkpoint, and why it ends before its budget is used."""
+        if not self.step:
+            return {}
+        patience = f"no better in {self.since} evaluations; " if progress < 1 else ""
+        best = f"best {self.metric} {self.value:.4g} at step {self.step:,}, checkpoints/{BEST}"
+        return {"message": patience + best}
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)

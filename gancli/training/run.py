@@ -21,7 +21,7 @@ from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
 from gancli.training import resume, setup
-from gancli.training.checkpoint_manager import BEST, CheckpointManager
+from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
@@ -178,7 +178,7 @@ class TrainingRun:
         self._do([*missing, *([] if is_saved else ["save"])])
         with self.log.doing("writing the checkpoint and the page"):
             self.checkpoints.wait()
-            self.log.finish(self._ending())
+            self.log.finish(self.best.ending(trainer.progress) if self.best else {})
 
     @property
     def tasks(self) -> dict[str, Callable[[], None]]:
@@ -280,14 +280,6 @@ class TrainingRun:
         self.terminal.say(f"{self.folder} is finished ({plural(trainer.step, 'step')}); {command}")
         score = read_run(self.folder).latest(self.metric)
         return score if score is None or self.lower_is_better else -score
-
-    def _ending(self) -> dict[str, str]:
-        """Return the message of the last event: the best checkpoint, and why the run ends before its budget is used."""
-        if not self.best or not self.best.step:
-            return {}
-        best = f"best {self.best.metric} {self.best.value:.4g} at step {self.best.step:,}, checkpoints/{BEST}"
-        patience = f"no better in {self.best.since} evaluations; " if self.trainer.progress < 1 else ""
-        return {"message": patience + best}
 
     def _stop(self, signum: int) -> None:
         self.checkpoints.wait()
