@@ -31,7 +31,7 @@ SHIFT = (1, 0, 0.5, 0, 1, 0.5)  # half a pixel
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    return Image.open(file).convert("RGB")
+    return open_image(file).convert("RGB")
 
 
 def noise(image: Image.Image, sigma: float) -> Image.Image:

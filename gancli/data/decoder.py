@@ -6,6 +6,7 @@ This module does not import torch.
 import functools
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from gancli.runtime.text import one_line
 # Pillow starts other programs for some formats, such as Ghostscript for PostScript: only these are ever tried.
 # The first ones are those that Pillow loads at once.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "TGA")
+# Damaged metadata are dropped, which results say in one sentence; Pillow's own remarks would name its source lines.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ORIENTATION = 0x0112  # the EXIF tag
 TRANSPOSES = {
     **{2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM},

@@ -155,7 +155,8 @@ def load_reference(
     else:
         is_file = word.lower().endswith(".npz")
         if word in names or not (is_file or typed_path(word).is_dir()):
-            check_cost(word, {"size": size, "channels": channels, "split": split})
+            if word in names:
+                check_cost(word, {"size": size, "channels": channels, "split": split})
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
         name, path = "npz" if is_file else folder_type(own, word), {"path": word, "sources": ""}
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}

@@ -129,6 +129,7 @@ def test_stacked_digits_at_tiny_width(gan, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("data", list(modes.DATA))
+@pytest.mark.slow
 def test_every_recipe_composes_and_is_in_the_help(data, gan):
     text = gan("bench", "--help")[1]
     for recipe, options in modes.DATA[data].recipes.items():

@@ -118,6 +118,7 @@ def test_every_variant_is_compared_with_the_baseline(gan, tmp_path, in_process):
         assert image.width == charts.WIDTH + 2 * charts.GAP
 
 
+@pytest.mark.slow
 def test_scaling_adds_a_table_and_a_chart_by_size(gan, tmp_path, in_process, monkeypatch):
     monkeypatch.setattr(speed, "BATCHES", (4, 8))
     monkeypatch.setattr(speed, "WIDTHS", (4, 8))

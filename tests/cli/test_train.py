@@ -188,6 +188,7 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
     assert sum("finished" in row for row in rows) == len(rows) - code
 
 
+@pytest.mark.slow
 def test_an_extended_sweep_leaves_its_jobs_in_their_folders(gan, tmp_path):
     words = ["train", "-m", *NO_STEPS, "trainer.steps=1", "run.dir=s"]
     code, _, error = gan(*words, "model=choice(mlp,dcgan)")
@@ -268,6 +269,7 @@ def test_a_refused_extension_does_not_change_what_a_sweep_resumes(gan, tmp_path)
     assert (tmp_path / "s" / "sweep.json").read_text() == before and jobs_of(tmp_path / "s") == {"0": ["seed=0"]}
 
 
+@pytest.mark.slow
 def test_a_job_whose_folder_was_removed_or_damaged_is_trained_again_in_its_place(gan, tmp_path):
     words = ["train", "-m", *ONE_STEP, "seed=0,1"]
     assert gan(*words)[0] == 0

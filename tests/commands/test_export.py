@@ -144,6 +144,7 @@ def test_onnx_gives_the_same_images_at_any_number_and_size(model, tmp_path, caps
     assert names_of_example["image"].dtype == "float32" and abs(names_of_example["image"]).max() <= 1
 
 
+@pytest.mark.slow
 def test_an_onnx_file_with_other_images_is_removed(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     start(tmp_path / "run", "mlp").save()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import TINY
+from omegaconf import OmegaConf
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
@@ -119,7 +120,7 @@ def test_a_small_checkpoint_cannot_ask_for_images_that_take_all_memory(gan, tmp_
     assert code == 0, error
     content = checkpoint.read(Path("run/checkpoints/last.safetensors"))
     network = {"_target_": "gancli.networks.dcgan.Generator", "size": 4096, "channels": 3, "z_dim": 2, "width": 1}
-    generator = build(network | {"classes": 0})
+    generator = build(OmegaConf.create(network | {"classes": 0}))
     weights = generator.state_dict()
     content["networks"]["G"] = {"config": network | {"classes": 0}, "state": weights}
     content["ema"], content["output"]["size"], content["output"]["channels"] = weights, 4096, 3

@@ -267,6 +267,7 @@ def test_a_full_disk_is_one_sentence(root, monkeypatch):
     assert_right(load(root), expected(root))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_mapped_folder_resumes_to_the_bit(tmp_path):
 
     rng = np.random.default_rng(0)

@@ -14,10 +14,10 @@ def test_shifted_sets_are_as_far_apart_as_the_shift():
     # In one dimension every direction is +-1.
     assert sliced_wasserstein(a, a + 0.25) == pytest.approx(0.25, rel=1e-5)
     # A shift by s in d dimensions: s times the mean |cosine| to a random direction, about s * sqrt(2 / (pi d)).
-    b = torch.randn(2000, 3, 8, 8)
+    b = torch.randn(1000, 3, 8, 8)
     shift = torch.zeros(1, 3, 8, 8)
     shift[0, 0, 0, 0] = 5.0
     expected = 5 * math.sqrt(2 / math.pi / 192)
-    assert sliced_wasserstein(b, b + shift, directions=4096) == pytest.approx(expected, rel=0.05)
+    assert sliced_wasserstein(b, b + shift, directions=1024) == pytest.approx(expected, rel=0.05)
     with pytest.raises(ValueError, match="of the same shape"):
         sliced_wasserstein(a, a[:10])

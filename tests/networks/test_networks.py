@@ -27,7 +27,7 @@ def test_any_size_is_generated_and_discriminated(family, size, classes):
     x = G(torch.randn(2, 10), c)
     assert (G.z_dim, G.classes) == (10, classes) and x.shape == (2, 3, size, size)
     assert family is r3gan or x.abs().max() <= 1
-    logits, features, class_logits = D(x, c)
+    logits, features, class_logits, _ = D(x, c)
     assert logits.shape == (2,) and len(features) == 2 and class_logits is None
 
 
@@ -41,7 +41,7 @@ def test_classes_change_images_and_logits(family):
 @pytest.mark.parametrize(("minibatch", "extra"), [("none", 0), ("std", 1), ("discrimination", 16)])
 def test_minibatch_layers_append_features_of_the_batch(family, minibatch, extra):
     D, x, c = discriminator(family, 3, 16, minibatch=minibatch).eval(), torch.randn(4, 3, 16, 16), torch.zeros(4, 0)
-    logits, features, _ = D(x, c)
+    logits, features, *_ = D(x, c)
     assert logits.shape == (4,) and features.shape[1] == discriminator(family, 3, 16)(x, c).features.shape[1] + extra
     alone = torch.cat([D(x[i : i + 1], c[:1]).logits for i in range(4)])
     assert torch.allclose(logits, alone, atol=1e-5) == (minibatch == "none")

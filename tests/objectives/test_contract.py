@@ -23,6 +23,7 @@ for model in MODELS:
     globals()[f"Test_{model}"] = type(f"Test_{model}", (OurContract,), {"model": model})
 
 
+@pytest.mark.slow
 def test_the_name_in_a_yaml_is_the_name_of_its_file():
     assert all(config(f"model={model}", tiny=False).model.name == model for model in MODELS)
     assert all(config(f"data={data}", tiny=False).data.name == data for data in choices("data"))

@@ -71,6 +71,7 @@ def test_the_dirac_gan_converges_with_the_remedy_and_circles_without(name):
 
 
 @pytest.mark.parametrize("remedy", ["model/penalty=gp", "model/penalty=clip", "model.norm=spectral"])
+@pytest.mark.slow
 def test_a_penalty_or_spectral_norm_bounds_the_gradient_of_a_critic(remedy, tmp_path):
     """Arjovsky et al. 2017, section 3: the Wasserstein loss has no bound but D's gradient."""
     words = ["data.kind=ring", "data.size=null", "model.width=16", "model.lr=2e-3", "data.n=512", "data.batch_size=64"]

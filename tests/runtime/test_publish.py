@@ -49,6 +49,7 @@ def texts_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("paths", [False, True])
+@pytest.mark.slow
 def test_no_path_and_no_name_of_this_machine_reaches_pages_tables_and_exports(paths, gan, joe, tmp_path):
     from PIL import Image
 

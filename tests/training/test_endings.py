@@ -59,7 +59,7 @@ def kills(monkeypatch):
 
 
 @pytest.mark.skipif(not FORKS, reason="forks a process that has trained")
-@pytest.mark.parametrize(("scenario", "cases"), [("best", 2), ("sweep", 1)])
+@pytest.mark.parametrize(("scenario", "cases"), [("best", 2), pytest.param("sweep", 1, marks=pytest.mark.slow)])
 def test_a_run_killed_at_a_file_event_of_its_end_is_completed(scenario, cases, kills, tmp_path):
     bench = kills.Bench(tmp_path, kills.SCENARIOS[scenario])
     assert bench.events > 200 and 50 < bench.events - bench.first < 200

@@ -60,6 +60,7 @@ def test_changes_are_reported_between_any_two_models(model):
     assert changed["model.name"] == ("dcgan", model) and all(old != new for old, new in changed.values())
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan):
     assert gan("train", *TINY, "run.dir=run")[0] == 0
     before = files()
@@ -201,6 +202,7 @@ def test_a_folder_alone_resumes_with_its_own_config_and_typed_keys_are_checked(g
     assert (saved.model.lr, saved.model.penalty.weight, saved.trainer.steps) == (1e-4, 1.0, 10)
 
 
+@pytest.mark.slow
 def test_the_same_images_elsewhere_are_the_same_data_and_other_images_are_named(gan, tmp_path):
     (tmp_path / "pics").mkdir()
     for i in range(9):
