@@ -22,6 +22,7 @@ ODD_FOLDER = "my images (1)=a,b {x} ~ 猫"
 NO_STEPS = [word for word in TINY if not word.startswith("trainer.steps")]
 
 
+@pytest.mark.slow
 def test_a_training_imports_nothing_slow_that_it_does_not_use(tmp_path):
     code = "import sys; from gancli.cli.main import main; print(main(sys.argv[1:]), *sys.modules)"
     words = ["train", *TINY, "model=dcgan", f"run.dir={tmp_path / 'run'}"]
@@ -96,6 +97,7 @@ def test_part_of_the_config_and_hydras_own_are_printed(gan):
     assert {"hydra:", "model:"} <= set(gan("train", "--cfg", "all")[1].splitlines())
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_users_own_configs_adds_choices_and_may_read_hydras_settings(gan, tmp_path):
     own = tmp_path / "own configs" / "experiment"
     own.mkdir(parents=True)
@@ -113,6 +115,7 @@ def test_a_folder_of_the_users_own_configs_adds_choices_and_may_read_hydras_sett
     assert gan("train", "experiment=mine")[0] == 2
 
 
+@pytest.mark.slow
 def test_hydras_own_argument_parser_is_not_used(gan, monkeypatch):
     """It fails on Python 3.14."""
     monkeypatch.delattr("hydra._internal.utils.get_args_parser")
@@ -237,6 +240,7 @@ def test_a_sweep_has_the_jobs_and_folders_that_hydra_documents(words, jobs, gan,
     assert code == 0 and jobs_of(tmp_path / "s") == jobs, error
 
 
+@pytest.mark.slow
 def test_a_glob_matches_choices_and_no_bases_of_them(gan, tmp_path):
     code, _, error = gan("train", "-m", *ONE_STEP, "model=glob(_*)")
     assert code == 2 and "gives no value; there are: acgan" in error and not (tmp_path / "s").exists(), error

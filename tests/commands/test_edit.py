@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from scenes import difference, scene
@@ -43,6 +44,7 @@ def test_a_conditional_model_blends_the_class_at_the_same_z(checkpoints, gan):
     assert difference(arrays("x.npz"), images.to_array(G.generate(z, blends))) <= 1
 
 
+@pytest.mark.slow
 def test_an_encoder_finds_classes_of_an_unconditional_model(checkpoints, gan):
     ckpt = f"ckpt={checkpoints['aegan']}"
     words = ("edit", ckpt, "classes=[circle,cross]", "steps=3", "amount=2")

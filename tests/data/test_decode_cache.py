@@ -147,6 +147,7 @@ def test_decoding_continues_after_a_kill_between_pixels_and_lines(after, root, m
     assert_right(load(root), expected(root))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_loses_only_what_it_had_not_flushed(root, decoder):
     code = f"""
 import os

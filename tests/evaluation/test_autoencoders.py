@@ -53,6 +53,7 @@ def test_reconstructions_of_the_test_split(evaluate, trained, real, model):
         assert side.size == (2 * 100 - 4, 16 + 8 * 100 - 4)
 
 
+@pytest.mark.slow
 def test_a_vae_has_bounds(evaluate, trained, real):
     rare = ["trainer.sample_every=300", "trainer.checkpoint_every=300"]
     run = trained("model=vae_mlp", "model.width=32", "model.lr=0.01", "trainer.steps=300", *rare)

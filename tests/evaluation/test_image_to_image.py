@@ -77,6 +77,7 @@ def test_pairs_from_training_or_from_a_folder(evaluate, refused, trained, tmp_pa
     refused("was trained on pairs, but data=mnist10k is one set; type data=DIR", run, "data=mnist10k")
 
 
+@pytest.mark.slow
 def test_cyclegan_has_cycle_errors_in_both_directions(evaluate, refused, trained):
     run = trained("model=cyclegan", "model.between=[3,8]")
     results, out, _ = evaluate(run, "out=side.png")

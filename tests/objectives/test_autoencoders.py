@@ -10,6 +10,7 @@ import gancli
 from gancli.losses.divergence import sliced_wasserstein_to_noise
 
 
+@pytest.mark.slow
 def test_the_distance_of_latents_from_noise_is_that_of_their_shift():
     """Latents shifted by m are |m . theta| away along theta; over all directions, squared, that is |m|^2 / z_dim."""
     torch.manual_seed(0)

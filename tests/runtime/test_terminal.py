@@ -175,6 +175,7 @@ def test_the_page_is_there_before_the_first_step(gan, monkeypatch, preflight):
     assert "appears here in a moment" not in Path("run/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_have_a_bar_each_and_a_line_at_their_end(gan, on_screen):
     words = [word for word in TINY if "log_every" not in word]
     with on_screen(100) as screen:

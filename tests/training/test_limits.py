@@ -112,6 +112,7 @@ def test_allocations_fail_before_memory_is_full(monkeypatch) -> None:
     torch.empty(10**8)
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_refused_where_batch_norm_sees_one_value_and_trained_elsewhere(gan, tmp_path) -> None:
     one = [*without(TINY, "data.batch_size=", "trainer.steps="), "data.batch_size=1", "trainer.steps=1"]
     code, _, error = gan("train", *one, "model=aegan", "run.dir=aegan")

@@ -78,6 +78,7 @@ def test_another_config_is_refused_with_every_change_and_nothing_is_touched(gan)
     assert before == files()
 
 
+@pytest.mark.slow
 def test_allowed_changes_are_applied_and_logged(gan):
     assert gan("train", *TINY, "model=dcgan", "run.dir=run")[0] == 0
     words = ["train", *TINY, "model=dcgan", "run.dir=run", LONGER, "model.lr=2e-3", "model/penalty=r1"]
@@ -218,6 +219,7 @@ def test_the_same_images_elsewhere_are_the_same_data_and_other_images_are_named(
     assert gan("train", "resume=run", "trainer.steps=9", "resume.allow=[data.content]")[0] == 0
 
 
+@pytest.mark.slow
 def test_classes_of_other_names_are_never_matched_silently(gan, tmp_path):
     for name, shade in (("apples", 50), ("pears", 200)):
         (tmp_path / "fruit" / name).mkdir(parents=True)
