@@ -268,6 +268,11 @@ def build(cfg: Any) -> Any:
                 cause = cause.__cause__
             reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause) else ''}"
             raise ValueError(f"{located[1]}, which the config names, cannot be imported ({reason})") from error
+        if isinstance(error.__cause__, TypeError) and (
+            called := re.match(r"Error in call to target '([\w.]+)'", str(error))
+        ):
+            reason = str(error.__cause__).splitlines()[0]
+            raise ValueError(f"{called[1]} does not take what the config gives it: {reason}") from error
         raise
 
 

@@ -173,6 +173,11 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         for i in range(12):
             image(f"{name}/{i}.png", 32, 32, 3)
+    for name in ("trainA", "trainB", "testA", "testB"):
+        for i in range(12):
+            image(f"horse2zebra/{name}/{i}.png", 32, 32, 3)
+    frames = [Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(3)]
+    frames[0].save(folder / "cat.gif", save_all=True, append_images=frames[1:], duration=80)
     for name in ("facades", "pairs"):
         for i in range(8):
             image(f"{name}/{i}.png", 32, 64, 3)
