@@ -69,6 +69,7 @@ NETWORKS = {
     "penalty", [R1(1.0), R1R2(1.0), GradientPenalty(1.0), DRAGAN(1.0)], ids=lambda p: type(p).__name__
 )
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_gradients_of_penalties_are_those_of_finite_differences(name, penalty):
     """Through D's own gradient, by D's weights, in float64."""
     # Eval mode because spectral norm's power iteration is a state; its weights are still functions of the parameters.

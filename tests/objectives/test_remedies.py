@@ -55,6 +55,7 @@ DIRAC = {
 
 
 @pytest.mark.parametrize("name", DIRAC)
+@pytest.mark.slow
 def test_the_dirac_gan_converges_with_the_remedy_and_circles_without(name):
     """All data is one point, 0. Mescheder et al. 2018, section 2, https://arxiv.org/abs/1801.04406: a GAN without
     penalty circles about it, R1 and R2 arrive. Unrolling does, too: its G sees D's answer."""

@@ -47,6 +47,7 @@ def test_a_trial_changes_nothing(model, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["dcgan", "srgan"])
+@pytest.mark.slow
 def test_a_run_after_a_trial_equals_one_without_and_resumes(model, tmp_path):
     words = ["model.norm=none", "model.penalty.every=2", "model/penalty=r1"] if model == "dcgan" else []
     start(tmp_path / "untried", model, *words, "trainer.preflight=false").train()
