@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d, normalize, pad
 
+from gancli.images import to_float
 from gancli.metrics.feature_extractors import FeatureExtractor
 from gancli.runtime.seeding import derive_seed
 
@@ -76,7 +77,7 @@ class CopyDetector:
 
     def _keys(self, images: Tensor) -> list[Tensor]:
         """Return vectors of length 1 to search by, (N, D) each: coarse pixels, and features."""
-        coarse = [adaptive_avg_pool2d(as_float(part), COARSE).flatten(1) for part in images.split(1000)]
+        coarse = [adaptive_avg_pool2d(to_float(part), COARSE).flatten(1) for part in images.split(1000)]
         keys = [torch.cat(coarse)]
         if self.extractor:
             keys += [torch.cat([self.extractor(part)[0] for part in images.split(1000)])]
@@ -117,14 +118,9 @@ def exceeded_by(fraction: float, maxima: Tensor) -> float:
     return float(torch.maximum(maxima.quantile(1 - fraction), gumbel))
 
 
-def as_float(images: Tensor) -> Tensor:
-    """Return images as float in [-1, 1]."""
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
-
-
 def details(images: Tensor) -> Tensor:
     """Return images (N, C, H, W), of at most SIDE pixels, minus their local means over a quarter of the side."""
-    x = as_float(images)
+    x = to_float(images)
     if x.shape[-1] > SIDE:
         x = adaptive_avg_pool2d(x, SIDE)
     width = x.shape[-1] // 4 | 1

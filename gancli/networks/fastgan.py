@@ -1,4 +1,4 @@
-"""FastGAN: a light generator with skip-layer excitation, and a discriminator that also reconstructs what it sees.
+"""FastGAN: a light generator with skip-layer excitation, and a discriminator that also reconstructs its inputs.
 
 Liu et al. 2021, https://arxiv.org/abs/2101.04775, for few images of 64 pixels or more. One file for every size: G
 doubles a map of 4 to 7 pixels to the size and crops to the centre, as the DCGAN's.
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         return self.layers(x).tanh()
 
 
-class Seen(NamedTuple):
+class DecoderInputs(NamedTuple):
     """An input of D, and the maps that it is reconstructed from: the last, and the one of twice its side."""
 
     image: Tensor
@@ -169,16 +169,16 @@ class Discriminator(nn.Module):
         fine = coarse = self.stem(concat_planes(x, self.embed(c)))
         for down in self.downs:
             fine, coarse = coarse, down(coarse)
-        return DiscriminatorOutputs(self.last(coarse).squeeze(1), coarse, seen=Seen(x, fine, coarse))
+        return DiscriminatorOutputs(self.last(coarse).squeeze(1), coarse, decoder_inputs=DecoderInputs(x, fine, coarse))
 
-    def reconstruction_error(self, seen: Seen) -> Tensor:
+    def reconstruction_error(self, inputs: DecoderInputs) -> Tensor:
         """Return the mean absolute error of the image out of its coarse map, plus that of a random quarter, a scalar.
 
         Equation 4. The quarter, one for the batch, is reconstructed from the same quarter of the finer map.
         """
-        which = torch.randint(4, (1,), device=seen.image.device)
-        image, fine = (quarters(t).index_select(0, which)[0] for t in (seen.image, seen.fine))
-        pairs = ((self.whole(seen.coarse), seen.image), (self.part(fine), image))
+        which = torch.randint(4, (1,), device=inputs.image.device)
+        image, fine = (quarters(t).index_select(0, which)[0] for t in (inputs.image, inputs.fine))
+        pairs = ((self.whole(inputs.coarse), inputs.image), (self.part(fine), image))
         errors = [(ours.float() - resized(wanted, ours)).abs().mean() for ours, wanted in pairs]
         return torch.stack(errors).sum()
 

@@ -12,13 +12,13 @@ class DiscriminatorOutputs(NamedTuple):
         logits: (N,), or (N, H', W') of a patch discriminator; high for images that look real.
         features: Input of D's last layer, (N, F) or (N, F, H', W').
         class_logits: (N, classes).
-        seen: What a D with decoders reconstructs its input from; see networks/fastgan.py.
+        decoder_inputs: What a D with decoders reconstructs its input from; see networks/fastgan.py.
     """
 
     logits: Tensor
     features: Tensor | None = None
     class_logits: Tensor | None = None
-    seen: Any = None
+    decoder_inputs: Any = None
 
 
 def keep_float32(D: nn.Module) -> None:

@@ -29,4 +29,4 @@ class FastGAN(GAN):
 
     def adversarial_terms(self, real: DiscriminatorOutputs, fake: DiscriminatorOutputs, c: Tensor) -> Terms:
         terms = super().adversarial_terms(real, fake, c)
-        return terms | {"D/reconstruction": self.reconstruction * self.D.reconstruction_error(real.seen)}
+        return terms | {"D/reconstruction": self.reconstruction * self.D.reconstruction_error(real.decoder_inputs)}

@@ -139,7 +139,7 @@ class WandB(MetricLogger):
     def start(self, folder: Path, config: dict[str, Any], step: int) -> None:
         options = {"project": self.project, "entity": self.entity or None, "mode": self.mode, "name": folder.name}
         settings = self.wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
-        identity = kept(folder / "wandb.id", lambda: secrets.token_hex(8))
+        identity = stored(folder / "wandb.id", lambda: secrets.token_hex(8))
         self.run = self.wandb.init(
             **options, dir=str(folder), id=identity, resume="allow", config=config, settings=settings
         )
@@ -181,7 +181,7 @@ class MLflow(MetricLogger):
         def begin() -> str:
             return str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
 
-        self.id = kept(folder / "mlflow.id", begin)
+        self.id = stored(folder / "mlflow.id", begin)
         self.client.update_run(self.id, status="RUNNING")
         for key, value in flatten(config).items() if step == 0 else ():
             self.client.log_param(self.id, mlflow_name(key), str(value)[:500])
@@ -214,7 +214,7 @@ def needed(module: str, extra: str) -> Any:
         ) from None
 
 
-def kept(file: Path, new: Callable[[], str]) -> str:
+def stored(file: Path, new: Callable[[], str]) -> str:
     """Return the name that a run has in another program, a new one at first, so that it resumes there too."""
     if file.is_file() and (match := re.fullmatch(r"\w{1,64}", file.read_text(encoding="utf-8").strip())):
         return match[0]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from gancli.networks.fastgan import Discriminator, Generator, Seen, quarters
+from gancli.networks.fastgan import DecoderInputs, Discriminator, Generator, quarters
 
 
 def networks(size: int, channels: int = 3, classes: int = 0) -> tuple[Generator, Discriminator]:
@@ -34,12 +34,12 @@ def test_the_error_is_that_of_the_whole_image_and_of_a_quarter():
     _, D = networks(32, channels=1)
     image = torch.zeros(2, 1, 32, 32)
     image[:, :, 16:, 16:] = 1
-    seen = Seen(image, torch.zeros(2, 16, 16, 16), torch.zeros(2, 32, 8, 8))
+    inputs = DecoderInputs(image, torch.zeros(2, 16, 16, 16), torch.zeros(2, 32, 8, 8))
     for decoder in (D.whole, D.part):
         nn.init.zeros_(decoder.layers[-1].weight)
         nn.init.zeros_(decoder.layers[-1].bias)
     # Of grey images the error of the whole is 1/4, and that of the quarter 1 in one case of four.
-    errors = {round(D.reconstruction_error(seen).item(), 6) for _ in range(40)}
+    errors = {round(D.reconstruction_error(inputs).item(), 6) for _ in range(40)}
     assert errors == {0.25, 1.25}
     assert torch.equal(quarters(image)[3], image[:, :, 16:, 16:]) and not quarters(image)[:3].any()
 
@@ -47,7 +47,7 @@ def test_the_error_is_that_of_the_whole_image_and_of_a_quarter():
 def test_each_map_reconstructs_its_own_part_of_the_image():
     D = Discriminator(1, 32, 4, norm="none")
     x = torch.randn(2, 1, 32, 32)
-    D.reconstruction_error(D(x, torch.zeros(2, 0)).seen).backward()
+    D.reconstruction_error(D(x, torch.zeros(2, 0)).decoder_inputs).backward()
     assert all(p.grad is not None and p.grad.any() for d in (D.whole, D.part) for p in d.parameters())
     assert D.stem[0].weight.grad.any() and D.last[-1].weight.grad is None
 
