@@ -6,8 +6,8 @@ G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
 large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide and as high
 scores = gancli.evaluate(x, "mnist")
 
-Public are the names below, those of the modules in `_PUBLIC_MODULES`, and the classes that configs name. Everything else may
-move.
+Public are the names below, those of the modules in `_PUBLIC_MODULES`, and the classes that configs name.
+Everything else may move.
 """
 
 import importlib

@@ -108,7 +108,7 @@ def code_for_others() -> dict[str, str]:
     """Return the Python that readers copy: of the Markdown pages, the notebook and the template, by file."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     code = {
-        page.name: "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)) for page in pages
+        str(page): "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)) for page in pages
     }
     for notebook in (ROOT / "docs").glob("*.ipynb"):
         code[notebook.name] = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
