@@ -43,6 +43,7 @@ def test_a_model_of_classes_needs_classes(gan, tmp_path, model, instead):
     assert f"model={model} learns to generate classes, but data=cats has none" in error and f"model={instead}" in error
 
 
+@pytest.mark.slow
 def test_nothing_is_written_among_the_images_that_are_trained_on(gan, tmp_path):
     images = write_images(tmp_path / "images")
     code, _, error = gan(*own(images, f"run.dir={images}/run"))
