@@ -97,13 +97,13 @@ def data_folder_of(path: str | Path, folders: Collection[str | Path] = ()) -> st
 
 
 def remember_text(text: str) -> None:
-    """Remember that the user typed this, such as the words of a sweep."""
+    """Remember that the user typed this, such as the words of a sweep, or that it was found to be so."""
     with contextlib.suppress(OSError):
         write_atomically(_mark(text), lambda partial: partial.touch())
 
 
 def is_remembered_text(text: str) -> bool:
-    """Return whether the user of this machine has typed this."""
+    """Return whether the user of this machine has typed this, or gan has found it so."""
     with contextlib.suppress(OSError):
         return is_own(_mark(text))
     return False
