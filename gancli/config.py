@@ -148,6 +148,11 @@ def defaults(name: str) -> dict[str, str]:
     return chosen
 
 
+def base_configs(name: str) -> list[str]:
+    """Return the names of the configs of its group that the config `name` builds on."""
+    return [Path(base).name for base in _bases(name, _read(name))]
+
+
 def _bases(name: str, text: str) -> list[str]:
     """Return the configs of the same group that a config builds on: a variant's `defaults: [- dcgan]`."""
     bases = re.findall(r"^  - ([\w-]+) *(?:#.*)?$", text, re.M)
@@ -283,6 +288,17 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
+def data_title(name: str, path: Any = "") -> str:
+    """Return what data are called: by the file or folder `path` that they are read from, else by their `name`."""
+    title = os.path.basename(os.path.realpath(os.path.expanduser(str(path)))) if path else ""  # noqa: PTH111, PTH119
+    return title or name
+
+
+def _in_folder_name(name: str, path: Any = "") -> str:
+    """Return `data_title` as a part of a folder's name: letters, digits, - and _, and not too many."""
+    return re.sub(r"[^\w-]+", "-", data_title(name, path))[:40].strip("-") or name
+
+
 def stamp() -> str:
     """Return the time and six random hexadecimal digits, unique among runs that start in the same second."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
@@ -311,7 +327,7 @@ def register_resolvers(name: str = "") -> None:
         "gan.times": lambda a, b: None if b is None else a * b,  # null until the data set is known
         "gan.plus": lambda a, b: None if a is None else a + b,
     }
-    functions["oc.env"] = _environment
+    functions |= {"gan.title": _in_folder_name, "oc.env": _environment}
     for key, function in functions.items():
         OmegaConf.register_new_resolver(key, function, replace=True)
     OmegaConf.register_new_resolver("gan.stamp", lambda: name or stamp(), use_cache=True, replace=True)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from gancli import __version__
 from gancli.checkpoint.trust import how_to_trust, is_vouched
+from gancli.runtime.cache import is_remembered_text, remember_text
 from gancli.runtime.text import one_line
 
 # Noise is sampled and images are generated in blocks of this many: image i of a seed is then the same at any n.
@@ -77,7 +79,7 @@ def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None
     if expected != given:
         first = min(str(k) for k in expected.keys() | given.keys() if expected.get(k) != given.get(k))
         raise ValueError(f"the checkpoint's network does not fit its weights, such as {first[:200]}; use another one")
-    images_at_once = check_output(blueprint, output) if output else BLOCK
+    images_at_once = images_that_fit(blueprint, config, output) if output else BLOCK
     network: Any = rebuild(config)
     network.load_state_dict(state)
     network.images_at_once = images_at_once
@@ -114,6 +116,20 @@ class LargestTensor(TorchFunctionMode):
         if isinstance(result, Tensor):
             self.bytes = max(self.bytes, result.nbytes)
         return result
+
+
+def images_that_fit(blueprint: nn.Module, config: Any, output: dict[str, Any]) -> int:
+    """Return what `check_output` does; a network that passed is remembered, since the check takes over a second.
+
+    PyTorch imports its compiler to compute shapes on the meta device.
+    """
+    facts = (BLOCK, MOST_BYTES, config, output["size"], output["channels"], __version__, torch.__version__)
+    if is_remembered_text(repr(facts)):
+        return BLOCK
+    images = check_output(blueprint, output)
+    if images == BLOCK:
+        remember_text(repr(facts))
+    return images
 
 
 def check_output(network: nn.Module, output: dict[str, Any]) -> int:

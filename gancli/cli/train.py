@@ -230,8 +230,7 @@ def sweep(command: TrainCommand) -> None:
                 own = [word for word in command.words if not word.startswith("run.dir=")]
                 check_writable("run.dir", folder / SWEEP)
                 folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
-                check = check_of(command)
-                job = partial(run_job, jobs=len(jobs), typed=command.words, folders=folders, check=check)
+                job = partial(run_job, command=command, jobs=len(jobs), folders=folders, check=check_of(command))
                 with stored_sweep(folder, own, options, folders):
                     engine.multirun(command.config_name, job, overrides)
         except KeyboardInterrupt as error:
@@ -250,13 +249,13 @@ def sweep(command: TrainCommand) -> None:
 
 
 def run_job(
-    cfg: Any, jobs: int, typed: list[str], folders: dict[Job, Path], check: Callable[[Any], None] = lambda cfg: None
+    cfg: Any, command: TrainCommand, jobs: int, folders: dict[Job, Path], check: Callable[[Any], None]
 ) -> float:
     """Train one job of a sweep; return the value that the sweeper minimises, infinity for a job that failed.
 
     Args:
+        command: that all jobs share; the title of a job leaves out what it sets.
         jobs: their number; 0: not known.
-        typed: overrides of the command; the title of a job leaves out those that all jobs share.
         folders: of known jobs.
         check: raises an error for a config that must not be built.
     """
@@ -279,8 +278,8 @@ def run_job(
             raise Stopped(stop.signum)
         main = training(quiet=worker)
         number = f"job {hydra.job.num + 1}" + (f" of {jobs}" if jobs else "")
-        own = [word for word in overrides if word not in typed and not word.startswith("run.dir=")]
-        with published_by(cfg):
+        own = [word for word in overrides if word not in command.words and not word.startswith("run.dir=")]
+        with published_by(cfg), trusting(command.trust):  # a worker is a new process
             value = main(cfg, folder, overrides, [number, *own])
         if value is not None:
             return value

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from gancli.config import data_title
 from gancli.data.decode_cache import file_stamp
 from gancli.data.listing import walk_images
 from gancli.runtime.files import typed_path
@@ -47,7 +48,7 @@ def _summary(noun: str, entries: list[Any], count: int, size: int) -> dict[str, 
 
 def data_name(name: str, path: Any) -> str:
     """Return what data are called in a protocol, such as "folder cats": not by how or where their path was typed."""
-    return printable(f"{name} {typed_path(str(path)).resolve().name}") if path else printable(name)
+    return printable(f"{name} {data_title(name, path)}" if path else name)
 
 
 def digests(described: dict[str, Any]) -> str:

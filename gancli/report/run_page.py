@@ -63,7 +63,7 @@ def write_page(folder: Path, ending: dict[str, Any] | None = None) -> Path:
     run.events.extend([ending] if ending else [])
     running, charts, grids = run.status == "running", run_charts(run), _grids(run)
     events = [event for event in run.events if event["event"] not in HIDDEN_EVENTS or event.get("message")]
-    model, data = run.choice("model"), run.choice("data")
+    model, data = run.choice("model"), run.data_title
     width = WIDE if grids.wide else GRID_WIDTH
     html = render(
         "run.html",

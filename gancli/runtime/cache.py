@@ -6,6 +6,7 @@ Nothing in a cache is believed: a file that was changed, or that another user ma
 import contextlib
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,21 @@ def is_remembered(path: str | Path) -> bool:
     return is_remembered_text(_real(path))
 
 
+def data_folder_of(path: str | Path, folders: Collection[str | Path] = ()) -> str:
+    """Return which of the `folders`, or of all that a run was trained on here, is or holds `path`; empty for none."""
+    known = {_real(folder) for folder in folders}
+    above = [Path(_real(path)), *Path(_real(path)).parents]
+    return next((str(p) for p in above if (str(p) in known if folders else is_remembered_text(str(p)))), "")
+
+
 def remember_text(text: str) -> None:
-    """Remember that the user typed this, such as the words of a sweep."""
+    """Remember that the user typed this, such as the words of a sweep, or that it was found to be so."""
     with contextlib.suppress(OSError):
         write_atomically(_mark(text), lambda partial: partial.touch())
 
 
 def is_remembered_text(text: str) -> bool:
-    """Return whether the user of this machine has typed this."""
+    """Return whether the user of this machine has typed this, or gan has found it so."""
     with contextlib.suppress(OSError):
         return is_own(_mark(text))
     return False

@@ -175,7 +175,14 @@ def _temporary_home() -> Path:
 
 
 def check_writable(key: str, path: Path) -> None:
-    """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work."""
+    """Raise ValueError unless a file or folder `path` can be written; for a command to call before its work.
+
+    Results, key="out", do not go where images to train on lie, of which they would become some.
+    """
+    from gancli.runtime.cache import data_folder_of
+
+    if key == "out" and (data := data_folder_of(path)):
+        raise ValueError(f"out={path} would add to {data}, which a run was trained on; type out=DIR, another folder")
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     try:
         folder = path if stat.S_ISDIR(path.stat().st_mode) else folder

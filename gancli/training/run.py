@@ -57,7 +57,7 @@ class TrainingRun:
         self.resumed = resume.newest(self.checkpoints.folder, device)
         self.loggers = setup.build_loggers(cfg.trainer) if ranks.is_first() else []
         with self.terminal.doing(f"loading data={cfg.data.name}"):
-            self.data = setup.load_data(cfg)
+            self.data = setup.load_data(cfg, folder, bool(self.resumed))
         smaller_batch = setup.complete_config(cfg, self.data, folder)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)

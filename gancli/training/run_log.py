@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gancli.checkpoint import format as checkpoint
-from gancli.config import defaults
+from gancli.config import data_title, defaults
 from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
@@ -22,7 +22,7 @@ from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
 from gancli.runtime.hardware import describe
 from gancli.runtime.terminal import Progress, Terminal
-from gancli.runtime.text import plural, sentence, shell_join
+from gancli.runtime.text import plural, printable, sentence, shell_join
 from gancli.training.evaluation import Evaluation
 from gancli.training.loop import Trainer
 from gancli.training.monitor import Monitor
@@ -103,7 +103,8 @@ class RunLog:
                 self.logger.others.start(self.folder, config, trainer.step)
         if changes:
             self.event("changed", step=trainer.step, message="; ".join(changes))
-        names = f"{config['model']['name']} on {config['data']['name']}"
+        data = printable(data_title(config["data"]["name"], config["data"].get("path")))
+        names = f"{config['model']['name']} on {data}"
         millions = ", ".join(f"{name} {count / 1e6:.{2 if count > 5e4 else 4}f} M" for name, count in sizes.items())
         batch, precision = config["data"]["batch_size"], config["trainer"]["precision"]
         verb = f"resumed at step {trainer.step:,}" if resumed else "training"

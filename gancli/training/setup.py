@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
-from gancli.config import build, literal_text
+from gancli.config import base_configs, build, choices, data_title, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
@@ -17,11 +17,11 @@ from gancli.data.pairs import two_classes
 from gancli.objectives import gan
 from gancli.report.loggers import MetricLogger
 from gancli.runtime import ranks
-from gancli.runtime.cache import remember
+from gancli.runtime.cache import data_folder_of, remember
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.seeding import derive_seed
-from gancli.runtime.text import plural
+from gancli.runtime.text import plural, printable
 from gancli.training.cuda_graphs import CudaGraphs, why_not
 from gancli.training.ema import EMA
 from gancli.training.loop import PRECISIONS, Trainer
@@ -78,12 +78,21 @@ def warnings_about(objective: Any, model: dict[str, Any]) -> list[str]:
     return [*not_vouched(type(objective.G).__module__), *gan.warnings_about(objective, model)]
 
 
-def load_data(cfg: DictConfig) -> ImageDataset | ImageCrops:
-    """Return the training images, on one process of a machine before the others."""
+def load_data(cfg: DictConfig, folder: Path, resumed: bool) -> ImageDataset | ImageCrops:
+    """Return the training images, on one process of a machine before the others.
+
+    Args:
+        folder: of the run; a new one must not lie among the images.
+    """
+    paths = [str(cfg.data[key]) for key in PATHS if cfg.data.get(key)]
+    if not resumed and (inside := data_folder_of(folder, paths)):
+        raise ValueError(
+            f"run.dir={folder} lies in {inside}, and its samples would be trained on; type run.dir=DIR, a folder "
+            f"outside"
+        )
     data = ranks.in_turn(lambda: build(cfg.data.source))
-    for key in PATHS:
-        if cfg.data.get(key):
-            remember(str(cfg.data[key]))
+    for path in paths:
+        remember(path)
     if cfg.data.get("split") == "test" and cfg.data.name in FOLDER_TYPES and data.split in ("", "train"):
         data.warnings.append(f"data.split=test, but {cfg.data.path} holds no images out, so all of them are trained on")
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
@@ -100,6 +109,7 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
     cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size() * cfg.trainer.accumulate)
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
+    refuse_no_classes(cfg)
     cfg.run.dir = literal_text(str(folder))
     if "betas" in cfg.model:
         cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
@@ -108,6 +118,18 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     few = f"there {'is' if len(data) == 1 else 'are'} {plural(len(data), 'image')}"
     few += f" and {plural(len(data.sources), 'source image')}" if len(data.sources) else ""
     return f"data.batch_size is {cfg.data.batch_size} instead of {typed}: {few}"
+
+
+def refuse_no_classes(cfg: DictConfig) -> None:
+    """Raise ValueError for a model that learns the classes of the data where these have none."""
+    if OmegaConf.is_interpolation(cfg.model, "classes") and cfg.model.classes == 0:
+        name, title = cfg.model.name, printable(data_title(cfg.data.name, cfg.data.get("path")))
+        base = next(iter(base_configs(f"model/{name}")), "dcgan") if name in choices("model") else "dcgan"
+        folders = "give each class a folder of its own, or " if cfg.data.get("path") else ""
+        raise ValueError(
+            f"model={name} learns to generate classes, but data={title} has none; {folders}type model={base}, which "
+            f"needs none"
+        )
 
 
 def build_objective(cfg: DictConfig, data: Any) -> Any:
