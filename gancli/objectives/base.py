@@ -25,8 +25,8 @@ class Update(NamedTuple):
         network: "G" or "D", whose parameters are stepped.
         loss: Method of the objective, or a functools.partial of it with keyword settings. It maps a batch (x, c) and
             the `Fakes` of the update before to named scalars and the `Fakes` for the next update. It gets None where
-            there are none, and always with trainer.accumulate. Scalars that require a gradient are summed and minimised,
-            the others are only logged.
+            there are none, and always with trainer.accumulate. Scalars that require a gradient are summed and
+            minimised, the others are only logged.
         after_step: Called after the optimizer step.
     """
 

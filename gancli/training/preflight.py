@@ -214,9 +214,9 @@ def _try_phases(trainer: Trainer) -> tuple[float, float]:
     if typed != (batches.batch_size, trainer.accumulate):
         parts = trainer.accumulate
         fits = f"data.batch_size={batches.batch_size * typed[1] // parts}"
-        whole = f", or trainer.accumulate={parts} to compute the same batch in parts" if parts > typed[1] else ""
+        fits += f", or trainer.accumulate={parts} to compute the same batch in parts" if parts > typed[1] else ""
         raise ValueError(
-            f"a batch of data.batch_size={typed[0]} does not fit into the memory of {trainer.device}; type {fits}{whole}"
+            f"a batch of data.batch_size={typed[0]} does not fit into the memory of {trainer.device}; type {fits}"
         )
     return images, seconds
 
