@@ -60,7 +60,7 @@ def report(runs: Sequence[str], sort: str, ascending: str, out: str, gif: bool, 
         print(pages[0])
     else:
         _leaderboard(rank_runs(found, sort, ASCENDING[ascending]), target, bool(out))
-    wanted = [suffix for suffix, is_wanted in zip(FORMATS, (gif, mp4)) if is_wanted]
+    wanted = [suffix for suffix, is_wanted in ((".gif", gif), (".mp4", mp4)) if is_wanted]
     for folder in folders:
         for suffix in wanted:
             print(_animation(folder, suffix))

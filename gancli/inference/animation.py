@@ -218,6 +218,8 @@ def write_gif(file: BinaryIO, images: Iterator[Image.Image], timing: Timing) -> 
 
 def to_palette(image: Image.Image) -> Image.Image:
     """Return an image of 256 colours, or of 255 and 255 for transparent."""
+    if image.mode == "L":  # its greys stay exact
+        return image.convert("P")
     opaque = image.convert("RGB")
     if image.mode != "RGBA":
         return opaque.quantize(palette=opaque.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)

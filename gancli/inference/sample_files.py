@@ -13,6 +13,7 @@ from torch import Tensor
 from gancli import images
 from gancli.data.classes import class_folders
 from gancli.data.listing import UNFINISHED_SAMPLES
+from gancli.inference.film import FORMATS, check_film, write_film
 from gancli.inference.generator import Generator
 from gancli.runtime.files import (
     check_writable,
@@ -24,14 +25,16 @@ from gancli.runtime.files import (
 )
 from gancli.runtime.text import plural, printable
 
-FRAME_MS = 60  # of an animation
 LARGEST_GRID = 10_000  # images
 REMOVED = "removed.txt"  # in UNFINISHED_SAMPLES: the older samples that no new one replaces
 MARK = b"Software\0gan sample"  # near the start of every image in a folder: by it they are known as samples
 
 
-def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
+def output_path(out: str, default: str, n: int, size: int = 0) -> tuple[Path, str]:
     """Return where n images go and in which of WRITERS' forms; without `out` a new file named as `default`.
+
+    Args:
+        size: width of the frames of a film.
 
     Raises:
         ValueError: it cannot be written.
@@ -40,7 +43,12 @@ def output_path(out: str, default: str, n: int) -> tuple[Path, str]:
     is_folder = out.endswith(("/", "\\")) or path.is_dir() or not path.suffix
     form = "folder" if is_folder else path.suffix.lower()
     if form not in WRITERS:
-        raise ValueError(f"out={out} is not a known format; type out=grid.png, out=x.npz, out=x.gif or out=DIR/")
+        known = "out=grid.png, out=x.npz, out=x.gif, out=x.mp4 or out=DIR/"
+        raise ValueError(f"out={out} is not a known format; type {known}")
+    if form in FORMATS:
+        check_film(path, size)
+    elif size:
+        raise ValueError(f"size={size} is the width of a film's frames, and {path} is no film; type out=x.gif")
     if form == ".png" and n > LARGEST_GRID:
         raise ValueError(f"a grid holds at most {LARGEST_GRID:,} images, but {n:,} were given; type out=x.npz")
     check_writable("out", path)
@@ -119,9 +127,7 @@ def write_arrays(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
 
 
 def write_frames(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
-    first, *others = [images.grid(image[None], 1) for image in x]
-    options: dict[str, Any] = {"save_all": True, "append_images": others, "duration": FRAME_MS, "loop": 0}
-    write_atomically(path, lambda partial: first.save(partial, **options))
+    write_film(path, iter(x.split(1)), len(x))
 
 
 def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | None, G: Generator) -> None:
@@ -152,4 +158,4 @@ def write_folder(path: Path, x: Tensor, labels: Tensor | None, columns: int | No
 
 
 # x is (N, C, H, W) in [-1, 1] or uint8; labels (N,) or None; columns those of a grid.
-WRITERS = {".png": write_grid, ".npz": write_arrays, ".gif": write_frames, "folder": write_folder}
+WRITERS = {".png": write_grid, ".npz": write_arrays, "folder": write_folder, **dict.fromkeys(FORMATS, write_frames)}

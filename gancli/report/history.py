@@ -1,10 +1,7 @@
-"""The grids of a run over time as one animation: a small GIF, or an MP4."""
+"""The grids of a run over time as one animation: a small GIF, an MP4 or a WebM."""
 
 import io
-import shutil
-import subprocess
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +9,13 @@ from PIL import Image, ImageDraw
 
 from gancli.data.decoder import BadImage, open_image
 from gancli.images import label_font
+from gancli.inference.film import scaled
+from gancli.inference.video import write_video
 from gancli.report.run_folder import Run
 from gancli.report.run_page import spread
 from gancli.runtime.files import write_atomically
 
-FORMATS = (".gif", ".mp4")
+FORMATS = (".gif", ".mp4", ".webm")
 FRAMES, FEWEST = 40, 12  # at most, and before frames of a GIF are made smaller instead
 LARGEST_GIF = 1_300_000  # bytes, about
 WIDTH = 640  # pixels at most
@@ -25,15 +24,18 @@ SECONDS, FRAME_MS, LAST_MS = 5.0, (80, 500), 2500  # of all frames, of each, and
 LABEL, INK = 22, "#1c1e21"  # pixels below the grid for the step
 
 
-def write_history(run: Run, path: Path | None = None) -> Path:
-    """Write the grids of a run as an animation, a GIF or an MP4 by the suffix of `path`.
+def write_history(run: Run, path: Path | None = None, size: int = 0) -> Path:
+    """Write the grids of a run as an animation, in the one of FORMATS that the suffix of `path` names.
 
     Args:
         path: by default samples/history.gif in the run folder.
+        size: width of a frame in pixels; 0: that of the grids, WIDTH at most.
     """
     path = path or run.folder / "samples" / "history.gif"
-    write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
-    frames = _frames(run)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path} is no animation; type out=x.gif, out=x.mp4 or out=x.webm")
+    write = _write_gif if path.suffix.lower() == ".gif" else _write_video
+    frames = [scaled(frame, size) if size else frame for frame in _frames(run)]
     if not frames:
         raise ValueError(f"{str(run.folder)!r} has no grid in samples/ to animate; train it for at least one step")
     return write_atomically(path, lambda partial: write(partial, frames), durable=True)
@@ -128,30 +130,8 @@ def _colours(frames: Sequence[Image.Image]) -> tuple[list[int], np.ndarray]:
     return list(chosen.getpalette() or []), np.asarray(table).reshape(32, 32, 32)
 
 
-def _write_mp4(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write an MP4 (H.264) by PyAV or else by the ffmpeg program."""
-    milliseconds, (width, height) = _milliseconds(frames), frames[0].size
-    even = [Image.new("RGB", (width + width % 2, height + height % 2), "white") for _ in frames]  # as H.264 needs it
-    for sheet, frame in zip(even, frames):
-        sheet.paste(frame, (0, 0))
-    even += even[-1:] * (LAST_MS // milliseconds)
-    if find_spec("av"):
-        _write_by_pyav(path, even, round(1000 / milliseconds))
-    elif program := shutil.which("ffmpeg"):
-        size, rate = f"{even[0].width}x{even[0].height}", str(round(1000 / milliseconds))
-        command = [program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate]
-        command += ["-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
-        subprocess.run(command, input=b"".join(frame.tobytes() for frame in even), check=True)
-    else:
-        raise ValueError("an MP4 needs PyAV or ffmpeg; type pip install 'gancli[video]', or gif=true for a GIF")
-
-
-def _write_by_pyav(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
-    import av
-
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
-        stream = file.add_stream("h264", rate=rate, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_image(frame)))
-        file.mux(stream.encode(None))
+def _write_video(path: Path, frames: Sequence[Image.Image]) -> None:
+    """Write an MP4 or a WebM that rests on the last grid."""
+    milliseconds = _milliseconds(frames)
+    rested = [*frames, *[frames[-1]] * (LAST_MS // milliseconds)]
+    write_video(path, rested, len(rested), milliseconds)

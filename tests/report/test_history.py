@@ -93,9 +93,9 @@ def test_the_command_animates_runs(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_an_mp4_needs_a_library_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = read_run(write_run(tmp_path / "run"))
-    monkeypatch.setattr("gancli.report.history.find_spec", lambda name: None)
+    monkeypatch.setattr("gancli.inference.video.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"type pip install 'gancli\[video\]', or gif=true"):
+    with pytest.raises(ValueError, match=r"type pip install 'gancli\[video\]', or out=x.gif"):
         write_history(run, tmp_path / "x.mp4")
     assert not list(tmp_path.glob("*.mp4"))
     ffmpeg = tmp_path / "ffmpeg"
