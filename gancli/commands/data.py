@@ -5,7 +5,7 @@ from collections import Counter
 
 from gancli.config import literal_text, override
 from gancli.data.image_files import CheckReport, check_folder
-from gancli.data.listing import count_skipped, image_notes
+from gancli.data.listing import FEW, LEAST, count_skipped, image_notes
 from gancli.runtime.text import plural, printable, shell_quote
 
 
@@ -44,6 +44,25 @@ def report_text(report: CheckReport) -> str:
     return "\n".join(printable(f"{name:<10}{value}".rstrip()) for name, value in rows)
 
 
+def advice_for_few(n: int, classes: int, held_out: bool) -> list[str]:
+    """Return what gan train does, and what to look at, where images are few enough to be memorised.
+
+    Args:
+        held_out: whether some are held out, as of folders without a layout.
+    """
+    recipe = "" if classes > 1 else "takes model=fastgan and "
+    few = f"{plural(n, 'image')} {'is' if n == 1 else 'are'} few"
+    lines = [
+        f"{few}: gan train {recipe}augments what D sees, unless model/augment=none is typed",
+        "gan evaluate ckpt=RUN metrics=[copies] says whether a model repeats its training images",
+    ]
+    if n < LEAST:
+        lines.append(f"of fewer than {LEAST} images a GAN repeats more than it invents; add some if you can")
+    elif held_out:
+        lines.append("a tenth is held out to see whether D memorises; data.hold_out=0 trains on all")
+    return lines
+
+
 def suggestions(report: CheckReport) -> list[str]:
     """Return a command that trains on the folder, then advice; nothing for a folder without an image."""
     if not (n := len(report.infos)):
@@ -62,8 +81,8 @@ def suggestions(report: CheckReport) -> list[str]:
         rare = min(report.classes, key=lambda name: report.classes[name])
         count = f"{report.classes[rare]} of {sum(report.classes.values())}"
         lines.append(f"class {rare} is rare, {count}: add images or leave it out")
-    if n < 500:
-        lines.append(f"{plural(n, 'image')} may be too few: a GAN can memorise them; use 500 or more")
+    if n < FEW and not report.has_domains:
+        lines += advice_for_few(n, len(report.classes), held_out=not report.notes)
     if report.bad:
         lines.append("delete or repair the bad files; training skips them, or stops at them with data.strict=true")
     return lines

@@ -10,8 +10,8 @@ from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
-from gancli.data.listing import image_notes, images_left_out, list_folder, no_images, printable_skipped
-from gancli.runtime.checks import check_choice
+from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
+from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.text import printable
 
 
@@ -23,6 +23,7 @@ def folder(
     strict: bool = False,
     cache: str = "",
     split: str = "train",
+    hold_out: float = 0.0,
 ) -> ImageDataset:
     """Load every image at any depth below the folder `path`, resized to `size` x `size` pixels.
 
@@ -34,13 +35,16 @@ def folder(
         strict: raise ValueError for the first image that cannot be used; else list it in `skipped`.
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
         split: "train", or "test" for the held-out images, of a folder with a layout, such as train and test folders.
+        hold_out: fraction of the images of a folder without a layout that are those of "test", from 200 images on.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
+    check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
     listing = list_folder(path, split)
+    keep_split(listing, split, hold_out)
     if strict and (left_out := images_left_out(listing.skipped)):
         raise unusable(listing.root, *min(left_out))
 

@@ -3,6 +3,7 @@
 This module does not import torch: checking a folder answers at once.
 """
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -144,6 +145,38 @@ def list_split(
         keep_known_classes(listing)
     listing.split, listing.notes, listing.domain = chosen, [note], domain
     return listing
+
+
+FEW = 5_000  # images, below which D memorises them: Zhao et al. 2020, section 4, https://arxiv.org/abs/2006.10738
+LEAST, MOST = 200, 1000  # images of a folder from which on some are held out, and how many at most
+
+
+def keep_split(listing: FolderListing, split: str, fraction: float) -> None:
+    """Keep the images of a split, of a folder that has no layout: the same `fraction` of each class is held out.
+
+    Which ones depends on their names alone, so that images which are added later hardly change it.
+    """
+    total = len(listing.names)
+    if listing.split or not fraction or total < LEAST:
+        return
+    held: set[str] = set()
+    of_class = dict(zip(listing.names, listing.classes or [""] * total))
+    for name in set(of_class.values()):
+        members = sorted((n for n in listing.names if of_class[n] == name), key=_digest)
+        held.update(members[: int(len(members) * min(fraction, MOST / total))])
+    if not held:
+        return
+    kept = [i for i, name in enumerate(listing.names) if (name in held) == (split == "test")]
+    listing.class_names = sorted({*listing.classes})
+    listing.names, listing.short, listing.classes = (
+        [row[i] for i in kept] if row else [] for row in (listing.names, listing.short, listing.classes)
+    )
+    listing.split = split
+    listing.notes += [f"{len(held):,} of {total:,} images are held out, for scores; data.hold_out=0 trains on all"]
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def keep_known_classes(listing: FolderListing) -> None:

@@ -112,6 +112,13 @@ OUTPUTS = (
         "near 1 over 500 steps: D is winning; type a larger model.penalty.weight=",
     ),
     Term(
+        ("gap(held out)",),
+        "how generated images that D never trained on look to it: 0 as real as its training images, 1 as fakes",
+        "0: D does not memorise",
+        "-0.1 to 0.3",
+        "above 0.5: D is memorising; type model/augment=diffaugment, or add images",
+    ),
+    Term(
         ("augment_p",),
         "probability of each augmentation of D's images, which model/augment=ada adapts",
         "no direction: rises while D memorises the real images",
@@ -332,11 +339,11 @@ FINDINGS = (
     ),
     Term(
         ("memorising", "memorizing", "overfitting"),
-        "D knows the few real images by heart, or G repeats them; no warning finds it",
-        "see it in scores: they get worse, or better on split=train than on split=test",
-        "thousands of images; fd_mnist of train and test are equal",
-        "trainer.evaluate_every=500 keeps the best checkpoint",
-        remedies=("model/augment=diffaugment", "model/augment=ada"),
+        "D knows the few real images by heart, so that images held out look generated to it, or G repeats them",
+        f"{WARNING}, of a folder that holds images out; gan evaluate metrics=[copies] finds what G repeats",
+        "gap(held out) below 0.3; the warning comes above 0.5",
+        "more steps make it worse: trainer.evaluate_every=500 keeps the best checkpoint",
+        remedies=("model/augment=diffaugment", "model/augment=ada", PENALTY),
     ),
 )
 GROUPS = {

@@ -20,6 +20,7 @@ WARM_UP = 500  # steps in which the samples of every run are grey and alike
 SATURATED = 0.01  # D(fake), and 1 - D(real), of a D without doubt
 LOW_DIVERSITY = 0.3  # healthy DCGANs pass it within 375 steps, an MLP within 750, and then stay above 0.7
 LOW_COVERAGE = 0.85  # fraction of the classes; two of ten are missing below it
+LARGE_GAP = 0.5  # of D's way from training images to fakes that lies between training images and those held out
 EXPLODED = 100.0  # times the median gradient norm; means over 50 steps of healthy runs stayed below 4
 MIN_NORMS = 10  # fewer gradient norms have no median
 USUAL_RATE = 2e-4  # of most recipes; a quarter of a rate far above it is still too high
@@ -47,7 +48,8 @@ class Monitor:
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         collapse = ModeCollapse()
-        self.symptoms = [DWinning(), collapse, ClassesMissing(collapse), GradientsExploding(), LossesDiverging()]
+        diverging = [GradientsExploding(), LossesDiverging()]
+        self.symptoms = [DWinning(), Memorising(), collapse, ClassesMissing(collapse), *diverging]
         for symptom in self.symptoms:
             symptom.advice = advice(symptom.finding, config)
 
@@ -166,6 +168,27 @@ class DWinning(Symptom):
         if fake < SATURATED and real > 1 - SATURATED:
             return True, (f"D is winning: almost no mistakes in the last {WINDOW} steps, now {numbers}{self.advice}")
         return False, f"D is no longer winning: {numbers}"
+
+
+class Memorising(Symptom):
+    """D knows its training images by heart: those that were held out look generated to it.
+
+    Augmenting what D sees prevents it (Karras et al. 2020, figures 1 and 2, https://arxiv.org/abs/2006.06676).
+    """
+
+    finding, keys = "memorising", ("gap(held out)",)
+
+    def assess(self, step: int, row: Row, *values: float) -> Check:
+        gap = f"{100 * values[0]:.0f} %"
+        if values[0] > LARGE_GAP:
+            return True, (
+                f"D is memorising the training images: for those held out, its output is {gap} of the way to that for "
+                f"generated ones{self.advice}"
+            )
+        return (
+            False,
+            f"D is no longer memorising: for images held out, its output is {gap} of the way to fakes",
+        )
 
 
 class LowMetric(Symptom):

@@ -20,7 +20,7 @@ from gancli.runtime.hardware import within_free_memory
 from gancli.runtime.signals import Stopped, StopRequest
 from gancli.runtime.terminal import Terminal
 from gancli.runtime.text import plural
-from gancli.training import resume, setup
+from gancli.training import few_images, resume, setup
 from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
@@ -56,9 +56,11 @@ class TrainingRun:
         )
         self.resumed = resume.newest(self.checkpoints.folder, device)
         self.loggers = setup.build_loggers(cfg.trainer) if ranks.is_first() else []
+        before = self.resumed.content["config"] if self.resumed else None
         with self.terminal.doing(f"loading data={cfg.data.name}"):
-            self.data = setup.load_data(cfg, folder, bool(self.resumed))
+            self.data = setup.load_data(cfg, folder, before)
         smaller_batch = setup.complete_config(cfg, self.data, folder)
+        few_images.augment_few(cfg, self.data, overrides, before)
         self.contents = contents(self.data, cfg.data)
         self.changes = self._compare_config(cfg)
         with within_free_memory():
@@ -112,6 +114,7 @@ class TrainingRun:
         if not ranks.is_first():
             return
         self.reference = reference_images(self.data)
+        self.gap = few_images.watch(self.trainer.objective, self.data, self.config, self.trainer.device)
         if self.options.evaluate_every:
             n, metrics = self.options.evaluate_n, list(self.options.evaluate_metrics)
             with self.terminal.doing(f"computing features of {n:,} real images"):
@@ -322,7 +325,8 @@ class TrainingRun:
 
     @torch.no_grad()
     def _quick_metrics(self) -> dict[str, float]:
-        return self.quick_metrics.metrics(self.trainer.ema.network, self.reference, self.config["seed"])
+        G = self.trainer.ema.network
+        return {**self.quick_metrics.metrics(G, self.reference, self.config["seed"]), **self.gap(G)}
 
     def save(self) -> None:
         """Save the last checkpoint, and now and then a numbered one."""

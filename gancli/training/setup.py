@@ -77,14 +77,17 @@ def warnings_about(objective: Any, model: dict[str, Any]) -> list[str]:
     return [*not_vouched(type(objective.G).__module__), *gan.warnings_about(objective, model)]
 
 
-def load_data(cfg: DictConfig, folder: Path, resumed: bool) -> ImageDataset | ImageCrops:
+def load_data(cfg: DictConfig, folder: Path, before: dict[str, Any] | None) -> ImageDataset | ImageCrops:
     """Return the training images, on one process of a machine before the others.
 
     Args:
         folder: of the run; a new one must not lie among the images.
+        before: config of a resumed run, of an older version perhaps, which held no images out.
     """
+    if before and "hold_out" in cfg.data and "hold_out" not in before["data"]:
+        cfg.data.hold_out = 0
     paths = [str(cfg.data[key]) for key in PATHS if cfg.data.get(key)]
-    if not resumed and (inside := data_folder_of(folder, paths)):
+    if not before and (inside := data_folder_of(folder, paths)):
         raise ValueError(
             f"run.dir={folder} lies in {inside}, and its samples would be trained on; type run.dir=DIR, a folder "
             f"outside"

@@ -325,7 +325,9 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
         "bad       1",
         "          dog/b.png: is empty",
         f"try       gan train data=folder data.path={tmp_path}/ data.size=32 model=cgan",
-        "          4 images may be too few: a GAN can memorise them; use 500 or more",
+        "          4 images are few: gan train augments what D sees, unless model/augment=none is typed",
+        "          gan evaluate ckpt=RUN metrics=[copies] says whether a model repeats its training images",
+        "          of fewer than 200 images a GAN repeats more than it invents; add some if you can",
         "          delete or repair the bad files; training skips them, or stops at them with data.strict=true",
     ]
 

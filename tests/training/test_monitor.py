@@ -36,6 +36,11 @@ def samples(diversity: Iterable[float], coverage: Iterable[float] | float = 1.0,
     ]
 
 
+def gaps(values: Iterable[float], every: int = 250) -> list[Row]:
+    """Return rows with the gap between training images and those held out, from the first grid after step 0 on."""
+    return [{"step": every * i, "gap(held out)": value} for i, value in enumerate(values, 1)]
+
+
 def replay(rows: Iterable[Row], monitor: Monitor | None = None) -> list[Event]:
     monitor = monitor or Monitor()
     return [event for row in rows for event in monitor.add(row)]
@@ -72,6 +77,10 @@ FINDINGS: dict[str, tuple[list[Row], str, list[int], list[str]]] = {
     "classes": (
         *(samples(DIVERSITY, COVERAGE), "classes_missing", [2500]),
         ["50 % of the data's classes", "model.packing=2", "model=unrolled"],
+    ),
+    "memorising": (
+        *(gaps([0.1, 0.3, 0.6, 0.7, 0.8, 0.2, 0.2, 0.1]), "memorising", [1000, 1750]),
+        ["its output is 70 % of the way", "type model/augment=diffaugment, or model/augment=ada"],
     ),
     "gradients": (
         *(logs(50, 1000) + logs(1050, 2000, **WIDE) + logs(2050, 3000), "gradients_exploding", [1050, 2500]),

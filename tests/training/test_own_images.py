@@ -4,8 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TINY
+import torch
+from helpers import TINY, assert_same, learned
 from PIL import Image
+
+from gancli.data.dataset import ImageDataset
+from gancli.data.folder import folder
+from gancli.data.listing import keep_split, list_folder
+from gancli.losses.adversarial import Hinge
+from gancli.objectives.gan import GAN
+from gancli.report.run_folder import read_run
+from gancli.training.few_images import HeldOut
 
 SMALL = [word for word in TINY if not word.startswith(("data=", "data.n=", "run.dir="))]
 
@@ -61,3 +70,71 @@ def test_nothing_is_written_among_the_images_that_are_trained_on(gan, tmp_path):
         assert f"would add to {images}, which a run was trained on; type out=DIR" in error
     assert sorted(images.rglob("*")) == before
     assert gan("sample", "ckpt=run", "n=2", "out=elsewhere.png")[0] == 0
+
+
+def events_of(run: str) -> list[str]:
+    return [line[21:] for line in Path(run, "log.txt").read_text().splitlines()]
+
+
+def test_a_tenth_of_many_images_is_held_out_the_same_each_time(tmp_path):
+    images = write_images(tmp_path / "images", 240, classes=("cat", "dog"))
+    (images / "rare").mkdir()
+    (images / "cat" / "0000.png").rename(images / "rare" / "0000.png")
+    names: dict[str, list[str]] = {}
+    for split in ("train", "test"):
+        listing = list_folder(str(images), split)
+        keep_split(listing, split, 0.1)
+        names[split] = listing.names
+        assert listing.split == split and listing.class_names == ["cat", "dog", "rare"]
+    assert len(names["train"]) == 217 and len(names["test"]) == 23 and not {*names["train"]} & {*names["test"]}
+    assert {name[:3] for name in names["test"]} == {"cat", "dog"}, "of each class a tenth"
+    data = folder(str(images), 8, split="test", hold_out=0.1)
+    assert len(data) == 23 and data.classes == 3 and "23 of 240 images are held out" in data.notes[0]
+    assert len(folder(str(images), 8)) == len(folder(str(images), 8, hold_out=0)) == 240
+    for name in names["test"][5:]:
+        (images / name).unlink()
+    some = folder(str(images), 8, split="test", hold_out=0.1)
+    assert len(some) == 21, "without 18 images, two more take the places of those that are gone"
+
+
+@pytest.mark.slow
+def test_few_images_are_augmented_and_watched_unless_typed_otherwise(gan, tmp_path):
+    images = write_images(tmp_path / "images", 220)
+    words = own(images, "data.size=8", "trainer.steps=6")
+    assert gan(*words, "run.dir=whole")[0] == 0
+    log = events_of("whole")
+    assert log[0].startswith("training: dcgan on images, 198 images,")
+    assert any(line.startswith("22 of 220 images are held out") for line in log[:5])
+    assert any("198 images are few" in line and "type model/augment=none" in line for line in log[:5])
+    config = read_run(Path("whole")).config
+    assert config["data"]["hold_out"] == 0.1 and config["model"]["augment"]["_target_"].endswith("DiffAugment")
+    assert gan(*words, "run.dir=parts", "trainer.steps=3")[0] == 0
+    assert gan("train", "resume=parts", "trainer.steps=6")[0] == 0
+    parts, whole = learned(Path("parts")), learned(Path("whole"))
+    assert parts["step"] == 6
+    assert_same(parts["networks"], whole["networks"])
+    assert gan(*words, "run.dir=off", "model/augment=none", "data.hold_out=0")[0] == 0
+    assert not any("few" in line or "held out" in line for line in events_of("off"))
+    code, out, error = gan("evaluate", "ckpt=whole", "n=20", "metrics=[kd_cifar]")
+    assert code == 0 and "split test" in out and "20 of 22 images" in out, error
+
+
+def test_the_gap_is_one_where_d_knows_its_images_by_heart(tmp_path):
+    """A D that is 1 for bright images, of which all that were held out are dark, as fakes are."""
+
+    class Brightness(torch.nn.Module):
+        def forward(self, x, c):
+            return x.mean((1, 2, 3))
+
+    class Dark(torch.nn.Module):
+        z_dim, classes = 2, 0
+
+        def forward(self, z, c):
+            return torch.full((len(z), 3, 4, 4), -0.5) + 0.01 * z[:, :1, None, None]
+
+    objective = GAN(Dark(), Brightness(), Hinge())
+    grey = torch.arange(250, 200, -1)[:, None, None, None].expand(-1, 3, 4, 4).to(torch.uint8).contiguous()
+    for held_out, gap in ((grey // 4, 1.0), (grey, 0.0)):
+        watch = HeldOut(objective, ImageDataset(grey), ImageDataset(held_out), 0, torch.device("cpu"))
+        assert watch.metrics(objective.G)["gap(held out)"] == pytest.approx(gap, abs=0.05)
+    assert HeldOut(objective, ImageDataset(grey // 4), ImageDataset(grey), 0, torch.device("cpu")).metrics(Dark()) == {}
