@@ -104,9 +104,10 @@ class Soak:
                 os._exit(0)
         there.close()
         for i in range(24):
-            Path("pictures").mkdir(exist_ok=True)
+            folder = Path("pictures", "ab"[i % 2])  # its classes
+            folder.mkdir(parents=True, exist_ok=True)
             tile = torch.rand(20, 20, 3, generator=torch.Generator().manual_seed(i))
-            Image.fromarray((255 * tile).byte().numpy()).save(f"pictures/{i}.png")
+            Image.fromarray((255 * tile).byte().numpy()).save(folder / f"{i}.png")
 
     def gan(self, *words: str) -> bool:
         """Run a command in the session; note a failure. Return whether it succeeded."""

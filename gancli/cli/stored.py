@@ -70,7 +70,7 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
         text = (folder / SWEEP).read_text(encoding="utf-8", errors="replace")
         typed, options = _read_sweep(folder, text)
         return Stored([split(word) for word in typed], {}, options, "" if is_remembered_text(text) else str(folder))
-    from gancli.report.run_folder import read_run, record_of
+    from gancli.report.run_folder import read_run, records_of
 
     run = read_run(folder)
     given, cwd = run.started.get("overrides"), Path(str(run.started.get("cwd") or ""))
@@ -84,7 +84,7 @@ def read_stored(folder: Path, split: Callable[[str], Word]) -> Stored:
                 if isinstance(node, dict) and node.get(key) == old:
                     node[key] = found
             words = [("data." + key, "=", literal(found)) if word[0] == f"data.{key}" else word for word in words]
-    is_own = is_remembered_text(record_of(folder, given))
+    is_own = all(map(is_remembered_text, records_of(folder, given)))
     return Stored(words, run.config, {}, "" if is_own else str(folder))
 
 
@@ -164,8 +164,8 @@ def stored_sweep(
     own = {path.name: job for job, path in folders.items() if path.parent == folder}
     jobs = {name: [f"{key}={value}" for key, value in sorted(job)] for name, job in own.items()}
     text = json.dumps({"words": words, "options": options, "jobs": jobs}, indent=1) + "\n"
+    remember_text(text)  # before it is written, so that a kill leaves no file that is not known
     write_text(file, text, durable=True)
-    remember_text(text)
     try:
         yield
     except (HydraException, OmegaConfBaseException):

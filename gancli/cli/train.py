@@ -218,27 +218,29 @@ def sweep(command: TrainCommand) -> None:
     folder: Path | None = None
     cfg: Any = None
     stopped: KeyboardInterrupt | None = None
-    with StopRequest(at_once=True) as stop:
-        try:
-            with hydra_of(command) as engine:
-                overrides = list(map(listed, overrides))
-                cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
-                folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
-                # One folder for all jobs, also where it is named by something that differs between them.
-                overrides.append(f"hydra.sweep.dir={quote(literal_text(str(folder)))}")
-                options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
-                own = [word for word in command.words if not word.startswith("run.dir=")]
-                check_writable("run.dir", folder / SWEEP)
-                folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
-                job = partial(run_job, command=command, jobs=len(jobs), folders=folders, check=check_of(command))
-                with stored_sweep(folder, own, options, folders):
-                    engine.multirun(command.config_name, job, overrides)
-        except KeyboardInterrupt as error:
-            stopped = error
+    stop = StopRequest(at_once=True)
+    try:
+        with stop, hydra_of(command) as engine:
+            overrides = list(map(listed, overrides))
+            cfg = engine.compose_config(command.config_name, overrides, RunMode.MULTIRUN)
+            folder, jobs = Path(cfg.hydra.sweep.dir), list_jobs(engine, cfg)
+            # One folder for all jobs, also where it is named by something that differs between them.
+            overrides.append(f"hydra.sweep.dir={quote(literal_text(str(folder)))}")
+            options = {"sweep": True, "config_name": command.config_name, "config_dir": command.config_dir}
+            own = [word for word in command.words if not word.startswith("run.dir=")]
+            check_writable("run.dir", folder / SWEEP)
+            folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
+            job = partial(run_job, command=command, jobs=len(jobs), folders=folders, check=check_of(command))
+            with stored_sweep(folder, own, options, folders):
+                engine.multirun(command.config_name, job, overrides)
+    except KeyboardInterrupt as error:
+        stopped = error
     if stop.signum:  # its jobs got the signal too and have ended
         stopped = Stopped(stop.signum)
-    with published_by(cfg):
-        failed = report_sweep(folder) if folder else ""  # also of a sweep that was stopped
+    failed = ""
+    if folder:
+        with published_by(cfg):
+            failed = report_sweep(folder)  # also of a sweep that was stopped
     if stopped and folder:
         with contextlib.suppress(OSError):  # the terminal was closed
             print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)

@@ -235,10 +235,10 @@ class Run:
         return Score(protocol, {one_line(key): self.latest(key) for key in keys}, max(steps, default=None), source)
 
 
-def record_of(folder: Path, overrides: Any) -> str:
-    """Return what decides what a resumed run does: its config file and the words that it was started with."""
-    config = (folder / "config.yaml").read_text("utf-8", "replace") if _is_inside(folder / "config.yaml") else ""
-    return json.dumps([config, overrides])
+def records_of(folder: Path, overrides: Any) -> list[str]:
+    """Return what decides what a resumed run does: the words that it was started with, and its config file if any."""
+    file = folder / "config.yaml"
+    return [json.dumps(overrides), *([file.read_text("utf-8", "replace")] if _is_inside(file) else [])]
 
 
 def resume_command(folder: Path) -> str:

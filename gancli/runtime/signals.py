@@ -30,13 +30,13 @@ class StopRequest:
     Requests can be nested: each learns of the signals of the other.
 
     Args:
-        at_once: nothing has to be finished, so the first signal raises Stopped. With worker processes (sweep=joblib)
-            it is passed on to them instead, and they save.
+        at_once: nothing has to be finished, so the first signal raises Stopped, wherever Python is. With worker
+            processes (sweep=joblib) it is passed on to them instead, and they save.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.signum: int | None = None
-        self.at_once = at_once
+        self.at_once, self._interrupted = at_once, False
         self._outer: StopRequest | None = None
         self._time, self._pid = 0.0, os.getpid()
         self._before: dict[int, object] = {}
@@ -54,9 +54,10 @@ class StopRequest:
                 raise KeyboardInterrupt
             return
         workers = multiprocessing.active_children() if self.at_once else []
-        if self.at_once and not workers:
-            raise Stopped(signum)
         self.signum, self._time = signum, time.monotonic()
+        if self.at_once and not workers:
+            self._interrupted = True
+            raise Stopped(signum)
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid or 0, signal.SIGTERM if signum == signal.SIGINT else signum)
@@ -71,31 +72,39 @@ class StopRequest:
             self._before = {s: signal.signal(s, self._handle) for s in heeded}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         if self._outer:
             self._outer.signum, self._outer._time = self.signum, self._time
+        if self._interrupted and self.signum and isinstance(error, Exception):  # a library made it of Stopped
+            raise Stopped(self.signum) from error
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Context in which SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt: no temporary file is left."""
+    """Context in which SIGTERM and Ctrl-C raise Stopped, wherever Python is: no temporary file is left."""
     pid = os.getpid()
+    received: list[int] = []
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != pid:  # a forked helper, which its parent ends
             os._exit(128 + signum)
+        received.append(signum)
         raise Stopped(signum)
 
-    before = None
+    before: dict[int, object] = {}
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
-        before = signal.signal(signal.SIGTERM, handle)
+        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if received:  # a library made it of Stopped
+            raise Stopped(received[0]) from error
+        raise
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for s, handler in before.items():
+            signal.signal(s, handler)  # type: ignore[arg-type]
 
 
 def current() -> StopRequest | None:

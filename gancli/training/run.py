@@ -215,7 +215,7 @@ class TrainingRun:
     def _open_log(self) -> None:
         trainer = self.trainer
         if ranks.is_first():
-            save_config(self.config, self.folder)
+            save_config(self.config, self.folder, self.overrides)
             content = self.resumed.content if self.resumed else {}
             self.log = RunLog(self.folder, trainer, self.config, self.terminal, self.loggers)
             self.log.rewind(content.get("rows"))

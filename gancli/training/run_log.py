@@ -1,6 +1,7 @@
 """Log of a run while it trains: its first lines, metrics, and the warnings of the health monitor."""
 
 import contextlib
+import json
 import math
 import time
 import traceback
@@ -16,7 +17,7 @@ from gancli.data.listing import skipped_lines
 from gancli.inference.generator import command_for
 from gancli.report.logger import RunLogger, append_row
 from gancli.report.loggers import MetricLogger
-from gancli.report.run_folder import record_of, resume_command
+from gancli.report.run_folder import resume_command
 from gancli.report.run_page import write_page
 from gancli.runtime.cache import remember_text
 from gancli.runtime.files import TEXT_ERRORS, relative, write_text
@@ -97,7 +98,6 @@ class RunLog:
             **({"files": files} if files else {}),
             budget=str(trainer.budget),
         )
-        remember_text(record_of(self.folder, overrides))
         if self.logger.others.loggers:
             with self.doing("starting the loggers"):
                 self.logger.others.start(self.folder, config, trainer.step)
@@ -222,9 +222,14 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def save_config(config: dict[str, Any], folder: Path) -> None:
-    """Write config.yaml. Hydra has resolved the config: ${...} in it is a name."""
+def save_config(config: dict[str, Any], folder: Path, overrides: list[str]) -> None:
+    """Write config.yaml. Hydra has resolved the config: ${...} in it is a name.
+
+    Config and words are remembered as this user's first, so that a kill leaves no run that is taken for another's.
+    """
     text = yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+    remember_text(json.dumps(overrides))
+    remember_text(text)
     write_text(folder / "config.yaml", text, durable=True)
 
 
@@ -238,7 +243,7 @@ def record_failure(folder: Path, error: Exception, overrides: list[str]) -> None
                 file.write(f"to resume, type {resume_command(folder)}\n")
         reason = {"message": sentence(error), "overrides": overrides, "resumable": resumable}
         append_row(folder, {"event": "failed", **reason})
-        remember_text(record_of(folder, overrides))
+        remember_text(json.dumps(overrides))
     if (folder / "index.html").exists():
         with contextlib.suppress(Exception):  # the failure itself is what must be raised
             write_page(folder)

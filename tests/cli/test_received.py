@@ -92,8 +92,11 @@ def test_a_received_run_goes_on_where_its_config_names_our_classes_only(run, els
     assert code == 0, error
 
 
-def test_a_folder_that_a_received_run_names_is_typed_again(gan, tmp_path, elsewhere):
+def test_a_folder_that_a_received_run_names_is_typed_again(gan, tmp_path, elsewhere, monkeypatch):
     from PIL import Image
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
 
     (tmp_path / "own").mkdir()
     for i in range(4):
@@ -102,6 +105,9 @@ def test_a_folder_that_a_received_run_names_is_typed_again(gan, tmp_path, elsewh
     words = [word for word in words if not word.startswith("data=synth") and not word.startswith("data.n=")]
     code, _, error = gan("train", *words)
     assert code == 0, error
+    with monkeypatch.context() as patch:  # died when config.yaml was written, and nothing else
+        patch.setattr("gancli.training.run.RunLog", killed)
+        assert gan("train", "resume=run", "trainer.steps=2")[0] == 130
     assert gan("train", "resume=run", "trainer.steps=2")[0] == 0  # it is this user's own
     elsewhere()
     code, _, error = gan("train", "resume=run", "trainer.steps=3")

@@ -257,5 +257,5 @@ def test_a_resumed_run_finds_its_data_where_they_were_typed(gan, tmp_path, monke
 
 @pytest.mark.parametrize("text", ["a\x85b", "\u2028", "a\nb ", "1e3", "2024_01_15", "${x", "\x1b[0m", "\ufeffa", "'"])
 def test_a_text_of_the_config_is_read_back_as_it_was(text, tmp_path):
-    save_config({"data": {"path": text}}, tmp_path)
+    save_config({"data": {"path": text}}, tmp_path, [])
     assert read_run(tmp_path).config == {"data": {"path": text}}

@@ -135,7 +135,31 @@ def test_a_stopped_run_says_so_in_its_last_event(tmp_path, gan, monkeypatch):
     assert (last["event"], last["step"], last["message"]) == ("stopped", 1, "SIGTERM at step 1, saved")
 
 
+@pytest.mark.parametrize("words", [["train"], ["train", "-m", "seed=0,1"]])
+def test_a_signal_that_a_library_makes_an_error_of_stops_all_the_same(gan, monkeypatch, words):
+    monkeypatch.setattr("hydra._internal.config_loader_impl.ConfigLoaderImpl.load_configuration", interrupted_cleanup)
+    code, _, error = gan(*words, *TINY)
+    assert code == 143 and error.splitlines()[-1] == "gan: stopped: SIGTERM"
+
+
+def interrupted_cleanup(*_: object, **__: object) -> None:
+    """Fail in the clean-up that a signal begins, as OmegaConf does in its own."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        raise AttributeError("'NoneType' object has no attribute 'flags'")
+
+
 # --- requests
+
+
+@pytest.mark.parametrize("context", [terminable, lambda: StopRequest(at_once=True)])
+def test_an_error_is_a_stop_only_where_a_signal_interrupted(context):
+    with pytest.raises(Stopped, match="SIGTERM"), context():
+        interrupted_cleanup()
+    with pytest.raises(OSError, match="disk"), context(), StopRequest():
+        signal.raise_signal(signal.SIGTERM)  # heeded later, and the save that follows fails
+        raise OSError("the disk is full")
 
 
 def test_a_second_ctrl_c_exits_at_once():
