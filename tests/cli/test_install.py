@@ -33,9 +33,9 @@ def test_a_wheel_in_a_clean_environment_trains_in_an_empty_folder(tmp_path):
     yamls = {f"gancli/configs/{p.relative_to(ROOT / 'configs').as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     assert yamls <= names and not [name for name in names if name.startswith(("tests", "configs", "outputs"))]
 
-    venv.create(clean, with_pip=True)
+    venv.create(clean)
     python, gan = clean / "bin" / "python", clean / "bin" / "gan"
-    output(python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel)
+    output(sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-index", wheel)
     # The dependencies of this environment, but not its editable gancli: a path file in a path file is not followed.
     site = output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
