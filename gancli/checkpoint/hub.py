@@ -62,11 +62,16 @@ def _downloaded_before(hub: Any, repository: str, error: Exception, words: dict[
     return file
 
 
-def upload(repository: str, folder: Path, private: bool) -> str:
-    """Create a repository where it is missing, commit the files of a folder, and return its address on the web."""
+def check_upload(repository: str) -> None:
+    """Raise ValueError where nothing can be pushed from here; for a command to call before its work."""
     with hub_errors(repository, "") as hub:
         if not hub.get_token():
             raise ValueError(f"hf:{repository} needs a token of yours; type hf auth login, or set HF_TOKEN=...")
+
+
+def upload(repository: str, folder: Path, private: bool) -> str:
+    """Create a repository where it is missing, commit the files of a folder, and return its address on the web."""
+    with hub_errors(repository, "") as hub:
         api = hub.HfApi(endpoint=_endpoint())
         address = api.create_repo(repository, private=private or None, exist_ok=True)
         files = [(file.name, file) for file in sorted(folder.iterdir())]

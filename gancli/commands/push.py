@@ -11,7 +11,7 @@ import yaml
 from gancli import images
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.exported import generator_only, settings
-from gancli.checkpoint.hub import FILE, PREFIX, is_address, split_address, upload
+from gancli.checkpoint.hub import FILE, PREFIX, check_upload, is_address, split_address, upload
 from gancli.inference.generator import Generator, command_for
 from gancli.inference.generator import load as load_generator
 from gancli.report.run_folder import Score, read_run
@@ -31,6 +31,7 @@ def main(ckpt: str, to: str, license: str, private: bool, half: bool, ema: bool,
         raise ValueError(f"to={to} names a revision, and gan push adds one; type to={PREFIX}{repository}")
     if license and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
         raise ValueError(f"license={license} is no identifier of the hub; type license=mit, or leave it out")
+    check_upload(repository)
     file = checkpoint.find(ckpt)
     with publishing(publish_paths), tempfile.TemporaryDirectory() as name:
         write_folder(Path(name), file, generator_only(checkpoint.read(file), ema, half), repository, license)

@@ -10,6 +10,7 @@ from gancli.checkpoint.format import versions
 from gancli.data.classes import one_hot
 from gancli.evaluation.reference import EvaluationSet, fixed_seed
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite
+from gancli.images import sides
 from gancli.inference.generator import Generator
 from gancli.losses.divergence import gaussian_kl
 from gancli.metrics.elbo import elbo, importance_weighted
@@ -48,7 +49,7 @@ def evaluate(G: Generator, weights: str, reference: EvaluationSet, samples: int)
     }
     likelihood: Any = getattr(G.network, "likelihood", None)
     if "elbo" in means:
-        pixels = reference.data.channels * reference.data.size**2
+        pixels = reference.data.channels * math.prod(sides(reference.data.size))
         means |= {f"{key}_bits": bits_per_dimension(means[key], pixels, likelihood) for key in BOUNDS}
         protocol |= {"likelihood": type(likelihood).__name__, "unit": likelihood.unit, "samples": samples}
     protocol["versions"] = versions()

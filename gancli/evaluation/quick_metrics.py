@@ -109,8 +109,11 @@ class CycleGANMetrics(SampleMetrics):
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Return images (N, C, H, H) averaged to LARGEST_SIZE pixels a side at most."""
-    return adaptive_avg_pool2d(images, LARGEST_SIZE) if images.shape[2] > LARGEST_SIZE else images
+    """Return images (N, C, H, W) averaged to LARGEST_SIZE pixels a side at most."""
+    height, width = images.shape[2:]
+    if max(height, width) <= LARGEST_SIZE:
+        return images
+    return adaptive_avg_pool2d(images, (min(height, LARGEST_SIZE), min(width, LARGEST_SIZE)))
 
 
 def as_batch(G: Any, real: ImageDataset) -> tuple[Tensor, Tensor]:

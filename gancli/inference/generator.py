@@ -11,6 +11,7 @@ from gancli.checkpoint.format import find, read
 from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.checkpoint.trust import trusting
 from gancli.data.classes import class_index, one_hot
+from gancli.images import Size
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import in_batches
 from gancli.runtime.seeding import derive_seed
@@ -47,7 +48,7 @@ class Generator:
     Images are float (N, C, H, W) in [-1, 1]. With z_dim 0, as for image to image, only `network` is of use.
     """
 
-    def __init__(self, network: nn.Module, size: int, channels: int, class_names: Sequence[str] = ()):
+    def __init__(self, network: nn.Module, size: Size, channels: int, class_names: Sequence[str] = ()):
         self.network = network.eval().requires_grad_(False)
         self.z_dim, self.classes = int(network.z_dim), int(network.classes)  # type: ignore[arg-type]
         self.size, self.channels, self.class_names = size, channels, list(class_names) if self.classes else []

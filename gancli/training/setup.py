@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
 from gancli.config import base_configs, build, choices, data_title, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
-from gancli.data.dataset import ImageDataset
+from gancli.data.dataset import ImageDataset, check_size
 from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
@@ -52,7 +52,7 @@ def check_options(options: DictConfig) -> None:
 # Counts that must be at least 1, each with a value that works.
 COUNTS = {
     **{"model.z_dim": 100, "model.width": 64, "model.depth": 6, "model.blocks": 2, "model.patch": 3},
-    **{"model.n_critic": 1, "model.packing": 1, "data.batch_size": 64, "data.n": 10000, "data.size": 32},
+    **{"model.n_critic": 1, "model.packing": 1, "data.batch_size": 64, "data.n": 10000},
 }
 
 
@@ -66,6 +66,9 @@ def check_counts(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None:
             check_number(key, value, least=1, example=example, whole=True)
+    if cfg.data.get("size") is not None:
+        size = cfg.data.size
+        check_size(list(size) if isinstance(size, ListConfig) else size)
 
 
 def build_loggers(options: DictConfig) -> list[MetricLogger]:

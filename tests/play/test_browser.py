@@ -121,6 +121,27 @@ def test_a_page_of_classes_in_a_browser(missing: str, tmp_path: Path, open_page:
     assert Image.open(download.value.path()).size == (16, 16)
 
 
+def test_the_policy_of_a_page_refuses_requests_and_other_scripts(browser: Any, tmp_path: Path) -> None:
+    path, page, sent = write_page(lively(tmp_path, "cgan_mlp"), tmp_path / "page.html"), browser.new_page(), []
+    page.on("response", lambda response: sent.append(response.url))
+    page.goto(path.as_uri())
+    page.locator("body[data-ready]").wait_for()
+    refused = page.evaluate("""async () => {
+        const refused = [];
+        document.addEventListener("securitypolicyviolation", event => refused.push(event.effectiveDirective));
+        const add = (name, facts) => document.body.append(Object.assign(document.createElement(name), facts));
+        fetch("http://127.0.0.1:9/").catch(() => {});
+        add("img", {src: "http://127.0.0.1:9/x.png"});
+        add("script", {src: "http://127.0.0.1:9/x.js"});
+        add("script", {textContent: "document.title = 'changed'"});
+        await new Promise(resolve => setTimeout(resolve, 300));
+        return refused.sort();
+    }""")
+    assert refused == ["connect-src", "img-src", "script-src-elem", "script-src-elem"]
+    assert page.title() != "changed" and [url for url in sent if not url.startswith(("file:", "data:", "blob:"))] == []
+    page.close()
+
+
 def test_a_picture_is_encoded_and_edited(tmp_path: Path, open_page: Open) -> None:
     ckpt, array = lively(tmp_path, "vae_mlp"), picture(16, 16)
     page, G = open_page(write_page(ckpt, tmp_path / "page.html"), width=390), gancli.load(ckpt)
@@ -130,8 +151,31 @@ def test_a_picture_is_encoded_and_edited(tmp_path: Path, open_page: Open) -> Non
     x = torch.from_numpy(array / 127.5 - 1).float().permute(2, 0, 1)[None]
     expected = to_array(G.generate(encode(G, x, torch.zeros(1, 0)), torch.zeros(1, 0)))[0]
     wait_for(page, lambda: differ(shown(page, "#image"), expected) <= 1)
-    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    for name, image in (("one.png", array[:1, :1]), ("large.png", array.repeat(188, 0).repeat(250, 1))):
+        Image.fromarray(image).save(tmp_path / name)
+        page.set_input_files("#file", tmp_path / name)
+        size = f"{image.shape[1]} x {image.shape[0]} pixels was fitted to 16 x 16"  # 1 and 12 million
+        wait_for(page, lambda size=size: size in page.locator("#fidelity").inner_text())
+    drop(page, "notes.txt", "text/plain")
     wait_for(page, lambda: "notes.txt is no picture" in page.locator("#note").inner_text())
+    drop(page, "<img src=x onerror=alert(1)>.png", "image/png")
+    wait_for(page, lambda: "<img src=x onerror=alert(1)>.png is no picture" in page.locator("#note").inner_text())
+    drop(page)
+    wait_for(page, lambda: "What was dropped is no file" in page.locator("#note").inner_text())
+    assert size in page.locator("#fidelity").inner_text(), "the picture before it stays"
+
+
+def drop(page: Any, name: str = "", mime: str = "") -> None:
+    """Drop a file that is no picture on a page, or a text without a file."""
+    page.evaluate(
+        """([name, type]) => {
+            const dataTransfer = new DataTransfer();
+            if (name) dataTransfer.items.add(new File(["no picture"], name, {type}));
+            else dataTransfer.setData("text/plain", "a text");
+            document.body.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+        }""",
+        [name, mime],
+    )
 
 
 def test_pictures_of_any_size_are_enlarged(tmp_path: Path, open_page: Open) -> None:
