@@ -17,6 +17,27 @@ from torch.nn.functional import interpolate
 from gancli.runtime.files import write_atomically
 from gancli.runtime.text import one_line
 
+Size = int | Sequence[int]  # of images in pixels: the side of squares, or [height, width]
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width of images of a size."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
+
+
+def size_of(height: int, width: int) -> int | list[int]:
+    """Return the size of images of these sides."""
+    return height if height == width else [height, width]
+
+
+def in_pixels(size: Size) -> str:
+    """Return a size as a person writes it, width first: 256x144."""
+    height, width = sides(size)
+    return f"{width}x{height}"
+
 
 def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return Pillow's own font, or its smaller one where Pillow came without FreeType."""

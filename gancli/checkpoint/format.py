@@ -139,6 +139,8 @@ def missing_parts(content: dict[str, Any], parts: dict[str, Any] = PARTS, prefix
     """Yield the dotted names of PARTS, and of network configs and weights, that are missing or of another type."""
     for name, expected in parts.items():
         value: Any = content.get(name)
+        if name == "size" and isinstance(value, list) and len(value) == 2:  # [height, width]
+            value = value[0] if type(value[0]) is type(value[1]) else value
         if isinstance(expected, dict) and isinstance(value, dict):
             yield from missing_parts(value, expected, f"{prefix}{name}.")
         elif type(value) is not expected or (expected is list and not all(isinstance(text, str) for text in value)):

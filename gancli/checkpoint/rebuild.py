@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from gancli import __version__
 from gancli.checkpoint.trust import how_to_trust, is_vouched
+from gancli.images import sides
 from gancli.runtime.cache import is_remembered_text, remember_text
 from gancli.runtime.text import one_line
 
@@ -35,7 +36,8 @@ def rebuild(config: Any) -> nn.Module:
         )
     arguments = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in arguments.items():
-        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+        numbers = value if isinstance(value, list) else [value]
+        if not all(abs(n) <= LARGEST_NUMBER for n in numbers if isinstance(n, int | float)):
             raise ValueError(f"the checkpoint's {target} was not built: {key}={str(value)[:20]} is out of range")
     try:
         return network_class(**{k: rebuild(v) if isinstance(v, dict) else v for k, v in arguments.items()})
@@ -138,17 +140,18 @@ def check_output(network: nn.Module, output: dict[str, Any]) -> int:
     Raises:
         ValueError: it has other images than `output` says, or too large ones.
     """
-    z_dim, classes, size = (int(n) for n in (network.z_dim, network.classes, output["size"]))  # type: ignore[arg-type]
+    z_dim, classes = int(network.z_dim), int(network.classes)  # type: ignore[arg-type]
+    height, width = sides(output["size"])
     if not z_dim:
         return BLOCK  # its images depend on its inputs
     with torch.device("meta"), LargestTensor() as largest, torch.no_grad():
         shape = tuple(network.eval()(torch.empty(1, z_dim), torch.empty(1, classes)).shape)
-    if shape != (1, output["channels"], size, size):
+    if shape != (1, output["channels"], height, width):
         raise ValueError(f"its images have the shape {shape[1:]}, which is not what the file says")
-    one, images = 3 * largest.bytes, 4 * BLOCK * output["channels"] * size * size
+    one, images = 3 * largest.bytes, 4 * BLOCK * output["channels"] * height * width
     if max(one, images) > MOST_BYTES:
         raise ValueError(
-            f"{BLOCK} of its images of {size}x{size} pixels take {max(one, images) / 1e9:.1f} GB of memory, more than "
-            f"the {MOST_BYTES / 1e9:.0f} GB that a file may take"
+            f"{BLOCK} of its images of {width}x{height} pixels take {max(one, images) / 1e9:.1f} GB of memory, more "
+            f"than the {MOST_BYTES / 1e9:.0f} GB that a file may take"
         )
     return min(BLOCK, MOST_BYTES // max(one, 1))

@@ -320,6 +320,8 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
         if key not in known:
             if not has_others and not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key, value))
+        elif key == "data.size" and "[" in value:  # of height and width, which the data check
+            continue
         elif (default := typed_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
                 raise UsageError(f"{key}={value} gives several values; add -m to sweep over them")

@@ -14,6 +14,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.exported import generator_only
 from gancli.checkpoint.rebuild import restore
 from gancli.data.classes import one_hot
+from gancli.images import Size, sides
 from gancli.runtime.checks import check_number
 from gancli.runtime.files import check_writable, typed_path, write_atomically, write_text
 from gancli.runtime.publish import publishing
@@ -93,7 +94,7 @@ class OnnxGenerator(nn.Module):
     Without noise c is an image, of any size or of multiples of the network's `multiple`.
     """
 
-    def __init__(self, network: Any, size: int, channels: int, class_names: list[str]):
+    def __init__(self, network: Any, size: Size, channels: int, class_names: list[str]):
         super().__init__()
         self.network, self.channels, self.size = network, channels, size
         self.eval().requires_grad_(False)
@@ -110,7 +111,7 @@ class OnnxGenerator(nn.Module):
     @property
     def call(self) -> str:
         """Description of the inputs and the output."""
-        image = f"image: float32 (N, {self.channels}, {self.size}, {self.size})"
+        image = f"image: float32 (N, {self.channels}, {', '.join(map(str, sides(self.size)))})"
         inputs = {
             "z": f"z: float32 (N, {self.z_dim}), from N(0, 1)",
             "c": f"c: float32 (N, {self.classes}), one-hot in the order of class_names",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.exported import settings
+from gancli.images import in_pixels
 from gancli.report.run_folder import read_run
 from gancli.runtime.text import one_line, plural
 
@@ -24,7 +25,7 @@ def main(ckpt: str) -> None:
         "file": f"{path}  ({path.stat().st_size / 2**20:.1f} MB, format {content['format']})",
         "model": f"{config['model']['name']} on {config['data']['name']}",
         "trained": f"G alone: {content['trained']}" if "trained" in content else extent,
-        "images": f"{output['size']}x{output['size']}, {plural(output['channels'], 'channel')}, values in [-1, 1]",
+        "images": f"{in_pixels(output['size'])}, {plural(output['channels'], 'channel')}, values in [-1, 1]",
         "classes": f"{len(names)}: {first}" if config["model"]["classes"] else "none: unconditional",
         "written by": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
     }

@@ -19,6 +19,7 @@ from gancli.data.contents import PATHS
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import decode_image
 from gancli.data.npz import read_archive
+from gancli.images import sides
 from gancli.report.run_folder import WithoutAliases, read_run
 from gancli.report.sweep_folder import find_runs
 from gancli.runtime.cache import is_remembered
@@ -119,7 +120,8 @@ def of_checkpoint(file: Path) -> Iterator[Finding]:
         config, output, G = content["config"], content["output"], content["networks"]["G"]
         what = f"{config['model']['name']} of {plural(content['step'], 'step')}, {file.stat().st_size / 1e6:.1f} MB"
         yield Finding("checkpoint", f"{printable(str(file))}: {what}, its checksum holds")
-        check_number("output.size", output["size"], 1, 2**14)
+        for side in sides(output["size"]):
+            check_number("output.size", side, 1, 2**14)
         weights = generator_weights(content)
         network = outline(G["config"], weights)
         shapes = {name: x.shape for name, x in network.state_dict().items()}

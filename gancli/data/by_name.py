@@ -5,10 +5,11 @@ from typing import Any
 from gancli.config import build, choices, config_file, nearest, register_resolvers
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
+from gancli.images import Size
 from gancli.runtime.files import typed_path
 
 
-def load_by_name(name: str, size: int | None, channels: int | None, split: str = "test") -> ImageDataset:
+def load_by_name(name: str, size: Size | None, channels: int | None, split: str = "test") -> ImageDataset:
     """Return the data of configs/data/`name`.yaml, or of the folder `name`, at `size` pixels a side.
 
     A size or channels of None is that of the data, or of data=folder's defaults. `split`: train or test, where the

@@ -124,7 +124,7 @@ def image_crops(
     """
     if not path:
         raise ValueError("data=photos needs data.path=DIR, the folder with your images")
-    check_size_and_channels(size, channels, required=True)
+    check_size_and_channels(size, channels, required=True, square=True)
     check_choice("data.split", split, ("train", "test"))
     listing = list_folder(path, split, classes=False)
     names = listing.names

@@ -1,12 +1,14 @@
 """Data sets: the images, their classes or source images, and the files that were skipped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gancli.images import grey, is_points
+from gancli.images import Size, grey, is_points, sides, size_of
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import free_memory
 
@@ -19,11 +21,11 @@ def no_sources() -> Tensor:
 class ImageDataset:
     """N images of one size with their classes, and M source images of the same size to generate them from.
 
-    images:      uint8 (N, C, H, H) in [0, 255], C 1 or 3; or points of the plane, float32 (N, 2, 1, 1) in [-1, 1]
+    images:      uint8 (N, C, H, W) in [0, 255], C 1 or 3; or points of the plane, float32 (N, 2, 1, 1) in [-1, 1]
     labels:      int64 (N,) in [0, classes); zeros unless given
     class_names: a name per class; empty where there are no classes
     skipped:     (file, reason) of every file that was left out
-    sources:     uint8 (M, C', H, H) in [0, 255], C' 1 or 3; M = 0 without source images
+    sources:     uint8 (M, C', H, W) in [0, 255], C' 1 or 3; M = 0 without source images
     paired:      source i belongs to image i, M = N; else the two sets are in no common order
     memory_mapped: the images are in a file and are read when they are indexed
     warnings:    about how the images were loaded
@@ -46,7 +48,7 @@ class ImageDataset:
         n, c, h, w = self.images.shape
         if not self.labels.numel():
             self.labels = torch.zeros(n, dtype=torch.int64)
-        stored = self.images.dtype == torch.uint8 and c in (1, 3) and h == w
+        stored = self.images.dtype == torch.uint8 and c in (1, 3)
         assert stored or self.is_points, (self.images.dtype, tuple(self.images.shape))
         assert self.labels.dtype == torch.int64 and tuple(self.labels.shape) == (n,), tuple(self.labels.shape)
         m, c, *sides = self.sources.shape
@@ -57,8 +59,9 @@ class ImageDataset:
         return len(self.images)
 
     @property
-    def size(self) -> int:
-        return self.images.shape[2]
+    def size(self) -> Any:
+        """The side of square images, else [height, width]."""
+        return size_of(*self.images.shape[2:])
 
     @property
     def channels(self) -> int:
@@ -104,8 +107,8 @@ class ImageDataset:
         images, sources = self.images.to(device), self.sources.to(device)
         return replace(self, images=images, sources=sources, memory_mapped=False)
 
-    def resized(self, size: int | None = None, channels: int | None = None) -> "ImageDataset":
-        """Return the data set at `size` pixels a side and with `channels` 1 or 3; None leaves either as it is.
+    def resized(self, size: Size | None = None, channels: int | None = None) -> "ImageDataset":
+        """Return the data set at `size` pixels and with `channels` 1 or 3; None leaves either as it is.
 
         Sources are resized too and keep their own channels. Resizing is antialiased bicubic on 8 bits, within two
         levels of Pillow's; grey equals Pillow's "L".
@@ -118,26 +121,48 @@ class ImageDataset:
                 )
             return self
         check_size_and_channels(size, channels)
-        if size in (None, self.size) and channels in (None, self.channels):
+        if (size is None or sides(size) == sides(self.size)) and channels in (None, self.channels):
             return self
         images, sources = self.images, self.sources
         if channels == 1 and self.channels == 3:
             images = grey(images)
         if size is not None and size != self.size:
-            images = interpolate(images, (size, size), mode="bicubic", antialias=True)
+            images = interpolate(images, sides(size), mode="bicubic", antialias=True)
             if len(sources):
-                sources = interpolate(sources, (size, size), mode="bicubic", antialias=True)
+                sources = interpolate(sources, sides(size), mode="bicubic", antialias=True)
         if channels == 3 and self.channels == 1:
             images = images.repeat(1, 3, 1, 1)
         return replace(self, images=images.contiguous(), sources=sources.contiguous(), memory_mapped=False)
 
 
-def check_size_and_channels(
-    size: int | None, channels: int | None, required: bool = False, key: str = "channels"
-) -> None:
-    """Raise ValueError unless size is a whole number from 1 and channels are 1 or 3, or None unless `required`."""
-    if size is not None or required:
+MULTIPLE = 8  # of the sides of images that are not square: networks halve them three times or more
+
+
+def check_size(size: Any, square: bool = False) -> None:
+    """Raise ValueError unless size is a whole number from 1, or [height, width] where it need not be `square`."""
+    if not isinstance(size, Sequence) or isinstance(size, str):
         check_number("data.size", size, 1, example=32, whole=True)
+        return
+    typed = f"data.size=[{','.join(map(str, size))}]"
+    if len(size) != 2 or square:
+        what = "images of this data are square" if square else "a size is one number, or height and width"
+        raise ValueError(f"{typed} is not possible, since {what}; type data.size=64{'' if square else ', or [64,96]'}")
+    for side in size:
+        check_number("data.size", side, 1, example="[64,96]", whole=True)
+    if size[0] != size[1] and any(side % MULTIPLE for side in size):
+        fits = ",".join(str(max(side // MULTIPLE, 1) * MULTIPLE) for side in size)
+        raise ValueError(
+            f"{typed} is not possible: height and width must be multiples of {MULTIPLE}, because networks halve them; "
+            f"type data.size=[{fits}]"
+        )
+
+
+def check_size_and_channels(
+    size: Size | None, channels: int | None, required: bool = False, key: str = "channels", square: bool = False
+) -> None:
+    """Raise ValueError unless size is as `check_size` says and channels are 1 or 3, or None unless `required`."""
+    if size is not None or required:
+        check_size(size, square)
     if channels not in (1, 3) and (channels is not None or required):
         raise ValueError(f"data.{key}={channels} is not possible; type data.{key}=3 for colour, data.{key}=1 for grey")
 

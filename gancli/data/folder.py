@@ -11,13 +11,14 @@ from gancli.data.decode_cache import decode_cached
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
 from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
+from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.text import printable
 
 
 def folder(
     path: str,
-    size: int = 32,
+    size: Size = 32,
     channels: int = 3,
     fit: str = "crop",
     strict: bool = False,
@@ -25,12 +26,13 @@ def folder(
     split: str = "train",
     hold_out: float = 0.0,
 ) -> ImageDataset:
-    """Load every image at any depth below the folder `path`, resized to `size` x `size` pixels.
+    """Load every image at any depth below the folder `path`, resized to `size` pixels.
 
     The folders directly below `path` that hold an image are the classes, sorted by name; without any there are no
     classes. Images are in the order of their names, and are decoded once into a file that later runs memory-map.
 
     Args:
+        size: the side of squares, or [height, width].
         fit: "crop" the middle, "pad" with white, or "squash".
         strict: raise ValueError for the first image that cannot be used; else list it in `skipped`.
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
@@ -40,6 +42,7 @@ def folder(
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
+    height, width = sides(size)
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
@@ -50,7 +53,7 @@ def folder(
 
     def read(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         try:
-            image, info = decode_image(file, side=size)
+            image, info = decode_image(file, side=max(height, width))
             array = fit_image(image, size, channels, fit)
         except BadImage as error:
             if strict:  # end at once, not after all images
@@ -58,7 +61,7 @@ def folder(
             raise
         return np.ascontiguousarray(array.transpose(2, 0, 1)), info.notes
 
-    settings, bytes_each = ["folder", size, channels, fit], channels * size * size
+    settings, bytes_each = ["folder", size_of(height, width), channels, fit], channels * height * width
     settings += [listing.split] if listing.split else []  # each has a cache of its own
     decoded = decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
     bad = decoded.reasons(listing.names)
@@ -72,7 +75,7 @@ def folder(
     names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
-    images = decoded.pixels.reshape(len(good), channels, size, size)
+    images = decoded.pixels.reshape(len(good), channels, height, width)
     return ImageDataset(
         *(images, labels, printable_names(names), skipped),
         memory_mapped=decoded.memory_mapped,

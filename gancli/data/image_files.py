@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,25 +96,26 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image if image.mode == "L" else image.convert("RGB"), notes
 
 
-def fit_image(image: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
-    """Resize an 8-bit image by antialiased bicubic to a uint8 array (size, size, channels).
+def fit_image(image: Image.Image, size: int | Sequence[int], channels: int, fit: str) -> np.ndarray:
+    """Resize an 8-bit image by antialiased bicubic to a uint8 array (H, W, channels); size: H = W, or [H, W].
 
-    `fit`: "crop" fills the square and cuts both ends of the longer side, "pad" keeps the whole image between white
+    `fit`: "crop" fills the frame and cuts both ends of the longer side, "pad" keeps the whole image between white
     bars, "squash" ignores its proportions.
     """
     image = image.convert("L" if channels == 1 else "RGB")
+    height, width = (size, size) if isinstance(size, int) else size
     if fit == "crop":
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     elif fit == "squash":
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     else:
         assert fit == "pad", fit
-        scale = size / max(image.size)
+        scale = min(width / image.width, height / image.height)
         w, h = (max(1, round(side * scale)) for side in image.size)
-        square = Image.new(image.mode, (size, size), "white")
-        square.paste(image.resize((w, h), Image.Resampling.BICUBIC), ((size - w) // 2, (size - h) // 2))
-        image = square
-    return np.asarray(image).reshape(size, size, channels)
+        frame = Image.new(image.mode, (width, height), "white")
+        frame.paste(image.resize((w, h), Image.Resampling.BICUBIC), ((width - w) // 2, (height - h) // 2))
+        image = frame
+    return np.asarray(image).reshape(height, width, channels)
 
 
 def map_parallel(function: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T | str]:

@@ -23,6 +23,7 @@ from gancli.data.listing import (
     no_images,
     printable_skipped,
 )
+from gancli.images import Size, sides
 from gancli.runtime.checks import check_choice
 from gancli.runtime.hardware import free_memory
 from gancli.runtime.text import plural, printable
@@ -35,14 +36,14 @@ Read = Callable[[Path], tuple[list[np.ndarray], Sequence[str]]]  # arrays (size,
 def pairs(
     path: str,
     sources: str = "",
-    size: int = 256,
+    size: Size = 256,
     channels: int = 3,
     source_channels: int = 3,
     fit: str = "crop",
     swap: bool = False,
     split: str = "train",
 ) -> ImageDataset:
-    """Load pairs of images at any depth below the folder `path`, each resized to `size` x `size` pixels.
+    """Load pairs of images at any depth below the folder `path`, each resized to `size` pixels.
 
     Pairs that cannot be decoded are listed in `skipped`; an image without a partner, or with one of another size, is
     an error.
@@ -80,7 +81,7 @@ def pairs(
 def unpaired(
     path: str,
     sources: str = "",
-    size: int = 256,
+    size: Size = 256,
     channels: int = 3,
     source_channels: int = 3,
     fit: str = "crop",
@@ -89,7 +90,7 @@ def unpaired(
     """Load two sets of images of any number: targets below the folder `path`, sources below `sources`.
 
     Without `sources`, `path` is a folder of trainA and trainB, and A are the sources. Every image is resized to
-    `size` x `size` pixels as `fit` says for data=folder. Images that cannot be decoded are listed in `skipped`.
+    `size` pixels as `fit` says for data=folder. Images that cannot be decoded are listed in `skipped`.
     """
     check_settings(size, channels, source_channels, fit, split)
     listings = list_sets(path, sources, split) if path else []
@@ -102,7 +103,7 @@ def unpaired(
 
     def decode_set(key: str, folder: str, listing: FolderListing, channels: int) -> Tensor:
         def read(file: Path) -> tuple[list[np.ndarray], Sequence[str]]:
-            image, info = decode_image(file, side=size)
+            image, info = decode_image(file, side=max(sides(size)))
             return [fit_image(image, size, channels, fit)], info.notes
 
         files = image_files(key, folder, listing)
@@ -161,7 +162,7 @@ def two_classes(data: ImageDataset, source: int | str, target: int | str) -> Ima
     return ImageDataset(images, sources=sources, paired=False, **about)
 
 
-def check_settings(size: int, channels: int, source_channels: int, fit: str, split: str) -> None:
+def check_settings(size: Size, channels: int, source_channels: int, fit: str, split: str) -> None:
     check_size_and_channels(size, channels, required=True)
     check_size_and_channels(size, source_channels, required=True, key="source_channels")
     check_choice("data.fit", fit, FIT_MODES)
@@ -237,22 +238,23 @@ def decode_all(
     files: Files,
     read: Read,
     channels: Sequence[int],
-    size: int,
+    size: Size,
     skipped: Skipped,
     notes: Counter[str],
 ) -> list[Tensor]:
-    """Return one tensor uint8 (N, C, size, size) for each C of `channels`; add to `skipped` and to `notes`.
+    """Return one tensor uint8 (N, C, H, W) for each C of `channels`; add to `skipped` and to `notes`.
 
     `read` decodes a file to one array for each C, or raises BadImage to skip it.
     """
-    needed, free = len(files) * sum(channels) * size**2, free_memory()
+    height, width = sides(size)
+    needed, free = len(files) * sum(channels) * height * width, free_memory()
     if needed > free:
-        fits = max(int(size * math.sqrt(free / 2 / needed)) // 8 * 8, 8)
+        fits = max(int(min(height, width) * math.sqrt(free / 2 / needed)) // 8 * 8, 8)
         raise ValueError(
             f"the {plural(len(files), 'image')} of data.{key}={folder} take {needed / 1e9:,.1f} GB of memory at "
             f"data.size={size} and {free / 1e9:,.1f} are free; type data.size={fits}, or leave images out"
         )
-    stacks = [torch.empty((len(files), c, size, size), dtype=torch.uint8) for c in channels]
+    stacks = [torch.empty((len(files), c, height, width), dtype=torch.uint8) for c in channels]
     n = 0
     for file, result in zip(files.values(), map_parallel(read, files.values())):
         if isinstance(result, str):

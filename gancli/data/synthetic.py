@@ -77,7 +77,7 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 
 
 def _shapes(n: int, size: int, channels: int | None, seed: int) -> ImageDataset:
-    check_size_and_channels(size, channels)
+    check_size_and_channels(size, channels, square=True)
     if size < 8:
         raise ValueError(f"data.size={size} is too small for shapes that differ; type data.size=8 or more")
     names = list(SHAPES)

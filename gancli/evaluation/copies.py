@@ -28,7 +28,7 @@ def evaluate(fake: Images, training: Images, sources: list[str], seed: int, devi
         sources: lines for the text that say what they are.
     """
     if (fake.size, fake.channels) != (training.size, training.channels):
-        sides = [f"{side.size}x{side.size} with {side.channels} channels" for side in (fake, training)]
+        sides = [f"{images.in_pixels(side.size)} with {side.channels} channels" for side in (fake, training)]
         raise ValueError(
             f"copies are found among images of one size, but these are {sides[0]} and {sides[1]}; type size= and "
             "channels="

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gancli.images import Size
 from gancli.metrics.feature_extractors import FeatureExtractor
 from gancli.metrics.fid import Moments
 from gancli.metrics.inception_score import InceptionScore
@@ -28,7 +29,7 @@ class Images(Protocol):
     def channels(self) -> int: ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> Size: ...
 
     @property
     def count(self) -> int: ...

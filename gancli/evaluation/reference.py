@@ -1,6 +1,7 @@
 """The evaluation set: real images in batches, from the test split where the data have one."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
 from gancli.data.layout import find_layout
 from gancli.data.listing import FOLDER_TYPES, skipped_lines, walk_images
-from gancli.images import to_float
+from gancli.images import Size, in_pixels, sides, to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.cache import is_remembered
 from gancli.runtime.checks import check_choice, check_number
@@ -76,7 +77,7 @@ class EvaluationSet:
         return self.data.channels
 
     @property
-    def size(self) -> int:
+    def size(self) -> Size:
         return self.data.size
 
     @property
@@ -109,7 +110,7 @@ class EvaluationSet:
     def __str__(self) -> str:
         mode = "grey" if self.data.channels == 1 else "colour"
         count = f"{self.count:,} of {plural(len(self.data), 'image')}"
-        return f"{count} of {self.name}, split {self.split}, {self.data.size}x{self.data.size} {mode}; seed {self.seed}"
+        return f"{count} of {self.name}, split {self.split}, {in_pixels(self.data.size)} {mode}; seed {self.seed}"
 
 
 @contextlib.contextmanager
@@ -125,7 +126,7 @@ MOST_BYTES = 3 * 10**9  # that the images may take on the word of a checkpoint
 
 
 def load_reference(
-    word: str, split: str, trained: dict[str, Any], size: int, channels: int
+    word: str, split: str, trained: dict[str, Any], size: Size, channels: int
 ) -> tuple[Any, str, str, str]:
     """Load the data to evaluate a model on.
 
@@ -208,10 +209,10 @@ def check_cost(name: str, settings: dict[str, Any]) -> None:
     n = settings.get("n", LARGEST_SET[settings["split"]])
     if "n" not in {key.name for key in keys(f"data/{name}")}:
         n = LARGEST_SET[settings["split"]] if name in choices("data") and not settings.get("path") else 1
-    side, channels = settings["size"], settings["channels"]
-    if not isinstance(n, int) or not n * side * side * channels <= MOST_BYTES:
+    size, channels = settings["size"], settings["channels"]
+    if not isinstance(n, int) or not n * math.prod(sides(size)) * channels <= MOST_BYTES:
         raise ValueError(
-            f"the checkpoint asks for data={name} of {n} images of {side}x{side} pixels, more than the "
+            f"the checkpoint asks for data={name} of {n} images of {in_pixels(size)} pixels, more than the "
             f"{MOST_BYTES / 1e9:.0f} GB that a file may take; type data=DIR, a folder of fewer images"
         )
 
@@ -231,7 +232,7 @@ def build_data(name: str, settings: dict[str, Any]) -> Any:
     register_resolvers()
     data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     for key, value in settings.items():
-        is_scalar = value is None or isinstance(value, int | float | str)
+        is_scalar = value is None or isinstance(value, int | float | str) or key == "size"
         if key in data and key not in ("source", "root", "cache") and is_scalar:
             data[key] = literal_text(value) if isinstance(value, str) else value
     return build(OmegaConf.create({"data": data}).data.source)

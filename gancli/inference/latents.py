@@ -20,10 +20,11 @@ from gancli.data.classes import class_index, one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image, map_parallel
 from gancli.data.npz import read_archive
-from gancli.images import to_float
+from gancli.images import in_pixels, sides, to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path, write_atomically
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.text import printable
 
 STEPS = 500  # of a search
@@ -50,8 +51,8 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
     image = next(map_parallel(lambda file: decode_image(file)[0], [path]))
     if isinstance(image, str):
         raise ValueError(image)
-    if image.size != (G.size, G.size) and not fit:
-        sizes = f"is {image.width}x{image.height} and this model's images are {G.size}x{G.size}"
+    if image.size[::-1] != sides(G.size) and not fit:
+        sizes = f"is {image.width}x{image.height} and this model's images are {in_pixels(G.size)}"
         raise ValueError(f"{sizes}; type fit=crop or fit=pad to fit it")
     array = fit_image(image, G.size, G.channels, fit or "squash")  # unchanged at its own size
     return to_float(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
@@ -170,8 +171,7 @@ def search(G: Generator, x: Tensor, z: Tensor, c: Tensor, steps: int, bar: tqdm)
         adam = torch.optim.Adam([z], betas=(0.9, 0.99))
         for step in range(begin, end):
             adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-            batches = zip(z.split(GRADIENT_BATCH), c.split(GRADIENT_BATCH))
-            z.grad = torch.cat([gradient(G, x, *batch) for batch in batches])
+            z.grad = torch.cat(in_batches(lambda z, c: gradient(G, x, z, c), z, c, size=GRADIENT_BATCH))
             adam.step()
             bar.update()
     return z, c

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.data.classes import one_hot
+from gancli.images import in_pixels
 from gancli.inference.generator import BLOCK, Generator, load
 from gancli.inference.translator import Translator
 
@@ -28,6 +29,11 @@ class Patches(nn.Module):
         super().__init__()
         self.network = generator.network
         self.channels = self.source_channels = generator.channels
+        if not isinstance(generator.size, int):
+            raise ValueError(
+                f"images of any size are encoded in squares, and this model's are {in_pixels(generator.size)}; type "
+                f"gan project IN ckpt=..., for images of its size"
+            )
         self.multiple, self.class_names = generator.size, generator.class_names
         n = len(classes) or max(generator.classes, 1)
         self.candidates = one_hot(generator.labels(n, classes), generator.classes)  # (n, classes)

@@ -21,10 +21,11 @@ from torch import Tensor
 from gancli.config import nearest
 from gancli.data.builtin import CIFAR10, DIGITS
 from gancli.data.dataset import ImageDataset
-from gancli.images import to_float, to_uint8
+from gancli.images import Size, in_pixels, to_float, to_uint8
 from gancli.networks.classifier import Classifier
 from gancli.runtime.bundled import verified
 from gancli.runtime.files import typed_path
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -53,37 +54,35 @@ class FeatureExtractor:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, dim) and logits (N, classes) of images (N, C, H, H), in float32 on the CPU."""
         with full_precision(self.device):
-            outputs = [self.forward(self.preprocess(part).to(self.device)) for part in images.split(CHUNK)]
+            outputs = in_batches(lambda x: self.forward(self.preprocess(x).to(self.device)), images, size=CHUNK)
         features, logits = (torch.cat(parts).float().cpu() for parts in zip(*outputs))
         return features, logits
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Return images as uint8 in the network's channels and size; on the CPU, so that every device sees the same."""
-        check_shape(*images.shape[1:])
+        check_channels(images.shape[1])
         stored = ImageDataset(to_uint8(images).cpu())
         return stored.resized(self.size or None, self.channels).images
 
-    def protocol(self, channels: int, size: int) -> str:
+    def protocol(self, channels: int, size: Size) -> str:
         """Return the network and the preprocessing of such images in words."""
-        check_shape(channels, size, size)
+        check_channels(channels)
         steps = ["8 bits"]
         if channels > self.channels:
             steps += ["grey by ITU-R 601 luma"]
+        given = str(size) if isinstance(size, int) else in_pixels(size)
         if self.size not in (0, size):
-            steps += [f"{size} to {self.size} pixels by antialiased bicubic"]
+            steps += [f"{given} to {self.size} pixels by antialiased bicubic"]
         if not self.size:
-            steps += [f"{size} to 299 pixels by TensorFlow 1's bilinear"]
+            steps += [f"{given} to 299 pixels by TensorFlow 1's bilinear"]
         if channels < self.channels:
             steps += ["grey in all three channels"]
         return f"{self.name} {self.hash}, {self.dim:,} features; {', '.join(steps)}"
 
 
-def check_shape(channels: int, height: int, width: int) -> None:
-    if channels not in (1, 3) or height != width:
-        raise ValueError(
-            f"scores need square images in grey or colour, but these have {channels} channels "
-            f"and {width}x{height} pixels"
-        )
+def check_channels(channels: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(f"scores need images in grey or colour, but these have {channels} channels")
 
 
 @contextmanager
@@ -103,7 +102,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 def default_extractor(channels: int) -> str:
     """Return the name of the bundled network for images of so many channels."""
-    check_shape(channels, 1, 1)
+    check_channels(channels)
     return next(name for name, own in BUNDLED.items() if own == channels)
 
 

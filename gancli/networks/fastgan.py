@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, glu, interpolate
 
-from gancli.networks.dcgan import crop, doublings
+from gancli.images import Size, sides
+from gancli.networks.dcgan import crop, doublings, first_map
 from gancli.networks.layers import LabelEmbedding, concat_planes, init_normal, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
 
 EXCITED = 4  # doublings between a map and the one that gates it: 4x4 gates 64x64
-DECODED = 128  # largest side of a reconstruction, in pixels
+DECODED = 128  # largest shorter side of a reconstruction, in pixels
 
 
 class GLU(nn.Module):
@@ -65,13 +66,13 @@ class Generator(nn.Module):
     z (N, z_dim) and c (N, classes) to images (N, channels, size, size) in [-1, 1]. Paper: z_dim=256, width=64.
     """
 
-    def __init__(self, z_dim: int, channels: int, size: int, width: int = 64, classes: int = 0, embedding: int = 50):
+    def __init__(self, z_dim: int, channels: int, size: Size, width: int = 64, classes: int = 0, embedding: int = 50):
         super().__init__()
         self.z_dim, self.classes, self.size = z_dim, classes, size
         k = doublings(size)
         self.embed = LabelEmbedding(classes, embedding)
         widths = widths_of(width, k + 1)
-        first = nn.ConvTranspose2d(z_dim + self.embed.width, 2 * widths[0], -(-size >> k), bias=False)
+        first = nn.ConvTranspose2d(z_dim + self.embed.width, 2 * widths[0], first_map(size, k), bias=False)
         self.first = nn.Sequential(first, nn.BatchNorm2d(2 * widths[0]), GLU())
         self.doublings = nn.ModuleList(up(before, after) for before, after in pairwise(widths))
         gated = range(min(EXCITED, k), k + 1)
@@ -135,18 +136,19 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self, channels: int, size: int, width: int = 64, classes: int = 0, embedding: int = 8, norm: str = "batch"
+        self, channels: int, size: Size, width: int = 64, classes: int = 0, embedding: int = 8, norm: str = "batch"
     ):
         super().__init__()
         check_choice("model.norm", norm, ("batch", "spectral", "none"))
-        if size < 16:
-            raise ValueError(f"this model needs images of 16 pixels or more, but data.size={size}; type model=dcgan")
+        least = min(sides(size))
+        if least < 16:
+            raise ValueError(f"this model needs images of 16 pixels or more, but data.size={least}; type model=dcgan")
         layer: type[nn.Module] = nn.Identity if norm == "none" else nn.BatchNorm2d
         k = doublings(size) - 1  # halvings
         widths = [max(8 * width >> (k - i), 8) for i in range(k + 1)]
         self.embed = LabelEmbedding(classes, embedding)
         # The stem halves images of 64 pixels or more: full-size maps cost most.
-        halve = size >= 64
+        halve = least >= 64
         stem = (4, 2, 1) if halve else (3, 1, 1)
         self.stem = nn.Sequential(nn.Conv2d(channels + self.embed.width, widths[halve], *stem), nn.LeakyReLU(0.2))
         steps = list(pairwise(widths[halve:]))
@@ -156,8 +158,7 @@ class Discriminator(nn.Module):
             *(nn.Conv2d(features, features, 1, bias=False), layer(features), nn.LeakyReLU(0.2)),
             nn.Conv2d(features, 1, 4),
         )
-        side = size >> k
-        doubled = max((min(size, DECODED) // side).bit_length() - 1, 1)
+        doubled = max((min(least, DECODED) // (least >> k)).bit_length() - 1, 1)
         self.whole = Decoder(features, channels, doubled, width)
         self.part = Decoder(steps[-1][0], channels, doubled, width)
         init_normal(self)
@@ -192,6 +193,6 @@ def quarters(x: Tensor) -> Tensor:
 def resized(x: Tensor, like: Tensor) -> Tensor:
     """Return x (N, C, H, W) at the size of `like`, averaged where it is smaller."""
     height, width = like.shape[2:]
-    if x.shape[2] % height == 0:
+    if x.shape[2] % height == 0 and x.shape[3] % width == 0:
         return adaptive_avg_pool2d(x, (height, width))
     return interpolate(x, (height, width), mode="bilinear", antialias=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gancli.images import Size, sides
 from gancli.networks.layers import LabelEmbedding, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
@@ -22,10 +23,10 @@ class Generator(nn.Module):
     z (N, z_dim) and c (N, classes) to images (N, channels, size, size) in [-1, 1].
     """
 
-    def __init__(self, z_dim: int, channels: int, size: int, width: int = 256, classes: int = 0, embedding: int = 50):
+    def __init__(self, z_dim: int, channels: int, size: Size, width: int = 256, classes: int = 0, embedding: int = 50):
         super().__init__()
         self.z_dim, self.classes = z_dim, classes
-        self.shape = (channels, size, size)
+        self.shape = (channels, *sides(size))
         self.embed = LabelEmbedding(classes, embedding)
         widths = [z_dim + self.embed.width, width, 2 * width, 4 * width]
         layers: list[nn.Module] = []
@@ -51,7 +52,7 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         channels: int,
-        size: int,
+        size: Size,
         width: int = 256,
         classes: int = 0,
         embedding: int = 50,
@@ -63,7 +64,7 @@ class Discriminator(nn.Module):
         super().__init__()
         check_choice("model.norm", norm, ("none", "spectral"))
         self.embed = LabelEmbedding(classes, embedding)
-        widths = [channels * size * size + self.embed.width, 4 * width, 2 * width, width]
+        widths = [channels * math.prod(sides(size)) + self.embed.width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]

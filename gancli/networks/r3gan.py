@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
-from gancli.networks.dcgan import crop, doublings
+from gancli.images import Size
+from gancli.networks.dcgan import crop, doublings, first_map, last_map
 from gancli.networks.layers import LabelEmbedding, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
@@ -92,7 +93,7 @@ class Generator(nn.Module):
         self,
         z_dim: int,
         channels: int,
-        size: int,
+        size: Size,
         width: int = 256,
         classes: int = 0,
         blocks: int = 2,
@@ -101,10 +102,9 @@ class Generator(nn.Module):
         super().__init__()
         self.z_dim, self.classes, self.size = z_dim, classes, size
         k = doublings(size)
-        base = -(-size >> k)
         self.embed = LabelEmbedding(classes, embedding)
         self.scale = nn.Linear(z_dim + self.embed.width, width, bias=False)
-        self.basis = nn.Parameter(torch.randn(width, base, base))
+        self.basis = nn.Parameter(torch.randn(width, *first_map(size, k)))
         layers: list[nn.Module] = []
         for i in range(k + 1):
             # The paper has a 1x1 here where the width changes; ours never does.
@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         channels: int,
-        size: int,
+        size: Size,
         width: int = 256,
         classes: int = 0,
         blocks: int = 2,
@@ -158,7 +158,7 @@ class Discriminator(nn.Module):
         for i in range(k + 1):
             layers += [Down()] if i else []
             layers += [Block(width, blocks * (k + 1), zero) for _ in range(blocks)]
-        basis = nn.Conv2d(width, width, size >> k, groups=width, bias=False)
+        basis = nn.Conv2d(width, width, last_map(size, k), groups=width, bias=False)
         self.layers = nn.Sequential(*layers, basis, nn.Flatten())
         self.minibatch = minibatch_layer(minibatch, width)
         directions = width if classes else 1

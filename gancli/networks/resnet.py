@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
-from gancli.networks.dcgan import crop, doublings
+from gancli.images import Size, sides
+from gancli.networks.dcgan import crop, doublings, first_map
 from gancli.networks.layers import minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
@@ -112,12 +113,11 @@ class Generator(nn.Module):
     that is 256 channels and base 4; `width` is D's, half of G's. Every norm is conditional where there are classes.
     """
 
-    def __init__(self, z_dim: int, channels: int, size: int, width: int = 128, classes: int = 0):
+    def __init__(self, z_dim: int, channels: int, size: Size, width: int = 128, classes: int = 0):
         super().__init__()
         self.z_dim, self.classes, self.size = z_dim, classes, size
         k, width = doublings(size), 2 * width
-        base = -(-size >> k)
-        self.base = (width, base, base)
+        self.base = (width, *first_map(size, k))
         self.linear = nn.Linear(z_dim, math.prod(self.base))
         self.blocks = nn.ModuleList(UpBlock(width, width, classes) for _ in range(k))
         self.norm = batch_norm(width, classes)
@@ -149,7 +149,7 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         channels: int,
-        size: int,
+        size: Size,
         width: int = 128,
         classes: int = 0,
         norm: str = "spectral",
@@ -167,7 +167,7 @@ class Discriminator(nn.Module):
                     f"{name} needs classes, but data.classes=0; choose data with classes, or model={instead}"
                 )
         self.blocks = nn.Sequential(DownBlock(channels, width, first=True))
-        side = size // 2
+        side = min(sides(size)) // 2
         while side >= 16:
             self.blocks.append(DownBlock(width, width))
             side //= 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from gancli.images import enlarge
+from gancli.images import Size, enlarge, sides
 from gancli.networks.layers import spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice, check_number
@@ -237,7 +237,7 @@ class Discriminator(nn.Module):
     x: (N, channels, size, size); c, the small image, is ignored. Returns logits (N,).
     """
 
-    def __init__(self, channels: int = 3, size: int = 96, width: int = 64, norm: str = "batch"):
+    def __init__(self, channels: int = 3, size: Size = 96, width: int = 64, norm: str = "batch"):
         super().__init__()
         check_choice("model.norm", norm, ("batch", "none"))
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2)]
@@ -248,9 +248,9 @@ class Discriminator(nn.Module):
             layers += [nn.BatchNorm2d(now)] if norm == "batch" else []
             layers.append(nn.LeakyReLU(0.2))
             before = now
-        side = math.ceil(size / 16)
+        pixels = math.prod(math.ceil(side / 16) for side in sides(size))
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
-        self.dense = nn.Sequential(nn.Linear(before * side * side, 16 * width), nn.LeakyReLU(0.2))
+        self.dense = nn.Sequential(nn.Linear(before * pixels, 16 * width), nn.LeakyReLU(0.2))
         self.last = nn.Linear(16 * width, 1)
 
     def forward(self, x: Tensor, c: Tensor) -> DiscriminatorOutputs:

@@ -7,6 +7,7 @@ https://arxiv.org/abs/1611.07004, section 6.1.2.
 import torch
 from torch import Tensor, nn
 
+from gancli.images import Size, sides
 from gancli.networks.layers import ReflectionPad, init_normal, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.networks.unet import WHOLE_IMAGE, check_source_channels, norm_layer, padded
@@ -90,16 +91,17 @@ class PatchDiscriminator(nn.Module):
         self,
         channels: int,
         source_channels: int = 0,
-        size: int = 256,
+        size: Size = 256,
         width: int = 64,
         depth: int = 3,
         norm: str = "batch",
     ):
         super().__init__()
         check_choice("model.norm", norm, ("batch", "instance", "spectral", "none"))
-        depth = max(1, min(depth, 3 if size >= 56 else 2 if size >= 28 else 1))
-        if size < 8:
-            raise ValueError(f"PatchGAN needs images of 8 pixels or more, but data.size={size}; type data.size=32")
+        least = min(sides(size))
+        depth = max(1, min(depth, 3 if least >= 56 else 2 if least >= 28 else 1))
+        if least < 8:
+            raise ValueError(f"PatchGAN needs images of 8 pixels or more, but data.size={least}; type data.size=32")
         self.source_channels = source_channels
         inner = "none" if norm == "spectral" else norm
         layers: list[nn.Module] = [nn.Conv2d(channels + source_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from gancli.images import Size, sides
 from gancli.networks.layers import Dropout, init_normal
 from gancli.runtime.checks import check_choice
 
@@ -57,7 +58,7 @@ class UNet(nn.Module):
         self,
         channels: int,
         source_channels: int,
-        size: int = 256,
+        size: Size = 256,
         width: int = 64,
         depth: int = 8,
         norm: str = "batch",
@@ -67,7 +68,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         check_source_channels(source_channels)
-        depth = min(depth, size.bit_length() - 1)
+        depth = min(depth, min(sides(size)).bit_length() - 1)
         if depth < 1:
             raise ValueError(
                 f"a U-Net needs one halving or more, but model.depth={depth} and data.size={size}; type model.depth=4"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.data.classes import one_hot
+from gancli.images import in_pixels, sides
 from gancli.inference.generator import Generator, command_for, noise
 from gancli.inference.latents import first_layer_directions, first_layer_weight
 from gancli.play.graph import Unsupported, Weights, plain, trace
@@ -47,6 +48,11 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
     """
     if output["channels"] not in (1, 3):
         raise ValueError("this model generates points of the plane, and a page shows images; type gan sample")
+    if not isinstance(output["size"], int) and int(network.z_dim):  # type: ignore[arg-type]
+        raise ValueError(
+            f"a page shows square images, and this model's are {in_pixels(output['size'])}; type "
+            f"out=generator.onnx instead"
+        )
     G = Generator(plain(network), output["size"], output["channels"], output["class_names"])
     weights = Weights()
     try:
@@ -85,7 +91,7 @@ def noise_graphs(G: Generator, weights: Weights) -> tuple[dict[str, Any], dict[s
     z, c = noise(range(1), G.z_dim, 0), one_hot(G.labels(1), G.classes)
     graphs = {"generate": trace(network, lambda z, c: network(z, c).clamp(-1, 1), {"z": z, "c": c}, weights)}
     if hasattr(network, "encode"):
-        x = torch.zeros(1, G.channels, G.size, G.size)
+        x = torch.zeros(1, G.channels, *sides(G.size))
         graphs["encode"] = trace(network, network.encode, {"x": x, "c": c}, weights)  # type: ignore[arg-type]
     names = [G.class_name(label) for label in range(G.classes)]
     return graphs, {"kind": "noise", "zDim": G.z_dim, "classNames": names, "directions": directions(G)}

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
 from gancli.config import base_configs, build, choices, data_title, literal_text
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
-from gancli.data.dataset import ImageDataset
+from gancli.data.dataset import ImageDataset, check_size
 from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
@@ -42,6 +42,7 @@ def check_options(options: DictConfig) -> None:
             f"trainer.evaluate_patience={options.evaluate_patience} counts evaluations, but there are none; "
             f"type trainer.evaluate_every=500"
         )
+    check_number("trainer.accumulate", options.accumulate, least=1, example=4, whole=True)
     Budget(options.steps, options.kimg, options.minutes)
     check_choice("trainer.on_nan", options.on_nan, ("stop", "rollback"))
     check_choice("trainer.preflight", str(options.preflight).lower(), ("auto", "true", "false"))
@@ -51,7 +52,7 @@ def check_options(options: DictConfig) -> None:
 # Counts that must be at least 1, each with a value that works.
 COUNTS = {
     **{"model.z_dim": 100, "model.width": 64, "model.depth": 6, "model.blocks": 2, "model.patch": 3},
-    **{"model.n_critic": 1, "model.packing": 1, "data.batch_size": 64, "data.n": 10000, "data.size": 32},
+    **{"model.n_critic": 1, "model.packing": 1, "data.batch_size": 64, "data.n": 10000},
 }
 
 
@@ -65,6 +66,9 @@ def check_counts(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None:
             check_number(key, value, least=1, example=example, whole=True)
+    if cfg.data.get("size") is not None:
+        size = cfg.data.size
+        check_size(list(size) if isinstance(size, ListConfig) else size)
 
 
 def build_loggers(options: DictConfig) -> list[MetricLogger]:
@@ -109,7 +113,7 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
         A sentence about the smaller batch, or an empty string.
     """
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
-    cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size())
+    cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size() * cfg.trainer.accumulate)
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
     refuse_no_classes(cfg)
     cfg.run.dir = literal_text(str(folder))
@@ -179,12 +183,18 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
         beta2=beta2,
         ema=lambda network: EMA(network, **options.ema),
         clip=options.clip,
+        accumulate=options.accumulate,
         precision=options.precision,
         channels_last=options.channels_last,
         compile=options.compile,
         sync_bn=options.sync_bn,
         graphs=graphs,
     )
-    if cfg.data.batch_size // (ranks.world_size() * cfg.model.get("packing", 1)) == 1:
+    if options.accumulate > 1 and cfg.model.get("reuse_fakes"):
+        warnings.append(
+            f"trainer.accumulate={options.accumulate}: G's update generates fakes of its own, as with "
+            f"model.reuse_fakes=false"
+        )
+    if cfg.data.batch_size // (ranks.world_size() * cfg.model.get("packing", 1) * options.accumulate) == 1:
         refuse_single_values(trainer.networks.values())
     return trainer, warnings

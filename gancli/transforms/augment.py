@@ -1,6 +1,6 @@
 """Augmentation of the images that D gets, real and generated alike, so that it cannot memorise a small data set.
 
-x: (N, C, H, W) in [-1, 1], grey or colour, H = W. Results have the same shape and type; their colours may leave the
+x: (N, C, H, W) in [-1, 1], grey or colour. Results have the same shape and type; their colours may leave the
 range. G gets its gradient through the augmentation. Each image is changed independently, by torch's default generators.
 Nothing waits for the device, so a CUDA graph can capture a step, and all is twice differentiable in x, for penalties.
 """
@@ -64,24 +64,32 @@ def color(x: Tensor) -> Tensor:
 
 
 def translation(x: Tensor) -> Tensor:
-    """Shift by whole pixels, up to an eighth of the size each way (rounded), and fill with zeros."""
-    n, _, side, _ = x.shape
-    most = (side + 4) // 8
-    source = torch.arange(side, device=x.device) + torch.randint(-most, most + 1, (2, n, 1), device=x.device)
-    (row, column), (row_inside, column_inside) = source, (source >= 0) & (source < side)
+    """Shift by whole pixels, up to an eighth of each side (rounded), and fill with zeros."""
+    most = [(side + 4) // 8 for side in x.shape[2:]]
+    shifts = whole_numbers(x, [(-m, m + 1) for m in most])
+    row, column = (torch.arange(side, device=x.device) + shift for side, shift in zip(x.shape[2:], shifts))
+    row_inside, column_inside = ((i >= 0) & (i < side) for i, side in zip((row, column), x.shape[2:]))
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
     return pixels(x, row[:, :, None], column[:, None, :]).masked_fill(~inside, 0)
 
 
 def cutout(x: Tensor) -> Tensor:
-    """Set a square of half the size (rounded up) to zero. Its centre may lie anywhere; the edges may clip it."""
-    n, _, side, _ = x.shape
-    width = (side + 1) // 2
-    # The centre of an even square lies between pixels, which gives one more position.
-    start = torch.randint(side + 1 - width % 2, (2, n, 1), device=x.device) - width // 2
-    offset = torch.arange(side, device=x.device) - start
-    rows, columns = (offset >= 0) & (offset < width)
-    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+    """Set a rectangle of half of each side (rounded up) to zero. Its centre may lie anywhere; the edges may clip it."""
+    halves = [(side + 1) // 2 for side in x.shape[2:]]
+    # The centre of an even length lies between pixels, which gives one more position.
+    centres = whole_numbers(x, [(0, side + 1 - half % 2) for side, half in zip(x.shape[2:], halves)])
+    inside = []
+    for side, half, centre in zip(x.shape[2:], halves, centres):
+        offset = torch.arange(side, device=x.device) - (centre - half // 2)
+        inside.append((offset >= 0) & (offset < half))
+    return x.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], 0)
+
+
+def whole_numbers(x: Tensor, ranges: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+    """Return uniform whole numbers for each image, (N, 1) for each of two ranges, of rows and of columns."""
+    if ranges[0] == ranges[1]:  # of square images: one call
+        return torch.randint(*ranges[0], (2, len(x), 1), device=x.device).unbind()
+    return [torch.randint(low, high, (len(x), 1), device=x.device) for low, high in ranges]
 
 
 POLICIES = {"color": color, "translation": translation, "cutout": cutout}
@@ -140,7 +148,7 @@ class AdaptiveAugment(NoAugment):
         The map is the inverse, so the paper's list is applied from its end. A transformation and its inverse are
         equally likely, so the inverse is sampled. Transformations that are not sampled leave the map exactly as it is.
         """
-        p, side = self.p, x.shape[-1]
+        p, side = self.p, by_axis(x, *x.shape[:1:-1])
         p_rotate = 1 - (1 - p).sqrt()  # sampled twice, which gives p
         source, shift = torch.eye(2, 3, device=x.device), torch.eye(3, device=x.device)[2]
         horizontal = source[:, :1]  # (1, 0)
@@ -201,6 +209,11 @@ def normal(x: Tensor, *shape: int) -> Tensor:
     return torch.randn(len(x), *shape, device=x.device)
 
 
+def by_axis(x: Tensor, across: float, down: float) -> Tensor:
+    """Return two numbers as (2, 1), on the device without waiting for it, which torch.tensor would."""
+    return torch.cat([torch.full((1, 1), float(value), device=x.device) for value in (across, down)])
+
+
 def with_probability(p: Tensor, value: Tensor) -> Tensor:
     """Return value (N, ...) for each image with probability p, else 0."""
     return value * (torch.rand(value[:, :1].shape, device=value.device, dtype=value.dtype) < p)
@@ -217,10 +230,10 @@ def warp(x: Tensor, source: Tensor) -> Tensor:
 
     Written out, because the identity of grid_sample is not exact.
     """
-    middle = (x.shape[-1] - 1) / 2
-    axis = torch.arange(x.shape[-1], device=x.device) - middle
+    middle = [(side - 1) / 2 for side in x.shape[:1:-1]]
+    across, down = (torch.arange(n, device=x.device) - m for n, m in zip(x.shape[:1:-1], middle))
     a, b, c = source[..., None, None].unbind(2)
-    at = a * axis + b * axis[:, None] + c + middle
+    at = a * across + b * down[:, None] + c + by_axis(x, *middle)[:, :, None]
     column, row = at.floor().long().unbind(1)
     right, down = (at - at.floor())[:, :, None].unbind(1)
     above, below = (lerp(pixels(x, i, column), pixels(x, i, column + 1), right) for i in (row, row + 1))
@@ -234,7 +247,7 @@ def lerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 def pixels(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Return the pixels of x at whole (row, column), both broadcast to (N, H, W), with reflected edges."""
-    last = x.shape[-1] - 1
-    row, column = (last - (i.remainder(2 * last) - last).abs() for i in (row, column))
+    lasts = (x.shape[2] - 1, x.shape[3] - 1)
+    row, column = (last - (i.remainder(2 * last) - last).abs() for i, last in zip((row, column), lasts))
     index = (row * x.shape[-1] + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)
     return x.flatten(2).gather(2, index).view(x.shape)

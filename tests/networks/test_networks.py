@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gancli.networks import dcgan, mlp, r3gan, resnet
+from gancli.networks import dcgan, fastgan, mlp, r3gan, resnet
 from gancli.networks.layers import LabelEmbedding, minibatch_layer
 
 
@@ -121,3 +121,11 @@ def test_an_embedding_without_classes_has_width_zero(recwarn):
 def test_impossible_networks_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("module", [dcgan, fastgan, mlp, r3gan, resnet])
+def test_images_may_have_two_sides(module):
+    G, D = module.Generator(8, 3, [16, 40], 4), module.Discriminator(3, [16, 40], 4)
+    x = G(torch.randn(2, 8), torch.zeros(2, 0))
+    assert x.shape == (2, 3, 16, 40)
+    assert D(x, torch.zeros(2, 0)).logits.shape[0] == 2

@@ -8,6 +8,7 @@ import torch
 from helpers import TINY, assert_same, learned
 from PIL import Image
 
+from gancli.data.crops import image_crops
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
 from gancli.data.listing import keep_split, list_folder
@@ -138,3 +139,49 @@ def test_the_gap_is_one_where_d_knows_its_images_by_heart(tmp_path):
         watch = HeldOut(objective, ImageDataset(grey), ImageDataset(held_out), 0, torch.device("cpu"))
         assert watch.metrics(objective.G)["gap(held out)"] == pytest.approx(gap, abs=0.05)
     assert HeldOut(objective, ImageDataset(grey // 4), ImageDataset(grey), 0, torch.device("cpu")).metrics(Dark()) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fastgan", "dcgan", "vae"])
+def test_images_that_are_not_square_are_learned_and_sampled_as_they_are(gan, tmp_path, model):
+    words = own(write_images(tmp_path / "images", 24), f"model={model}", "data.size=[16,24]", "run.dir=run")
+    assert gan(*words, "trainer.steps=1")[0] == 0
+    assert gan("train", "resume=run", "trainer.steps=2")[0] == 0
+    assert gan("sample", "ckpt=run", "n=2", "out=x.npz")[0] == 0
+    assert np.load("x.npz")["images"].shape == (2, 16, 24, 3)
+    assert "24x16" in gan("info", "ckpt=run")[1]
+    if model == "vae":
+        code, _, error = gan("reconstruct", str(tmp_path / "images" / "0000.png"), "ckpt=run", "out=r.png")
+        assert code == 1 and "this model's are 24x16; type gan project" in error
+    if model == "dcgan":
+        code, out, error = gan("evaluate", "ckpt=run", "n=24", "metrics=[kd_cifar]")
+        assert code == 0 and "24x16 colour" in out and "24x16 to 32 pixels" in out, error
+        assert gan("sample", "ckpt=run", "n=2", "out=samples/")[0] == 0
+        assert gan("upscale", "samples/000000.png", "out=large.png", "scale=2")[0] == 0
+        assert Image.open("large.png").size == (48, 32)
+        code, _, error = gan("export", "ckpt=run", "out=play.html")
+        assert code == 1 and "a page shows square images, and this model's are 24x16" in error
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("[100,60]", "multiples of 8, because networks halve them; type data.size=[96,56]"),
+        ("[64]", "a size is one number, or height and width"),
+        ("[64,a]", "must be a whole number"),
+        ("[0,64]", "must be a whole number, 1 or more"),
+    ],
+)
+def test_a_size_that_no_network_can_halve_is_refused(gan, tmp_path, size, said):
+    code, _, error = gan(*own(write_images(tmp_path / "images", 2), f"data.size={size}"))
+    assert code == 1 and said in error
+
+
+def test_images_of_other_shapes_are_cropped_padded_or_squashed(tmp_path):
+    Image.new("RGB", (40, 10), "red").save(tmp_path / "a.png")
+    for fit, white in (("crop", 0.0), ("pad", 0.5), ("squash", 0.0)):
+        (image,) = folder(str(tmp_path), [16, 32], fit=fit).images
+        assert image.shape == (3, 16, 32)
+        assert (image[2] > 200).float().mean() == pytest.approx(white, abs=0.07)
+    with pytest.raises(ValueError, match=r"data\.size=\[16,24\] is not possible, since images of this data are square"):
+        image_crops(str(tmp_path), [16, 24])

@@ -167,7 +167,7 @@ def test_blits_are_exact_and_have_probability_p():
 
 def test_geometry_is_distributed_as_in_the_paper():
     n, side = 20000, 1000
-    source = adaptive(1.0).source(torch.empty(n, 0, 1, side))
+    source = adaptive(1.0).source(torch.empty(n, 0, side, side))
     linear, shift = source[:, :, :2].double(), source[:, :, 2]
     scales = torch.linalg.svdvals(linear).log2()
     assert scales.mean(1).mean().abs() < 0.01 and abs(scales.mean(1).std() - 0.2) < 0.01
@@ -302,3 +302,13 @@ def test_every_config_is_documented_and_builds_the_defaults():
     assert {name: type(augment) for name, augment in built.items()} == types
     assert built["diffaugment"].policy == DiffAugment().policy
     assert (built["ada"].target, built["ada"].kimg) == (AdaptiveAugment().target, AdaptiveAugment().kimg)
+
+
+def test_images_that_are_not_square_are_shifted_and_cut_by_their_own_sides():
+    x = torch.arange(1.0, 16 * 48 + 1).view(1, 1, 16, 48).expand(400, -1, -1, -1)
+    shifted = DiffAugment("translation")(x)
+    rows, columns = ((shifted != 0).any(axis).squeeze(1) for axis in (3, 2))
+    assert (rows.sum(1).min(), columns.sum(1).min()) == (14, 42), "up to an eighth of each side"
+    cut = DiffAugment("cutout")(x) == 0
+    assert cut.any(3).sum(2).max() == 8 and cut.any(2).sum(2).max() == 24
+    assert torch.equal(adaptive(0.0)(x), x) and adaptive(1.0)(x).shape == x.shape
