@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK, PAGE = ROOT / "constraints.txt", ROOT / "docs" / "reference" / "dependencies.md"
 BEGIN, END = "<!-- dependencies: written by make lock -->", "<!-- end of dependencies -->"
 TOOLS = ("dev", "docs")  # extras for who works on gan
+APART = ("trackio",)  # extras that do not allow the newest version of another package: tried on their own, not locked
 
 
 def direct() -> dict[str, list[Requirement]]:
@@ -29,6 +30,7 @@ def direct() -> dict[str, list[Requirement]]:
     return {
         part: [parsed for text in texts if (parsed := Requirement(text)).name != "gancli"]
         for part, texts in parts.items()
+        if part not in APART
     }
 
 

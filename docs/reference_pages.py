@@ -120,6 +120,12 @@ def functions() -> str:
     return autodoc(*places)
 
 
+def modules() -> str:
+    """Return a table of the public modules of `gancli`."""
+    rows = [f"| `gancli.{name}` | {meaning} |" for name, meaning in gancli._PUBLIC_MODULES.items()]
+    return "\n".join(["| module | what is in it |", "|---|---|", *rows])
+
+
 def inference() -> str:
     """Return the documentation of what loads models for the other commands."""
     return autodoc(

@@ -6,7 +6,8 @@ G = gancli.load("outputs/my-run")            # a checkpoint file or a run folder
 large = gancli.upscale(Image.open("a.png"))  # PIL in, PIL out, 4 times as wide and as high
 scores = gancli.evaluate(x, "mnist")
 
-The public names are those below; everything else may move.
+Public are the names below, those of the modules in `_PUBLIC_MODULES`, and the classes that configs name.
+Everything else may move.
 """
 
 import importlib
@@ -38,6 +39,15 @@ _PUBLIC = {
     **{"as_dataset": "data.from_memory", "ImageDataset": "data.dataset", "BatchLoader": "data.loader"},
     **{"GAN": "objectives.gan", "Objective": "objectives.base", "Update": "objectives.base"},
     **{"Trainer": "training.loop", "Budget": "training.schedules"},
+}
+# Modules of which every name without an underscore is public, and so are those below them: parts of your own models.
+_PUBLIC_MODULES = {
+    "networks": "generators, discriminators and the layers they are made of",
+    "losses": "adversarial losses, penalties, perceptual distances",
+    "objectives": "who minimises what; base classes of your own",
+    "images": "between uint8, [-1, 1] and PIL; grids",
+    "report.loggers": "`MetricLogger`, the base class of a logger of yours",
+    "testing": "`ModelContract`, the tests that every model passes",
 }
 
 __all__ = ["__version__", *_PUBLIC]

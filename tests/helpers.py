@@ -1,6 +1,7 @@
 """Helpers of several tests: tiny runs, comparisons to the bit, and processes of the command line."""
 
 import importlib
+import socket
 import subprocess
 import sys
 import tomllib
@@ -63,6 +64,13 @@ def process(*words: str, **options) -> subprocess.Popen:
     """Start `gan` in a process of its own, as a user does."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*GAN, *words], **{**pipes, **options})
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

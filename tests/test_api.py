@@ -1,6 +1,7 @@
 """From Python: the commands as functions, the pieces without Hydra, and the notebook."""
 
 import contextlib
+import importlib
 import io
 import json
 import re
@@ -101,6 +102,33 @@ def test_the_public_names_are_listed_once_and_documented():
     assert set(dir(gancli)) == {"__version__", *gancli._PUBLIC} and (ROOT / "gancli" / "py.typed").exists()
     code = "import sys, gancli; dir(gancli); assert not {'torch', 'numpy', 'hydra'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def code_for_others() -> dict[str, str]:
+    """Return the Python that readers copy: of the Markdown pages, the notebook and the template, by file."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    code = {
+        str(page): "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)) for page in pages
+    }
+    for notebook in (ROOT / "docs").glob("*.ipynb"):
+        code[notebook.name] = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
+    return code | {str(file): file.read_text() for file in (ROOT / "gancli" / "template").rglob("*.py")}
+
+
+def test_what_docs_notebook_and_template_import_is_public():
+    imported = [
+        (file, module, name.strip())
+        for file, code in code_for_others().items()
+        for module, names in re.findall(r"^from gancli\.([\w.]+) import (.+)$", code, re.M)
+        for name in names.split(",")
+    ]
+    assert len(imported) > 8
+    for file, module, name in imported:
+        public = any(f"{module}.{name}.".startswith(f"{part}.") for part in gancli._PUBLIC_MODULES)
+        assert public and not name.startswith("_"), f"{file}: {name} of gancli.{module}"
+        importlib.import_module(f"gancli.{module}.{name}" if module == "networks" else f"gancli.{module}")
+    assert not re.findall(r"^import gancli\..*", "\n".join(code_for_others().values()), re.M)
+    assert all(importlib.import_module(f"gancli.{part}").__doc__ for part in gancli._PUBLIC_MODULES)
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from gancli.config import (
 from gancli.runtime.files import check_writable
 from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
+from gancli.runtime.text import one_line
 
 
 def train(words: list[str]) -> int:
@@ -218,6 +219,7 @@ def sweep(command: TrainCommand) -> None:
     folder: Path | None = None
     cfg: Any = None
     stopped: KeyboardInterrupt | None = None
+    died = ""
     stop = StopRequest(at_once=True)
     try:
         with stop, hydra_of(command) as engine:
@@ -232,7 +234,7 @@ def sweep(command: TrainCommand) -> None:
             folders = {} if has_subdir(cfg, len(jobs)) else assign(folder, jobs)
             job = partial(run_job, command=command, jobs=len(jobs), folders=folders, check=check_of(command))
             with stored_sweep(folder, own, options, folders):
-                engine.multirun(command.config_name, job, overrides)
+                died = launch(engine, command.config_name, job, overrides)
     except KeyboardInterrupt as error:
         stopped = error
     if stop.signum:  # its jobs got the signal too and have ended
@@ -246,8 +248,19 @@ def sweep(command: TrainCommand) -> None:
             print(f"gan: to resume, type {resume_command(folder)}", file=sys.stderr)
     if stopped:
         raise stopped
+    if died and folder:
+        failed = f"a job's process died, and with it the sweep ({died}); to resume, type {resume_command(folder)}"
     if failed:
         raise ValueError(failed)
+
+
+def launch(engine: Any, config_name: str, job: Callable[..., Any], overrides: list[str]) -> str:
+    """Run every job; return what the launcher says of a worker process that died, or an empty string."""
+    try:
+        engine.multirun(config_name, job, overrides)
+    except RuntimeError as error:  # jobs keep their own errors in their folders
+        return one_line(error, 160)
+    return ""
 
 
 def run_job(

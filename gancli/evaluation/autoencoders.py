@@ -17,6 +17,7 @@ from gancli.metrics.elbo import elbo, importance_weighted
 from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.networks.likelihood import LEVEL, Gaussian
 from gancli.runtime.checks import check_number
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import plural, printable, table
 
@@ -63,7 +64,8 @@ def _measure(G: Generator, reference: EvaluationSet, samples: int) -> tuple[dict
     first: dict[str, Tensor] = {}
     for k, (x, labels, _) in enumerate(reference.batches()):
         c = one_hot(labels, G.classes).to(G.device)
-        reconstructed = finite(network(network.encode(x.to(G.device), c), c))
+        parts_of_x = in_batches(lambda x, c: network(network.encode(x.to(G.device), c), c), x, c)
+        reconstructed = finite(torch.cat(parts_of_x))
         errors = {"psnr": rgb_psnr(reconstructed, x), "squared_error": (reconstructed - x).square().flatten(1).mean(1)}
         bounds = _bounds(network, x, c, samples, derive_seed(reference.seed, "block", k)) if has_bounds else {}
         parts.append(errors | bounds)

@@ -13,6 +13,7 @@ from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finit
 from gancli.images import to_float
 from gancli.inference.generator import Generator
 from gancli.metrics.task_psnr import task_psnr
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.text import one_line, printable, table
 from gancli.transforms import tasks
 from gancli.transforms.tasks import GivenSources, Task
@@ -145,7 +146,8 @@ def translate(network: nn.Module, c: Tensor, channels: int = 0) -> Tensor:
             f"this model translates images of {network.source_channels} channels, but those of the data have "
             f"{c.shape[1]}; type data=DIR, a folder, or leave data= out"
         )
-    translated = finite(network(c.new_zeros(len(c), 0, device=device), c.to(device)))
+    parts = in_batches(lambda c: network(c.new_zeros(len(c), 0, device=device), c.to(device)), c)
+    translated = finite(torch.cat(parts))
     if channels and translated.shape[1] != channels:
         raise ValueError(
             f"this model generates images of {translated.shape[1]} channels, but those of the data have {channels}; "

@@ -5,6 +5,7 @@ generator in eval mode, real a small ImageDataset. Runs are compared by the metr
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from gancli.metrics.elbo import elbo
 from gancli.metrics.psnr_ssim import rgb_psnr
 from gancli.metrics.sliced_wasserstein import sliced_wasserstein
 from gancli.metrics.task_psnr import task_psnr
+from gancli.runtime.hardware import in_batches
 from gancli.transforms.tasks import Task
 
 LARGEST_SIZE = 64  # pixels a side: thousands of larger images do not fit in memory
@@ -55,7 +57,7 @@ class AutoencoderMetrics(SampleMetrics):
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
         x, c = as_batch(G, real)
         with torch.no_grad():
-            reconstructed = G(G.encode(x, c), c)
+            reconstructed = torch.cat(in_batches(lambda x, c: G(G.encode(x, c), c), x, c))
         return {**super().metrics(G, real, seed), "reconstruction_psnr": float(rgb_psnr(reconstructed, x).mean())}
 
 
@@ -68,7 +70,8 @@ class VAEMetrics(AutoencoderMetrics):
         x, c = as_batch(G, real)
         torch.manual_seed(seed)  # the same binarised images and the same noise each time
         with torch.no_grad():
-            bounds = elbo(G, G.likelihood.observed(x), c, torch.randn(len(c), G.z_dim, device=c.device))
+            x, noise = G.likelihood.observed(x), torch.randn(len(c), G.z_dim, device=c.device)
+            bounds = torch.cat(in_batches(partial(elbo, G), x, c, noise))
         return {"elbo": float(bounds.mean()), **super().metrics(G, real, seed)}
 
 
@@ -86,7 +89,8 @@ class ImageToImageMetrics:
         torch.manual_seed(seed)  # the same masks, noise and so on each time
         c = self.task.condition(x, c)
         with torch.no_grad():
-            fake, naive = G(c.new_zeros(len(c), 0), c), self.task.baseline(c)
+            fake = torch.cat(in_batches(lambda c: G(c.new_zeros(len(c), 0), c), c))
+            naive = self.task.baseline(c)
         values = task_psnr(self.task, fake, x, c)
         return values | {f"naive_{name}": value for name, value in task_psnr(self.task, naive, x, c).items()}
 
@@ -96,10 +100,9 @@ class CycleGANMetrics(SampleMetrics):
 
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
         c = to_float(real.sources.to(next(G.parameters()).device))
-        z = c.new_zeros(len(c), 0)
         with torch.no_grad():
-            there = G(z, c)
-            cycled = G.back(z, there)
+            there = torch.cat(in_batches(lambda c: G(c.new_zeros(len(c), 0), c), c))
+            cycled = torch.cat(in_batches(lambda c: G.back(c.new_zeros(len(c), 0), c), there))
         generator = Generator(G, real.size, real.channels, real.class_names)
         values = self.compare(generator, real, there.clamp(-1, 1).cpu().split(BLOCK))
         return values | {"cycle_error": float((cycled - c).abs().mean())}

@@ -13,6 +13,7 @@ from gancli.checkpoint.trust import trusting
 from gancli.data.classes import class_index, one_hot
 from gancli.images import Size
 from gancli.runtime.checks import check_number
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import one_line, shell_quote
 
@@ -131,9 +132,9 @@ class Generator:
     def generate(self, z: Tensor, c: Tensor) -> Tensor:
         """Return images (N, C, H, W) of latents z (N, z_dim) and c (N, classes), one-hot or a mixture of classes."""
         at_once = int(getattr(self.network, "images_at_once", BLOCK))
-        blocks = zip(z.to(self.device).split(at_once), c.to(self.device).split(at_once))
+        z, c = z.to(self.device), c.to(self.device)
         # A network without tanh may leave the range by a little.
-        return torch.cat([self.network(*block).clamp(-1, 1) for block in blocks])
+        return torch.cat(in_batches(lambda z, c: self.network(z, c).clamp(-1, 1), z, c, size=at_once))
 
     def check_noise(self) -> None:
         """Raise ValueError unless this model samples from noise."""

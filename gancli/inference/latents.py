@@ -24,6 +24,7 @@ from gancli.images import in_pixels, sides, to_float
 from gancli.inference.generator import BLOCK, Generator, Latents, derive_seed, noise
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path, write_atomically
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.text import printable
 
 STEPS = 500  # of a search
@@ -170,8 +171,7 @@ def search(G: Generator, x: Tensor, z: Tensor, c: Tensor, steps: int, bar: tqdm)
         adam = torch.optim.Adam([z], betas=(0.9, 0.99))
         for step in range(begin, end):
             adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-            batches = zip(z.split(GRADIENT_BATCH), c.split(GRADIENT_BATCH))
-            z.grad = torch.cat([gradient(G, x, *batch) for batch in batches])
+            z.grad = torch.cat(in_batches(lambda z, c: gradient(G, x, z, c), z, c, size=GRADIENT_BATCH))
             adam.step()
             bar.update()
     return z, c

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gancli.losses.divergence import gaussian_kl
+from gancli.runtime.hardware import in_batches
 
 
 def elbo(G: Any, x: Tensor, c: Tensor, noise: Tensor) -> Tensor:
@@ -34,5 +35,6 @@ def importance_weighted(G: Any, x: Tensor, c: Tensor, samples: int, generator: t
         z = mean + (0.5 * log_variance).exp() * noise
         # The normalising constants of prior and posterior cancel.
         log_ratio = (0.5 * (noise.square() + log_variance - z.square())).sum(1)
-        total = torch.logaddexp(total, (G.log_likelihood(x, z, c) + log_ratio).cpu().double())
+        log_likelihood = torch.cat(in_batches(G.log_likelihood, x, z, c))
+        total = torch.logaddexp(total, (log_likelihood + log_ratio).cpu().double())
     return total - math.log(samples)

@@ -25,6 +25,7 @@ from gancli.images import Size, in_pixels, to_float, to_uint8
 from gancli.networks.classifier import Classifier
 from gancli.runtime.bundled import verified
 from gancli.runtime.files import typed_path
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.text import one_line
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -53,7 +54,7 @@ class FeatureExtractor:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, dim) and logits (N, classes) of images (N, C, H, H), in float32 on the CPU."""
         with full_precision(self.device):
-            outputs = [self.forward(self.preprocess(part).to(self.device)) for part in images.split(CHUNK)]
+            outputs = in_batches(lambda x: self.forward(self.preprocess(x).to(self.device)), images, size=CHUNK)
         features, logits = (torch.cat(parts).float().cpu() for parts in zip(*outputs))
         return features, logits
 

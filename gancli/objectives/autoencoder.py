@@ -99,6 +99,11 @@ class AEGAN(Encoding, GAN):
         check_number("model.prior", self.prior, 0)
         check_number("model.pretrain", self.pretrain, 0, 1)
 
+    @property
+    def whole_batch(self) -> str:
+        prior = "the distance of the latents from noise is one of all images of a batch (model.prior=0 leaves it out)"
+        return prior if self.prior else super().whole_batch
+
     def updates(self, step: int, progress: float) -> list[Update]:
         if progress < self.pretrain:
             return [Update("G", self.reconstruction_loss)]
@@ -141,10 +146,12 @@ class VAEGAN(Variational, GAN):
         return [*critics, generator._replace(loss=partial(self.generator_loss, kl_weight=self.kl_weight(progress)))]
 
     def discriminator_terms(self, x: Tensor, c: Tensor, fake: Any, penalty_weight: float) -> Terms:
-        half = len(x) // 2
         with torch.no_grad():
             reconstructed = self.G(self.sample_posterior(x, c)[0], c)
-        return super().discriminator_terms(x, c, torch.cat([fake[:half], reconstructed[half:]]), penalty_weight)
+        # In turn, so that a part of a batch has both.
+        is_generated = torch.arange(len(x), device=x.device) // self.packing % 2 == 0
+        fake = torch.where(is_generated[:, None, None, None], fake, reconstructed)
+        return super().discriminator_terms(x, c, fake, penalty_weight)
 
     def generator_terms(self, x: Tensor, c: Tensor, fake: Any, kl_weight: float = 1.0) -> Terms:
         z, kl = self.sample_posterior(x, c)

@@ -24,8 +24,9 @@ class Update(NamedTuple):
     Attributes:
         network: "G" or "D", whose parameters are stepped.
         loss: Method of the objective, or a functools.partial of it with keyword settings. It maps a batch (x, c) and
-            the `Fakes` of the update before to named scalars and the `Fakes` for the next update. Scalars that require
-            a gradient are summed and minimised, the others are only logged.
+            the `Fakes` of the update before to named scalars and the `Fakes` for the next update. It gets None where
+            there are none, and always with trainer.accumulate. Scalars that require a gradient are summed and
+            minimised, the others are only logged.
         after_step: Called after the optimizer step.
     """
 
@@ -65,6 +66,14 @@ class Objective:
     def double_backward(self) -> bool:
         """True if a loss differentiates a gradient, which torch.compile does not support."""
         return False
+
+    @property
+    def whole_batch(self) -> str:
+        """Why the losses are no mean over images, so that trainer.accumulate cannot compute a batch in parts, or empty.
+
+        Batch norm, minibatch statistics and DRAGAN's standard deviation are then those of a part, which is allowed.
+        """
+        return ""
 
     def updates(self, step: int, progress: float) -> list[Update]:
         """Return the updates of a step; progress is the used fraction of the budget, 0 to 1. Changes nothing."""

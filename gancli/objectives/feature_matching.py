@@ -17,6 +17,10 @@ class FeatureMatching(GAN):
 
     weight: float = 1.0  # of the distance
 
+    @property
+    def whole_batch(self) -> str:
+        return "feature matching compares the mean features of all images of a batch"
+
     def generator_terms(self, x: Tensor, c: Tensor, fake: Any) -> Terms:
         real_mean, fake_mean = (self.discriminate(images, c).features.mean(0) for images in (x, fake))
         return {"G/features": self.weight * (real_mean - fake_mean).square().sum()}

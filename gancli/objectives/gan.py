@@ -59,6 +59,10 @@ class GAN(Objective):
     def double_backward(self) -> bool:
         return self.penalty.double_backward
 
+    @property
+    def whole_batch(self) -> str:
+        return "model.drift compares all images of a batch (model.drift=0 leaves it out)" if self.drift else ""
+
     def updates(self, step: int, progress: float) -> list[Update]:
         loss = partial(self.discriminator_loss, penalty_weight=self.penalty.weight_at(step, progress))
         critic = Update("D", loss, partial(self.penalty.after_step, self.D))

@@ -45,6 +45,11 @@ class Unrolled(GAN):
     def double_backward(self) -> bool:
         return self.unroll > 0 or super().double_backward
 
+    @property
+    def whole_batch(self) -> str:
+        steps = "G's loss goes through steps of D on all images of a batch (model.unroll=0 leaves them out)"
+        return steps if self.unroll else super().whole_batch
+
     def updates(self, step: int, progress: float) -> list[Update]:
         *critics, generator = super().updates(step, progress)
         weight = self.penalty.weight_at(0, progress) / self.penalty.every

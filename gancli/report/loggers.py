@@ -3,6 +3,7 @@
 A logger of yours is a class with these methods and a yaml in configs/trainer/log/.
 """
 
+import contextlib
 import csv
 import importlib
 import io
@@ -197,6 +198,30 @@ class MLflow(MetricLogger):
 
     def close(self) -> None:
         self.client.set_terminated(self.id)
+
+
+class Trackio(MetricLogger):
+    """A run in Trackio's local data base, in the folder TRACKIO_DIR or its default, which `trackio show` shows."""
+
+    def __init__(self, project: str = "gan"):
+        self.trackio = needed("trackio", "trackio")
+        self.project = project
+
+    def start(self, folder: Path, config: dict[str, Any], step: int) -> None:
+        name = f"{folder.name}-{stored(folder / 'trackio.id', lambda: secrets.token_hex(4))}"
+        options = {"resume": "allow", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        with contextlib.redirect_stdout(io.StringIO()):  # which is for results
+            self.run = self.trackio.init(project=self.project, name=name, config=flatten(config), **options)
+
+    def metrics(self, step: int, values: Values) -> None:
+        self.run.log(values, step=step)
+
+    def image(self, step: int, image: Image.Image) -> None:
+        self.run.log({"samples": self.trackio.Image(image)}, step=step)
+
+    def close(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.trackio.finish()
 
 
 def mlflow_name(key: str) -> str:

@@ -5,10 +5,14 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+T = TypeVar("T")
 
 
 def describe(device: torch.device) -> str:
@@ -97,3 +101,28 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and any(t in str(error) for t in texts))
+
+
+def in_batches(compute: Callable[..., T], *tensors: Tensor, size: int = 0) -> list[T]:
+    """Return compute(*rows) of `size` rows of the tensors at a time, in order; where memory ends, of half as many.
+
+    Args:
+        size: 0: all rows at once.
+    """
+    results: list[T] = []
+    start, total = 0, len(tensors[0])
+    size = size or max(total, 1)
+    while start < total or not results:
+        try:
+            results.append(compute(*(t[start : start + size] for t in tensors)))
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            start += size
+            continue
+        # Outside the except block, where the error no longer holds the network's tensors.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = -(-min(size, total - start) // 2)
+    return results

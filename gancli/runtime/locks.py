@@ -44,7 +44,7 @@ class RunLock:
                 self._file = file
             else:  # its holder has just ended and removed the file
                 os.close(file)
-        os.truncate(self._file, 0)
+        os.ftruncate(self._file, 0)
         text = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         os.write(self._file, text.encode())
         return self
@@ -68,8 +68,10 @@ def lock_file(file: int) -> None:
         import msvcrt
 
         os.lseek(file, 1 << 20, os.SEEK_SET)  # locked bytes cannot be read: far behind the text
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        os.lseek(file, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
     else:
         import fcntl
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gancli.data.loader import BatchLoader
 from gancli.objectives.base import Fakes, Objective, Update
 from gancli.runtime import ranks
+from gancli.runtime.checks import check_number
 from gancli.runtime.seeding import derive_seed
 from gancli.training.cuda_graphs import CudaGraphs
 from gancli.training.distributed import average, synchronise_batch_norm
@@ -46,6 +47,7 @@ class Trainer:
         beta2: Callable[[float], float] | None = None,
         ema: Callable[[nn.Module], EMA] = EMA,
         clip: float = 0.0,
+        accumulate: int = 1,
         precision: str = "fp32",
         channels_last: bool = True,
         compile: bool = False,
@@ -59,12 +61,15 @@ class Trainer:
             schedule: maps the used fraction of the budget to a factor on every learning rate; beta2: to Adam's second
                 momentum.
             clip: largest gradient norm of an update; 0 does not clip.
+            accumulate: equal parts of each batch that are computed one after the other; their gradients add up.
             precision: one of PRECISIONS; bf16 is autocast.
             compile: compile the networks, unless the objective differentiates a gradient.
             sync_bn: with several processes on GPUs, batch norm sees the images of all of them.
         """
         self.objective, self.batches, self.budget, self.device = objective, batches, budget, device
         self.seed, self.schedule, self.beta2, self.clip = seed, schedule, beta2, clip
+        self.accumulate = accumulate
+        check_parts(accumulate, objective, batches)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
@@ -154,10 +159,9 @@ class Trainer:
         counts: Counter[str] = Counter()
         carried: Fakes | None = None
         for update in updates:
-            x, c = self.next_batch()
-            with self.autocast:
-                terms, carried = update.loss(x, c, carried)
-            terms = self._minimise(update.network, terms)
+            self.optimizers[update.network].zero_grad()
+            terms, carried = self._differentiate(update, carried)
+            terms = self._step_optimizer(update.network, terms)
             if update.after_step:
                 update.after_step()
             self._add_terms(terms)
@@ -165,13 +169,27 @@ class Trainer:
         self.ema.update(self.objective.G)
         return counts
 
-    def _minimise(self, network: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Step one network's optimizer on the sum of the terms; return them with the gradient norm."""
+    def _differentiate(self, update: Update, carried: Fakes | None) -> tuple[dict[str, Tensor], Fakes | None]:
+        """Compute the gradient of an update on the next batch; return its terms, and fakes for the update after it.
+
+        Fakes of a batch in parts are dropped: their graphs would fill the memory that the parts save.
+        """
+        parts: list[dict[str, Tensor]] = []
+        n = self.accumulate
+        for x, c in zip(*(t.chunk(n) for t in self.next_batch())):
+            with self.autocast:
+                terms, fakes = update.loss(x, c, carried)
+            loss: Any = sum(terms.values())
+            # Only this network's gradients: those of the other's weights are neither computed nor accumulated.
+            (loss / n if n > 1 else loss).backward(inputs=self.parameters[update.network])
+            parts.append({name: term.detach() for name, term in terms.items()})
+        if n == 1:
+            return parts[0], fakes
+        return {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}, None
+
+    def _step_optimizer(self, network: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Step one network's optimizer; return the terms, averaged over the processes, with the gradient norm."""
         optimizer, parameters = self.optimizers[network], self.parameters[network]
-        optimizer.zero_grad()
-        loss: Any = sum(terms.values())
-        # Only this network's gradients: those of the other's weights are neither computed nor accumulated.
-        loss.backward(inputs=parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
         terms = average(gradients, terms)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -314,3 +332,21 @@ class Trainer:
         """Return the names of a network's parameters in the order in which its optimizer numbers them."""
         names = {id(p): parameter for parameter, p in self.networks[name].named_parameters()}
         return [names[id(p)] for group in self.optimizers[name].param_groups for p in group["params"]]
+
+
+def check_parts(parts: int, objective: Objective, batches: BatchLoader) -> None:
+    """Raise ValueError unless trainer.accumulate=parts can split a batch."""
+    check_number("trainer.accumulate", parts, least=1, example=4, whole=True)
+    if parts > 1 and (reason := objective.whole_batch):
+        raise ValueError(
+            f"trainer.accumulate={parts} computes a batch in parts, but {reason}; type trainer.accumulate=1, and a "
+            f"smaller data.batch_size= for less memory"
+        )
+    # Images that are packed together, and each process's share, stay together.
+    units = batches.batch_size // (batches.world_size * getattr(objective, "packing", 1))
+    if units % parts:
+        fits = next(n for n in range(min(parts, units), 0, -1) if units % n == 0)
+        raise ValueError(
+            f"data.batch_size={batches.batch_size} cannot be computed in trainer.accumulate={parts} equal parts; type "
+            f"trainer.accumulate={fits} or another data.batch_size="
+        )

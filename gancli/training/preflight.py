@@ -198,32 +198,48 @@ def _timed(act: Callable[[], int], device: torch.device) -> tuple[float, int]:
 
 
 def _try_phases(trainer: Trainer) -> tuple[float, float]:
-    """Return images and seconds of an average step. Raise ValueError with the largest batch that fits, by halving."""
-    batches, batch_size = trainer.batches, trainer.batches.batch_size
+    """Return images and seconds of an average step. Raise ValueError with what fits into memory, found by halving."""
+    batches, typed = trainer.batches, (trainer.batches.batch_size, trainer.accumulate)
     images, seconds = 0.0, 0.0
     for progress, fraction in phases(trainer).items():
-        while not (costs := _try_step(trainer, progress, batch_size)):
+        while not (costs := _try_step(trainer, progress, typed)):
             for optimizer in trainer.optimizers.values():
                 optimizer.zero_grad()
-            batches.batch_size //= 2
-            if not batches.batch_size:
+            if not _take_fewer_at_once(trainer):
                 raise ValueError(
                     f"not even one image at a time fits into the memory of {trainer.device}; type a smaller "
                     f"model.width= or data.size="
                 )
         images, seconds = images + fraction * costs[0], seconds + fraction * costs[1]
-    if batches.batch_size < batch_size:
+    if typed != (batches.batch_size, trainer.accumulate):
+        parts = trainer.accumulate
+        fits = f"data.batch_size={batches.batch_size * typed[1] // parts}"
+        fits += f", or trainer.accumulate={parts} to compute the same batch in parts" if parts > typed[1] else ""
         raise ValueError(
-            f"a batch of data.batch_size={batch_size} does not fit into the memory of {trainer.device}; "
-            f"type data.batch_size={batches.batch_size}"
+            f"a batch of data.batch_size={typed[0]} does not fit into the memory of {trainer.device}; type {fits}"
         )
     return images, seconds
 
 
-def _try_step(trainer: Trainer, progress: float, batch_size: int) -> tuple[int, float] | None:
+def _take_fewer_at_once(trainer: Trainer) -> bool:
+    """Halve the images that are computed at once: by more parts of each batch, else by a smaller batch."""
+    if parts := more_parts(trainer):
+        trainer.accumulate = parts
+    else:
+        trainer.batches.batch_size //= 2
+    return trainer.batches.batch_size >= trainer.accumulate
+
+
+def more_parts(trainer: Trainer) -> int:
+    """Return the next trainer.accumulate that halves the memory of a step, or 0 where there is none."""
+    rows, now = trainer.batches.batch_size // trainer.batches.world_size, trainer.accumulate
+    return 0 if trainer.objective.whole_batch else next((n for n in range(2 * now, rows + 1) if rows % n == 0), 0)
+
+
+def _try_step(trainer: Trainer, progress: float, typed: tuple[int, int]) -> tuple[int, float] | None:
     """Train a step as at this point of the budget; return its images and its seconds, or None if memory is too small.
 
-    A batch below `batch_size` may also be one that packing does not divide, or that batch norm refuses.
+    Fewer images at once than `typed` may also be some that packing does not divide, or that batch norm refuses.
     """
     seconds: list[float] = []
     while not seconds or (len(seconds) < 3 and sum(seconds) < WARM_UP):
@@ -234,7 +250,7 @@ def _try_step(trainer: Trainer, progress: float, batch_size: int) -> tuple[int, 
             if trainer.device.type == "cuda":
                 torch.cuda.synchronize(trainer.device)
         except (RuntimeError, MemoryError, ValueError) as error:
-            if not is_out_of_memory(error) and trainer.batches.batch_size == batch_size:
+            if not is_out_of_memory(error) and (trainer.batches.batch_size, trainer.accumulate) == typed:
                 raise
             return None
         seconds.append(time.perf_counter() - start)

@@ -1,5 +1,6 @@
 """The grid of samples, of the same noise, classes and real images at every step; and a grid of real images like it."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from gancli import images
 from gancli.data.classes import one_hot
 from gancli.inference.generator import noise
+from gancli.runtime.hardware import in_batches
 from gancli.runtime.seeding import derive_seed
 
 POINTS = 1024  # in a scatter plot
@@ -52,7 +54,7 @@ class Preview:
     @torch.no_grad()
     def grid(self, G: nn.Module) -> Image.Image:
         """Return a grid of images of G, the average in eval mode."""
-        return images.grid(self.objective.preview(G, *self.inputs), self.columns)
+        return images.grid(torch.cat(in_batches(partial(self.objective.preview, G), *self.inputs)), self.columns)
 
     def real_grid(self) -> Image.Image | None:
         """Return real images laid out as the grid is, or None where the grid shows real images itself."""

@@ -25,7 +25,7 @@ from gancli.training.checkpoint_manager import CheckpointManager
 from gancli.training.config_diff import CONTENT, allowed_changes
 from gancli.training.distributed import choose_device, send_state
 from gancli.training.evaluation import Best, Evaluation, reference_images
-from gancli.training.preflight import check_untried, forecast, is_long, preflight
+from gancli.training.preflight import check_untried, forecast, is_long, more_parts, preflight
 from gancli.training.preview import Preview
 from gancli.training.run_log import NoLog, NonFinite, RunLog, save_config
 
@@ -391,10 +391,10 @@ class TrainingRun:
         self.checkpoints.wait()
         batch, step = self.config["data"]["batch_size"], self.saved_step
         saved = "nothing is saved" if step is None else f"the checkpoint of step {step:,} is safe"
-        smaller = f"data.batch_size={max(batch // 2, 1)}"
+        parts = more_parts(self.trainer)
+        smaller = f"trainer.accumulate={parts}" if parts else f"data.batch_size={max(batch // 2, 1)}"
         advice = f"type {smaller}"
         if step is not None:
-            advice = (
-                f"to resume in less memory, type {resume_command(self.folder)} {smaller} resume.allow=data.batch_size"
-            )
+            allow = f"resume.allow={smaller.partition('=')[0]}"
+            advice = f"to resume in less memory, type {resume_command(self.folder)} {smaller} {allow}"
         return f"out of memory at step {self.trainer.step:,} with data.batch_size={batch}; {saved}; {advice}"

@@ -44,6 +44,7 @@ def check_options(options: DictConfig) -> None:
             f"trainer.evaluate_patience={options.evaluate_patience} counts evaluations, but there are none; "
             f"type trainer.evaluate_every=500"
         )
+    check_number("trainer.accumulate", options.accumulate, least=1, example=4, whole=True)
     Budget(options.steps, options.kimg, options.minutes)
     check_choice("trainer.on_nan", options.on_nan, ("stop", "rollback"))
     check_choice("trainer.preflight", str(options.preflight).lower(), ("auto", "true", "false"))
@@ -114,7 +115,7 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
         A sentence about the smaller batch, or an empty string.
     """
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
-    cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size())
+    cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size() * cfg.trainer.accumulate)
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
     refuse_no_classes(cfg)
     cfg.run.dir = literal_text(str(folder))
@@ -195,12 +196,18 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
         beta2=beta2,
         ema=lambda network: EMA(network, **options.ema),
         clip=options.clip,
+        accumulate=options.accumulate,
         precision=options.precision,
         channels_last=options.channels_last,
         compile=options.compile,
         sync_bn=options.sync_bn,
         graphs=graphs,
     )
-    if cfg.data.batch_size // (ranks.world_size() * cfg.model.get("packing", 1)) == 1:
+    if options.accumulate > 1 and cfg.model.get("reuse_fakes"):
+        warnings.append(
+            f"trainer.accumulate={options.accumulate}: G's update generates fakes of its own, as with "
+            f"model.reuse_fakes=false"
+        )
+    if cfg.data.batch_size // (ranks.world_size() * cfg.model.get("packing", 1) * options.accumulate) == 1:
         refuse_single_values(trainer.networks.values())
     return trainer, warnings

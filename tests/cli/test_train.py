@@ -165,15 +165,18 @@ def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
     assert code == 1 and "sys.exit(3)" in error and any((tmp_path / "s" / "1" / "checkpoints").iterdir())
 
 
-PLUGINS = {"optuna": "hydra_optuna_sweeper", "joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+PACKAGES = {
+    **{"optuna": "optuna", "joblib": "hydra_plugins.hydra_joblib_launcher"},
+    "submitit": "hydra_plugins.hydra_submitit_launcher",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", choices("sweep"))
 def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
     """Tiny jobs; the cluster's run through submitit's local executor."""
-    if sweep in PLUGINS:
-        pytest.importorskip(f"hydra_plugins.{PLUGINS[sweep]}")
+    if sweep in PACKAGES:
+        pytest.importorskip(PACKAGES[sweep])
     extra = {
         "optuna": ["hydra.sweeper.n_trials=3", "hydra.sweeper.params={model.width:'choice(4,8)'}"],
         "joblib": ["seed=0,1"],
@@ -189,6 +192,21 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
     rows = (tmp_path / "s" / "leaderboard.csv").read_text().splitlines()[1:]
     assert len(rows) == {"seeds": 6, "rates": 6, "optuna": 3}.get(sweep, 2)
     assert sum("finished" in row for row in rows) == len(rows) - code
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was_and_past_a_job_that_fails(gan, tmp_path):
+    pytest.importorskip("optuna")
+    tiny = [word for word in TINY if "width" not in word]
+    space = "hydra.sweeper.params={model.width:'choice(4,8)',model.lr:'choice(-1,1e-4)'}"
+    words = ["train", "-m", *tiny, "model=mlp", "trainer.steps=1", "sweep=optuna", space, "run.dir=s"]
+    code, _, error = gan(*words, "hydra.sweeper.n_trials=4")
+    assert code == 1 and "model.lr=-1 is out of range" in error and error.count("  done: s") >= 1, error
+    done = error.count("  done: s")
+    code, _, error = gan(*words, "hydra.sweeper.n_trials=5", "hydra.sweeper.n_jobs=5")
+    assert error.count("was done: s") >= done
+    code, _, error = gan(*words, "hydra.sweeper.sampler=tpee")
+    assert code == 1 and "hydra.sweeper.sampler=tpee is not one of tpe, random" in error
 
 
 @pytest.mark.slow

@@ -15,6 +15,19 @@ def test_image_i_of_a_seed_is_the_same_at_any_n(checkpoints, model):
     assert not torch.equal(G.sample(1, seed=6)[0], many[0])
 
 
+def test_images_are_the_same_where_memory_holds_few_at_a_time(checkpoints):
+    G = gancli.load(checkpoints["dcgan"])
+    expected, forward = G.sample(70, seed=2), G.network.forward
+
+    def limited(z, c):
+        if len(z) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(z, c)
+
+    G.network.forward = limited
+    assert torch.allclose(G.sample(70, seed=2), expected, atol=1e-6)
+
+
 def test_noise_is_standard_normal_and_addressed_by_image_number():
     z = noise(range(20_000), 10, seed=0)
     assert abs(z.mean()) < 0.01 and abs(z.std() - 1) < 0.01

@@ -1,6 +1,7 @@
 """Loggers: metrics and grids for other programs, which never end a run."""
 
 import csv
+import importlib
 import sys
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_csv_has_a_row_for_each_logged_one_and_a_resumed_run_goes_back(tmp_path)
         assert list(csv.reader(file)) == [["step", "lr", "D(real)"], ["2", "0.5", ""], ["3", "", "2.0"]]
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
 def test_a_logger_without_its_package_names_the_extra(gan, tmp_path, monkeypatch, name):
     module = {"tensorboard": "torch.utils.tensorboard", "mlflow": "mlflow.tracking"}.get(name, name)
     monkeypatch.setitem(sys.modules, module, None)
@@ -62,7 +63,7 @@ def test_a_logger_without_its_package_names_the_extra(gan, tmp_path, monkeypatch
 
 
 def test_loggers_are_chosen_by_name_and_have_keys(gan):
-    assert gan("list", "loggers")[1].count("\n") == 4
+    assert gan("list", "loggers")[1].count("\n") == 5
     assert "there is no trainer/log 'wand'; did you mean wandb?" in gan("train", "trainer.log=[csv,wand]")[2]
     words = ["trainer.log=[csv,wandb]", "trainer.log.wandb.project=mine"]
     out = gan("train", *words, "--cfg", "job", "-p", "trainer.log")[1]
@@ -100,3 +101,22 @@ def test_tensorboard_wandb_offline_and_a_local_mlflow_store_hold_metrics_and_gri
     assert run.info.status == "FINISHED" and run.data.params["model.name"] == "mlp"
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "lr")] == [2, 4]
     assert list((tmp_path / "runs" / "mlflow").rglob("step-*.png"))
+
+
+@pytest.mark.slow
+def test_a_local_trackio_store_holds_metrics_and_grids(gan, tmp_path, monkeypatch):
+    """Its package wants an older Pillow than gan is tried with, so that it is no part of the extra dev."""
+    pytest.importorskip("trackio")
+    storage = importlib.import_module("trackio.sqlite_storage")
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "trackio"]:
+        for name, folder in (("TRACKIO_DIR", tmp_path / "store"), ("MEDIA_DIR", tmp_path / "store" / "media")):
+            if hasattr(module, name):  # read from the environment when it is imported
+                monkeypatch.setattr(module, name, folder)
+    words = [*TINY, "model=mlp", "run.dir=runs/a", "trainer.log=[trackio]"]
+    for more in ([*words, "trainer.steps=2"], ["resume=runs/a", "trainer.steps=4"]):
+        code, out, error = gan("train", *more)
+        assert code == 0 and "warning: the logger" not in error and out.count("\n") == 1, out + error
+    (run,) = storage.SQLiteStorage.get_runs("gan")
+    rows = storage.SQLiteStorage.get_logs("gan", run)
+    assert [row["step"] for row in rows if "lr" in row] == [2, 4]
+    assert len(list((tmp_path / "store" / "media").rglob("*.png"))) >= 3

@@ -10,7 +10,7 @@ from gancli.runtime import bundled, cache
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import write_atomically, write_text
-from gancli.runtime.hardware import free_memory, is_out_of_memory, peak_memory
+from gancli.runtime.hardware import free_memory, in_batches, is_out_of_memory, peak_memory
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import code_span, csv_cell, markdown, one_line, plural, printable, table, without_nan
 
@@ -117,6 +117,26 @@ def test_seeds_and_memory():
     assert peak_memory(torch.device("cpu")) > 0 and free_memory() > 0
     assert is_out_of_memory(MemoryError()) and is_out_of_memory(RuntimeError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes differ")) and not is_out_of_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_rows_are_computed_by_halves_where_memory_ends(error):
+    sizes = []
+
+    def compute(x, y):
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise error
+        return x + y
+
+    x, y = torch.arange(10), torch.ones(10)
+    assert torch.equal(torch.cat(in_batches(compute, x, y, size=8)), x + y) and sizes == [8, 4, 2, 2, 2, 2, 2]
+    assert torch.equal(torch.cat(in_batches(lambda x: x, x)), x) and len(in_batches(len, x)) == 1
+    assert in_batches(len, x[:0]) == [0]
+    with pytest.raises(type(error)):
+        in_batches(lambda x: compute(torch.zeros(4), 0), x)
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_batches(lambda x: (_ for _ in ()).throw(RuntimeError("shapes differ")), x)
 
 
 def test_text_of_names_is_inert_in_csv_and_markdown():

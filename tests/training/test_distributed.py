@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, TINY, assert_same, at_step, rows_of, start
+from helpers import ROOT, TINY, assert_same, at_step, free_port, rows_of, start
 from PIL import Image
 
 from gancli.checkpoint import format as checkpoint
@@ -53,12 +52,6 @@ def environment(rank: int, port: int) -> dict[str, str]:
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     variables |= {"OMP_NUM_THREADS": 1, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return {**os.environ, **{name: str(value) for name, value in variables.items()}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def work(folder: Path) -> None:

@@ -104,14 +104,18 @@ def test_a_long_run_has_200_steps_or_a_minute(words, long, tmp_path):
 @pytest.mark.parametrize(
     ("words", "network", "images", "advice"),
     [
-        (["model=mlp"], "D", 3, "data.batch_size=2"),
+        (["model=mlp"], "D", 3, "data.batch_size=2, or trainer.accumulate=4 to compute the same batch in parts$"),
+        (["model=mlp", "trainer.accumulate=2"], "D", 3, "data.batch_size=4, or trainer.accumulate=4 "),
         (["model=mlp"], "G", 7, "data.batch_size=4"),
+        (["model=cgan"], "D", 3, "data.batch_size=2$"),  # drifting compares the images of a batch
         (["model=mlp", "model.packing=4"], "D", 5, "data.batch_size=4"),
         (["model=srgan"], "D", 5, "data.batch_size=4"),  # D is trained in the second half only
         (["model=mlp", "model.packing=4"], "D", 3, "not even one image"),  # packing takes no fewer than four
     ],
 )
-def test_out_of_memory_names_the_batch_that_fits(words, network, images, advice, tmp_path):
+def test_out_of_memory_names_the_batch_that_fits_and_the_parts_of_one_that_does_not(
+    words, network, images, advice, tmp_path
+):
     run = start(tmp_path, "mlp", *words)
     limit_memory(run, images, network)
     with pytest.raises(ValueError, match=advice):
@@ -142,17 +146,21 @@ def test_a_full_disk_is_reported_before_the_run(gan, monkeypatch):
     assert code == 1 and re.search(r"needs about [\d.]+ MB of disk, for 9 checkpoints .*0\.1 MB are free", error), error
 
 
-def test_out_of_memory_during_training_says_what_is_safe_and_what_to_type(gan, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "change"), [("model=cgan", "data.batch_size: 8 -> 4"), ("model=mlp", "trainer.accumulate: 1 -> 2")]
+)
+def test_out_of_memory_during_training_says_what_is_safe_and_what_to_type(model, change, gan, monkeypatch):
     next_batch = Trainer.next_batch
 
     def limited(trainer):
-        return run_out_of_memory() if trainer.step == 5 and trainer.batches.batch_size == 8 else next_batch(trainer)
+        whole = trainer.batches.batch_size // trainer.accumulate == 8
+        return run_out_of_memory() if trainer.step == 5 and whole else next_batch(trainer)
 
     monkeypatch.setattr(Trainer, "next_batch", limited)
-    code, _, error = gan("train", *TINY, "run.dir=run")
+    code, _, error = gan("train", *TINY, model, "run.dir=run")
     assert code == 1 and "out of memory at step 5 with data.batch_size=8" in error
     assert "the checkpoint of step 4 is safe" in error
-    typed = re.search(r"type gan train (resume=run) (data.batch_size=\S+) (resume.allow=\S+)", error)
+    typed = re.search(r"type gan train (resume=run) (\S+) (resume.allow=\S+)", error)
     assert typed
     code, _, error = gan("train", *typed.groups())
-    assert code == 0 and "changed: data.batch_size: 8 -> 4" in error, error
+    assert code == 0 and f"changed: {change}" in error, error
