@@ -103,7 +103,15 @@ def load_data(cfg: DictConfig, folder: Path, before: dict[str, Any] | None) -> I
         remember(path)
     if cfg.data.get("split") == "test" and cfg.data.name in FOLDER_TYPES and data.split in ("", "train"):
         data.warnings.append(f"data.split=test, but {cfg.data.path} holds no images out, so all of them are trained on")
+    if cfg.data.name == "folder" and len(data) > 1 and are_alike(data):
+        data.warnings.append(f"all {len(data):,} images are alike, so that a model can only repeat one; add others")
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
+
+
+def are_alike(data: ImageDataset | ImageCrops, most: int = 64) -> bool:
+    """Return whether all images, or `most` of them spread over the data, have the same pixels."""
+    images = data.take(torch.arange(min(len(data), most)) * len(data) // min(len(data), most))
+    return bool((images == images[:1]).all())
 
 
 def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:

@@ -46,6 +46,13 @@ def test_a_run_is_called_after_its_folder(gan, tmp_path, name, said):
     assert "<title>dcgan on " in page and "on folder" not in page
 
 
+def test_images_that_are_all_alike_are_told(gan, tmp_path):
+    for i in range(4):
+        Image.new("RGB", (12, 12), "red").save(tmp_path / f"{i}.png")
+    code, _, error = gan(*own(tmp_path, f"run.dir={tmp_path.parent / (tmp_path.name + '-run')}"))
+    assert code == 0 and error.count("all 4 images are alike, so that a model can only repeat one; add others") == 1
+
+
 @pytest.mark.parametrize(("model", "instead"), [("cgan", "dcgan"), ("sngan_proj", "sngan"), ("acgan", "sngan")])
 def test_a_model_of_classes_needs_classes(gan, tmp_path, model, instead):
     code, _, error = gan(*own(write_images(tmp_path / "cats"), f"model={model}", "run.dir=out"))
