@@ -2,7 +2,7 @@
 .PHONY: train test test-all test-gpu correctness lint docs lowest next lock sbom
 PYTHON ?= python3
 PYTEST ?=
-LOWEST = tests/checkpoint/test_format.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py
+LOWEST = tests/checkpoint/test_format.py tests/commands/test_push.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py
 
 train: .venv/ready   ## train a GAN on digits, about a minute
 	.venv/bin/gan train

@@ -141,7 +141,8 @@ class Soak:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             self.counts[f"killed by {signum.name}"] += 1
             if code not in (0, -signum, 128 + signum, 130):
-                self.fail(f"gan {' '.join(words)} ended with {code} after {signum.name}")
+                said = Path("killed.log").read_text()[-300:]
+                self.fail(f"gan {' '.join(words)} ended with {code} after {signum.name}: {said}")
 
     def fail(self, sentence: str) -> None:
         self.failures.append(sentence)

@@ -199,6 +199,8 @@ class LoopProcess:
 def _serve(pipe: Connection, build: Callable[[], TimedLoop], steps: int, seconds: float) -> None:
     """Prepare a loop, send its facts, then time a turn for each message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent, which closes the pipe
+    # Workers of data loaders start as they do without a parent; in a spawned process they would import all anew.
+    multiprocessing.set_start_method(None, force=True)
     try:
         loop = build()
         facts = prepare(loop, steps, seconds)

@@ -9,7 +9,7 @@ from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, key
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 ORDER = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
-ORDER += ["explain", "report", "bench", "list", "info", "verify", "data", "export", "new"]
+ORDER += ["explain", "report", "bench", "list", "info", "verify", "data", "export", "push", "new"]
 
 
 def commands() -> list[str]:

@@ -59,7 +59,7 @@ def card(file: Path, content: dict[str, Any], G: Generator, repository: str, lic
     facts = {"library_name": "gancli", "pipeline_tag": task, "tags": ["gan", "gancli"]}
     facts = {**({"license": license} if license else {}), **facts}
     weights = sum(x.numel() for x in G.network.parameters())
-    names = ", ".join(code_span(one_line(text, 60)) for text in G.class_names[:SHOWN])
+    names = ", ".join(code_span(one_line(text, 60)).replace("|", r"\|") for text in G.class_names[:SHOWN])
     rows = [
         ["", ""],
         ["trained", markdown(one_line(content["trained"], 300))],

@@ -52,29 +52,30 @@ def main(
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     say_how_read(classes, G.class_names)
-    stops = []  # of a walk for each seed, or along the images
+    given = None
     if images:
         z, c = latents_of_files(G, [str(name) for name in images], classes, fit, seed[0])
-        stops = [(G.truncated(z, truncation), c)]
-    elif interpolate and is_film:
-        stops = [G.stops(n, interpolate, one, classes, truncation) for one in seed]
-    if stops and is_film:
+        given = G.truncated(z, truncation), c
+    if is_film and interpolate:
+        stops = [given] if given else [G.stops(n, interpolate, one, classes, truncation) for one in seed]
         z, c = (torch.stack(part) for part in zip(*stops))
         write_film(path, walk(G, (z, c), interpolate), z.shape[1] * interpolate + 1, size)
-    elif stops:
-        [(z, c)] = stops
-        times = torch.linspace(0, 1, interpolate).tolist()
-        WRITERS[form](path, G.interpolate_latents((z[:-1], c[:-1]), (z[1:], c[1:]), times), None, interpolate, G)
     elif interpolate:
-        WRITERS[form](path, G.interpolate(n, interpolate, seed[0], classes, truncation), None, interpolate, G)
+        rows = between(G, *given, interpolate) if given else G.interpolate(n, interpolate, seed[0], classes, truncation)
+        WRITERS[form](path, rows, None, interpolate, G)
     else:
         x, labels = sample(G, n, seed[0], classes, truncation)
+        columns = len(set(classes)) or G.classes
         if is_film:
             write_film(path, iter(x.split(1)), n, size)
         else:
-            columns = len(set(classes)) or G.classes
             WRITERS[form](path, x, labels if G.classes else None, columns if 1 < columns <= 16 else None, G)
     print(path)
+
+
+def between(G: Generator, z: Tensor, c: Tensor, frames: int) -> Tensor:
+    """Return a row of images from each latent to the next, with both of them."""
+    return G.interpolate_latents((z[:-1], c[:-1]), (z[1:], c[1:]), torch.linspace(0, 1, frames).tolist())
 
 
 def check_interpolation(interpolate: int, images: Sequence[str], seed: Sequence[int], is_film: bool) -> None:

@@ -165,7 +165,7 @@ def load(
     """Return the generator of a checkpoint, ready to sample.
 
     Args:
-        path: a file, a run folder or "latest".
+        path: a file, a run folder, "latest", "hf:user/name" or a bundled checkpoint's name.
         ema: the averaged weights, which are usually better; False gives the live ones.
         command: command of COMMANDS; a network for another one is refused.
         trust: packages whose networks the checkpoint may build; plugins need none.

@@ -75,7 +75,7 @@ class Trainer:
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         self.networks = self._networks_on_device(list(optimizers))
-        self.parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
+        self.parameters = {n: [p for p in net.parameters() if p.requires_grad] for n, net in self.networks.items()}
         self.optimizers = {name: undecorated(new)(self.parameters[name]) for name, new in optimizers.items()}
         self.group_options = {
             name: [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

@@ -14,7 +14,7 @@ from gancli.data.dataset import ImageDataset, check_size
 from gancli.data.listing import FOLDER_TYPES
 from gancli.data.loader import BatchLoader, fitting_batch
 from gancli.data.pairs import two_classes
-from gancli.objectives import gan
+from gancli.objectives import CycleGAN, Unrolled, gan
 from gancli.report.loggers import MetricLogger
 from gancli.runtime import ranks
 from gancli.runtime.cache import data_folder_of, remember
@@ -22,6 +22,7 @@ from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.hardware import multiplies_bf16
 from gancli.runtime.seeding import derive_seed
 from gancli.runtime.text import plural, printable
+from gancli.training import resume
 from gancli.training.cuda_graphs import CudaGraphs, why_not
 from gancli.training.ema import EMA
 from gancli.training.loop import PRECISIONS, Trainer
@@ -35,7 +36,8 @@ def check_options(options: DictConfig) -> None:
     """Raise ValueError for an option of the trainer that is out of range."""
     for name in ("log_every", "sample_every", "sample_rows", "checkpoint_every"):
         check_number(f"trainer.{name}", options[name], least=1, example=100)
-    for name in ("checkpoint_minutes", "keep_every", "keep_last", "evaluate_every", "evaluate_patience", "clip"):
+    counts = ("keep_every", "keep_last", "evaluate_every", "evaluate_patience", "freeze_d")
+    for name in ("checkpoint_minutes", *counts, "clip"):
         check_number(f"trainer.{name}", options[name], least=0)
     if options.evaluate_patience and not options.evaluate_every:
         raise ValueError(
@@ -101,7 +103,15 @@ def load_data(cfg: DictConfig, folder: Path, before: dict[str, Any] | None) -> I
         remember(path)
     if cfg.data.get("split") == "test" and cfg.data.name in FOLDER_TYPES and data.split in ("", "train"):
         data.warnings.append(f"data.split=test, but {cfg.data.path} holds no images out, so all of them are trained on")
+    if cfg.data.name == "folder" and len(data) > 1 and are_alike(data):
+        data.warnings.append(f"all {len(data):,} images are alike, so that a model can only repeat one; add others")
     return two_classes(data, *cfg.model.between) if "between" in cfg.model and not len(data.sources) else data
+
+
+def are_alike(data: ImageDataset | ImageCrops, most: int = 64) -> bool:
+    """Return whether all images, or `most` of them spread over the data, have the same pixels."""
+    images = data.take(torch.arange(min(len(data), most)) * len(data) // min(len(data), most))
+    return bool((images == images[:1]).all())
 
 
 def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
@@ -157,6 +167,15 @@ def choose_precision(cfg: DictConfig, objective: Any, device: torch.device) -> s
     return ranks.from_first(precision)
 
 
+def freeze_first(objective: Any, options: DictConfig) -> None:
+    """Keep the first layers of D, as many as trainer.freeze_d says; raise ValueError where there are none to keep."""
+    if not options.start:
+        raise ValueError(f"trainer.freeze_d={options.freeze_d} keeps layers of another run's D; type trainer.start=RUN")
+    if type(objective) in (CycleGAN, Unrolled) or not isinstance(objective, gan.GAN):
+        raise ValueError(f"trainer.freeze_d={options.freeze_d} is for models with one D, not unrolled; leave it out")
+    resume.freeze(objective.D, options.freeze_d)
+
+
 def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.device) -> tuple[Trainer, list[str]]:
     """Return the trainer at step 0, and warnings."""
     options, warnings = cfg.trainer, []
@@ -166,6 +185,8 @@ def build_trainer(cfg: DictConfig, objective: Any, data: Any, device: torch.devi
         prefetch=PREFETCHED if device.type == "cuda" else 0,
     )
     optimizers = {network: build(optimizer) for network, optimizer in cfg.model.optimizers.items()}
+    if options.freeze_d:
+        freeze_first(objective, options)
     beta2 = build(cfg.model.beta2) if cfg.model.beta2 else None
     graphs = None
     if device.type == "cuda" and options.graphs:

@@ -69,6 +69,7 @@ def test_what_is_pushed_is_sampled_by_others(
     assert code == 0 and "cannot be reached; what was downloaded from me/my-gan before is used" in error
 
 
+@pytest.mark.slow
 def test_the_card_holds_config_scores_with_protocol_and_licence_and_no_path(
     hub: Hub, gan: Any, checkpoints: Any
 ) -> None:
@@ -113,7 +114,7 @@ def test_names_of_a_stranger_do_no_harm_in_a_card(hub: Hub, gan: Any, tmp_path: 
 def test_a_wrong_address_or_licence_is_one_sentence(
     words: str, message: str, hub: Hub, gan: Any, checkpoints: Any
 ) -> None:
-    code, _, error = gan("push", f"ckpt={checkpoints['dcgan']}", *words.split())
+    code, _, error = gan("push", f"ckpt={checkpoints['cgan']}", *words.split())
     assert code == 1 and message in error and len(error.splitlines()) == 1 and not hub.requests
 
 
@@ -125,7 +126,7 @@ def test_what_the_hub_refuses_is_one_sentence(
         assert code == 1 and not out and len(error.splitlines()) == 1, error
         return error
 
-    host, push = hub.endpoint.partition("//")[2], ("push", str(checkpoints["dcgan"]), "to=hf:me/x")
+    host, push = hub.endpoint.partition("//")[2], ("push", str(checkpoints["cgan"]), "to=hf:me/x")
     assert f"there is no repository me/no on {host}, or it is private" in failing("sample", "ckpt=hf:me/no")
     hub.repositories["me/empty"] = {}
     assert f"me/empty on {host} has no model.safetensors" in failing("info", "ckpt=hf:me/empty")
@@ -157,6 +158,7 @@ def test_a_downloaded_checkpoint_is_as_untrusted_as_any(hub: Hub, gan: Any) -> N
     assert not Path("done").exists() and not any("model.py" in request for request in hub.requests)
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_a_generator_of_the_hub(hub: Hub, gan: Any, checkpoints: Any) -> None:
     assert gan("push", f"ckpt={checkpoints['cgan']}", "to=hf:me/start")[0] == 0
     words = ("model=cgan", *TINY, "trainer.start=hf:me/start", "run.dir=next", "trainer.steps=1")

@@ -76,11 +76,11 @@ def test_training_the_classifier_leaves_the_global_generator_unchanged(tmp_path,
 def test_real_stacked_digits_cover_all_modes():
     """26,000 have reverse KL 0.025: 0.019 from their number, 0.004 from MNIST's class frequencies."""
     root = os.environ["GAN_DATA"]
-    classifier, accuracy = train_digit_classifier(root)
-    assert accuracy >= 0.991
+    classifier, accuracy = train_digit_classifier(root, epochs=1)  # three have 0.991, in three times the time
+    assert accuracy >= 0.98
     modes = stacked_modes(classifier, stacked_mnist(root, n=26_000).images)
     truth = mnist(root).labels[stacked_digits(60_000, 26_000)] @ torch.tensor([100, 10, 1])
-    assert (modes == truth).double().mean() > 0.97
+    assert (modes == truth).double().mean() > 0.94
     covered, kl = coverage(modes, 1000)
     assert covered >= 999 and 0.019 < kl < 0.030
     _, exact = coverage(truth, 1000)

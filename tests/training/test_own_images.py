@@ -46,6 +46,13 @@ def test_a_run_is_called_after_its_folder(gan, tmp_path, name, said):
     assert "<title>dcgan on " in page and "on folder" not in page
 
 
+def test_images_that_are_all_alike_are_told(gan, tmp_path):
+    for i in range(4):
+        Image.new("RGB", (12, 12), "red").save(tmp_path / f"{i}.png")
+    code, _, error = gan(*own(tmp_path, f"run.dir={tmp_path.parent / (tmp_path.name + '-run')}"))
+    assert code == 0 and error.count("all 4 images are alike, so that a model can only repeat one; add others") == 1
+
+
 @pytest.mark.parametrize(("model", "instead"), [("cgan", "dcgan"), ("sngan_proj", "sngan"), ("acgan", "sngan")])
 def test_a_model_of_classes_needs_classes(gan, tmp_path, model, instead):
     code, _, error = gan(*own(write_images(tmp_path / "cats"), f"model={model}", "run.dir=out"))
@@ -185,3 +192,51 @@ def test_images_of_other_shapes_are_cropped_padded_or_squashed(tmp_path):
         assert (image[2] > 200).float().mean() == pytest.approx(white, abs=0.07)
     with pytest.raises(ValueError, match=r"data\.size=\[16,24\] is not possible, since images of this data are square"):
         image_crops(str(tmp_path), [16, 24])
+
+
+# --- start from another run
+
+
+def weights(run: str) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: network["state"] for name, network in learned(Path(run))["networks"].items()}
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_one_of_another_size_and_of_other_classes(gan, tmp_path):
+    images = write_images(tmp_path / "images", 24, classes=("cat", "dog"))
+    first = own(images, "model=sngan_proj", "data.size=16", "run.dir=a")
+    assert gan(*first)[0] == 0
+    (images / "dog").rename(images / "fox")
+    words = own(images, "model=sngan_proj", "data.size=32", "trainer.start=a", "run.dir=b", "model.lr=1e-30")
+    code, _, error = gan(*words)
+    assert code == 0, error
+    assert "% of G's weights are those of a; new are" in error and "cat, dog, and this run's are cat, fox" in error
+    before, after = weights("a"), weights("b")
+    kept, added, of_classes = "blocks.0.conv1.weight", "blocks.2.conv1.weight", "norm.table"
+    assert (
+        torch.allclose(learned(Path("a"))["ema"][kept], after["G"][kept]) and added in after["G"].keys() - before["G"]
+    )
+    assert not torch.allclose(before["G"][of_classes], after["G"][of_classes])
+    assert torch.allclose(before["D"]["blocks.0.conv1.bias"], after["D"]["blocks.0.conv1.bias"])
+    code, _, error = gan(*own(images, "model=mlp", "trainer.start=a", "run.dir=c"))
+    assert code == 1 and "does not fit this model's; type trainer.start= of a run with the same networks" in error
+
+
+@pytest.mark.slow
+def test_first_layers_of_d_stay_as_they_were(gan, tmp_path):
+    images = write_images(tmp_path / "images", 24)
+    words = own(images, "model=fastgan", "data.size=32", "trainer.steps=1")
+    assert gan(*words, "run.dir=a")[0] == 0
+    for typed, said in (
+        (["trainer.freeze_d=2"], "keeps layers of another run's D; type trainer.start=RUN"),
+        (["trainer.freeze_d=99", "trainer.start=a"], "would keep all"),
+        (["trainer.freeze_d=1", "trainer.start=a", "model=vae"], "is for models with one D"),
+    ):
+        code, _, error = gan(*words, "run.dir=no", *typed)
+        assert code == 1 and said in error
+    assert gan(*words, "run.dir=b", "trainer.start=a", "trainer.freeze_d=2", "trainer.steps=2")[0] == 0
+    assert gan("train", "resume=b", "trainer.steps=3")[0] == 0
+    before, after = weights("a")["D"], weights("b")["D"]
+    changed = [name for name in before if name.endswith("weight") and not torch.equal(before[name], after[name])]
+    assert "stem.0.weight" not in changed and "downs.0.branch.0.weight" not in changed
+    assert "downs.0.branch.3.weight" in changed and "last.3.weight" in changed
