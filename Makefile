@@ -31,9 +31,9 @@ docs: .venv/dev      ## the documentation, site/index.html; a broken link or anc
 # The other packages, those that the lowest ones need among them, are those of .venv.
 lowest: .venv/dev    ## tests with the lowest versions that pyproject.toml allows; WITHOUT='torch torchvision' keeps those
 	rm -rf .venv/lowest
-	.venv/bin/python -m venv .venv/lowest
+	.venv/bin/python -m venv --without-pip .venv/lowest
 	.venv/bin/python docs/dependencies.py lowest $(WITHOUT) > .venv/lowest/versions.txt
-	.venv/lowest/bin/python -m pip install --quiet --no-deps --requirement .venv/lowest/versions.txt
+	.venv/bin/python -m pip --python .venv/lowest/bin/python install --quiet --no-deps --requirement .venv/lowest/versions.txt
 	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv/lowest/lib/python*/site-packages)/rest.pth
 	.venv/lowest/bin/python -m pytest $(LOWEST)
 
