@@ -1,7 +1,7 @@
 # The environment of `make test`, on a CPU or a CUDA GPU. It was never built where gan is developed, which has no Docker.
 #
 #   docker build --tag gan . && docker run --rm gan
-#   docker build --build-arg BASE=nvidia/cuda:13.0.2-runtime-ubuntu24.04 --tag gan-cuda .
+#   docker build --build-arg BASE=nvidia/cuda:13.0.0-base-ubuntu24.04 --tag gan-cuda .
 #   docker run --rm --gpus all gan-cuda make test-gpu
 #   docker run --rm --volume "$PWD/outputs:/gan/outputs" gan gan train trainer.minutes=5
 ARG BASE=python:3.12-slim
@@ -18,4 +18,5 @@ COPY . .
 # PyTorch's wheels for Linux bring their own CUDA libraries; a GPU needs its driver, which --gpus passes in.
 RUN make .venv/dev
 ENV PATH=/gan/.venv/bin:$PATH
+# Tests in a browser are skipped: they need Chromium.
 CMD ["make", "test"]

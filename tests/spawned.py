@@ -19,17 +19,14 @@ def train(folder: Path, words: list[str]) -> None:
     sys.exit(cli.main(words))
 
 
-def train_together(rank: int, port: int, folder: Path) -> None:
-    """Train in one of two spawned processes, which no torchrun has started."""
+def decode_and_train(rank: int, port: int, folder: Path) -> None:
+    """Decode the same images as the other of two spawned processes, and train one model with it, without torchrun."""
     torch.set_num_threads(1)
+    data = image_folder(str(folder / "images"), size=16, channels=3, cache=str(folder / "cache"))
+    assert len(data) == 12
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with joined(rank, 2):
         trainer = start(folder, "mlp", "trainer.steps=2").trainer
         for _ in trainer.steps():
             pass
         torch.save([p.detach() for p in trainer.parameters["G"]], folder / f"{rank}.pt")
-
-
-def decode(folder: Path, cache: Path) -> None:
-    data = image_folder(str(folder), size=16, channels=3, cache=str(cache))
-    assert len(data) == 12
