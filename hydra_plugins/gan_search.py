@@ -15,6 +15,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from gancli.config import UsageError
+
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 
 
@@ -57,10 +59,10 @@ class Search(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run n_trials jobs, n_jobs at a time. A job of no finite score is a failed trial, and the search goes on."""
+        study = self._study()  # names the extra if Optuna is missing
         from optuna.trial import TrialState
 
         searched, fixed = self._read([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        study = self._study()
         first = len(study.get_trials(states=[TrialState.COMPLETE]))  # of an earlier search in the same storage
         for number in range(first, self.n_trials, self.n_jobs):
             trials = [study.ask() for _ in range(min(self.n_jobs, self.n_trials - number))]
@@ -82,9 +84,9 @@ class Search(Sweeper):
         try:
             import optuna
         except ImportError:
-            raise ValueError("sweep=optuna needs the package optuna; type pip install 'gancli[optuna]'") from None
+            raise UsageError("sweep=optuna needs the package optuna; type pip install 'gancli[optuna]'") from None
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"hydra.sweeper.sampler={self.sampler} is not one of {', '.join(SAMPLERS)}")
+            raise UsageError(f"hydra.sweeper.sampler={self.sampler} is not one of {', '.join(SAMPLERS)}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = getattr(optuna.samplers, SAMPLERS[self.sampler])(seed=self.seed)
         return optuna.create_study(

@@ -168,7 +168,7 @@ def stored_sweep(
     write_text(file, text, durable=True)
     try:
         yield
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, UsageError):
         if before:
             write_text(file, before)
         else:

@@ -195,7 +195,7 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_where_it_was_and_past_a_job_that_fails(gan, tmp_path):
+def test_a_search_goes_on_where_it_was_and_past_a_job_that_fails(gan, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     tiny = [word for word in TINY if "width" not in word]
     space = "hydra.sweeper.params={model.width:'choice(4,8)',model.lr:'choice(-1,1e-4)'}"
@@ -205,8 +205,11 @@ def test_a_search_goes_on_where_it_was_and_past_a_job_that_fails(gan, tmp_path):
     done = error.count("  done: s")
     code, _, error = gan(*words, "hydra.sweeper.n_trials=5", "hydra.sweeper.n_jobs=5")
     assert error.count("was done: s") >= done
-    code, _, error = gan(*words, "hydra.sweeper.sampler=tpee")
-    assert code == 1 and "hydra.sweeper.sampler=tpee is not one of tpe, random" in error
+    code, _, error = gan(*words[:-1], "hydra.sweeper.sampler=tpee", "run.dir=none")
+    assert code == 2 and "hydra.sweeper.sampler=tpee is not one of tpe, random" in error
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, _, error = gan(*words[:-1], "run.dir=none")
+    assert code == 2 and "type pip install 'gancli[optuna]'" in error and not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow
