@@ -1,6 +1,7 @@
 """Your own images as a data set."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
+from gancli.data.labels import read_labels
 from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
 from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
@@ -25,6 +27,7 @@ def folder(
     cache: str = "",
     split: str = "train",
     hold_out: float = 0.0,
+    labels: str = "",
 ) -> ImageDataset:
     """Load every image at any depth below the folder `path`, resized to `size` pixels.
 
@@ -38,6 +41,7 @@ def folder(
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
         split: "train", or "test" for the held-out images, of a folder with a layout, such as train and test folders.
         hold_out: fraction of the images of a folder without a layout that are those of "test", from 200 images on.
+        labels: table of labels, .csv or .json, in place of the folders as classes. One column of classes gives classes.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
@@ -46,8 +50,9 @@ def folder(
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
-    listing = list_folder(path, split)
+    listing = list_folder(path, split, classes=not labels)
     keep_split(listing, split, hold_out)
+    table = read_labels(labels, listing.root, listing.names, listing.short) if labels and listing.names else None
     if strict and (left_out := images_left_out(listing.skipped)):
         raise unusable(listing.root, *min(left_out))
 
@@ -74,14 +79,20 @@ def folder(
     classes = [listing.classes[i] for i in good] if listing.classes else []
     names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
-    labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
-    images = decoded.pixels.reshape(len(good), channels, height, width)
+    about: dict[str, Any] = {"class_names": printable_names(names)}
+    about["labels"] = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
+    notes = [*listing.notes, *image_notes(decoded.notes)]
+    if table:
+        about = table.as_arguments(good)
+        notes.append(f"labels: {'; '.join(map(str, table.columns))}")
     return ImageDataset(
-        *(images, labels, printable_names(names), skipped),
+        decoded.pixels.reshape(len(good), channels, height, width),
+        skipped=skipped,
         memory_mapped=decoded.memory_mapped,
         warnings=decoded.warnings,
         split=listing.split,
-        notes=[*listing.notes, *image_notes(decoded.notes)],
+        notes=notes,
+        **about,
     )
 
 

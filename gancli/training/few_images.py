@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gancli.config import build, config_file, literal_text, map_texts
-from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.listing import FEW
 from gancli.images import to_float
@@ -63,7 +62,7 @@ class HeldOut:
         for side in (data, held_out):
             indices = torch.arange(n) * len(side) // n
             labels = side.labels[indices].to(device)
-            self.sides.append((to_float(side.take(indices)).to(device), one_hot(labels, classes)))
+            self.sides.append((to_float(side.take(indices)).to(device), side.condition(labels, classes)))
         self.z = noise(range(n), objective.G.z_dim, 0).to(device)
 
     @torch.no_grad()

@@ -240,3 +240,36 @@ def test_first_layers_of_d_stay_as_they_were(gan, tmp_path):
     changed = [name for name in before if name.endswith("weight") and not torch.equal(before[name], after[name])]
     assert "stem.0.weight" not in changed and "downs.0.branch.0.weight" not in changed
     assert "downs.0.branch.3.weight" in changed and "last.3.weight" in changed
+
+
+# --- several labels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fastgan", "cgan", "sngan_proj"])
+def test_a_model_of_several_labels_is_asked_for_them(gan, tmp_path, model):
+    images = write_images(tmp_path / "images", 12)
+    rows = [f"{i:04d}.png,{'circle' if i % 2 else 'square'},{i / 4}" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,shape,size", *rows]))
+    words = own(images, f"model={model}", "data.labels=labels.csv", "data.size=16", "run.dir=run")
+    assert gan(*words, "trainer.steps=1")[0] == 0
+    code, _, error = gan("train", "resume=run", "trainer.steps=2")
+    assert code == 0 and "labels: shape (circle, square); size (0 to 2.75)" in error
+    assert gan("sample", "ckpt=run", "labels.shape=circle", "labels.size=1.5", "n=4", "out=a.npz")[0] == 0
+    assert gan("sample", "ckpt=run", "n=4", "out=b.npz")[0] == 0
+    a, b = (np.load(f"{name}.npz") for name in "ab")
+    assert list(a) == ["images"] and (a["images"] != b["images"]).any()
+    for words, said in (
+        (["sample", "labels.shape=circel"], "is none of circle, square; did you mean circle?"),
+        (["sample", "classes=[1]"], "type labels.shape=, labels.size= in place of classes="),
+        (["edit"], "gan edit does not know several labels"),
+        (["export", "out=x.html"], "this model has several labels"),
+    ):
+        code, _, error = gan(*words, "ckpt=run")
+        assert code == 1 and said in error
+    if model == "cgan":
+        assert gan("export", "ckpt=run", "out=x.safetensors")[0] == 0
+        assert gan("sample", "ckpt=x.safetensors", "labels.shape=circle", "out=c.png")[0] == 0
+        Path("labels.csv").write_text("\n".join(["file,shape,size", *rows[::-1]]))
+        code, _, error = gan("train", "resume=run", "trainer.steps=3")
+        assert code == 1 and "data.labels 1 file" in error
