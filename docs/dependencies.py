@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK, PAGE = ROOT / "constraints.txt", ROOT / "docs" / "reference" / "dependencies.md"
 BEGIN, END = "<!-- dependencies: written by make lock -->", "<!-- end of dependencies -->"
 TOOLS = ("dev", "docs")  # extras for who works on gan
-APART = ("trackio",)  # extras that do not allow the newest version of another package: tried on their own, not locked
+APART = (
+    "trackio",
+    "ray",
+)  # extras that do not allow the newest version of another package: tried on their own, not locked
 
 
 def direct() -> dict[str, list[Requirement]]:

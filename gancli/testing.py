@@ -5,8 +5,9 @@
     class TestMine(ModelContract):
         model = "mine"
 
-Pytest runs them: shapes, finite terms in float32, updates that change their own network only, a checkpoint that alone
-gives the same samples, the same run for the same seed, and a resume that equals an uninterrupted run to the bit.
+Pytest runs them: shapes, finite terms in float32, updates that change their own network only, the same gradient of a
+batch in parts, a checkpoint that alone gives the same samples, the same run for the same seed, and a resume that equals
+an uninterrupted run to the bit.
 """
 
 import copy
@@ -21,6 +22,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gancli.checkpoint import format as checkpoint
 from gancli.config import build, choices, compose, keys
@@ -28,6 +30,7 @@ from gancli.inference.generator import load
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.objectives.base import Update
 from gancli.training.checkpoint_manager import LAST
+from gancli.training.loop import Trainer, check_parts
 from gancli.training.run import TrainingRun
 
 # Every model small enough to train a step in milliseconds.
@@ -128,6 +131,69 @@ def terms_of(run: TrainingRun, updates: list[Update]) -> Iterator[tuple[Update, 
         yield update, terms
 
 
+class NoiseByRow(TorchFunctionMode):
+    """Within it, rows of a batch get the same noise, in float64, whether they are computed together or in parts."""
+
+    def __init__(self, objective: Any, batch: int, parts: int):
+        super().__init__()
+        self.batch, self.parts = batch, parts
+        self.calls = self.losses = 0  # of random functions in this loss, and of losses
+        self.dtype = torch.float64
+        self.objective, self.condition = objective, type(objective).condition
+        objective.updates, objective.condition = self.updates, self.narrow_condition
+
+    def updates(self, step: int, progress: float) -> list[Update]:
+        updates = type(self.objective).updates(self.objective, step, progress)
+        return [update._replace(loss=self.counted(update)) for update in updates]
+
+    def counted(self, update: Update) -> Callable[..., Any]:
+        def loss(x: Tensor, c: Tensor, fakes: Any) -> Any:
+            self.calls = 0
+            result = update.loss(x.double(), c.double(), fakes)
+            self.losses += 1
+            return result
+
+        return loss
+
+    def narrow_condition(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return a condition that is computed in float32, as degradations are."""
+        self.dtype = torch.float32
+        c = self.condition(self.objective, x.float(), c.float()).double()
+        self.dtype = torch.float64
+        return c
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if getattr(function, "__name__", "") not in ("randn", "rand", "randint", "randn_like", "rand_like"):
+            return result
+        rows = self.batch // self.parts
+        dim = list(result.shape).index(rows) if rows in result.shape else None  # none: one value for all rows
+        shape = [self.batch if i == dim else size for i, size in enumerate(result.shape)]
+        update, part = divmod(self.losses, self.parts)
+        generator = torch.Generator().manual_seed(1000 * update + self.calls)
+        self.calls += 1
+        if result.is_floating_point():
+            new = torch.randn if "randn" in function.__name__ else torch.rand
+            values = new(shape, generator=generator).to(self.dtype)
+        else:
+            *low, high = (a for a in args if isinstance(a, int))
+            values = torch.randint(low[0] if low else 0, high, shape, generator=generator)
+        return values if dim is None else values.narrow(dim, part * rows, rows)
+
+
+def without_batch_statistics(trainer: Trainer) -> Trainer:
+    """Return a trainer whose weights are float64 and never change, and whose layers treat each image alone."""
+    over_batch = nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout
+    for part in vars(trainer.objective).values():
+        for layer in part.double().modules() if isinstance(part, nn.Module) else ():
+            if isinstance(layer, over_batch) or "SpectralNorm" in type(layer).__name__:
+                layer.eval()
+    trainer.ema.update = lambda network: None  # type: ignore[method-assign]
+    for optimizer in trainer.optimizers.values():
+        optimizer.step = lambda closure=None: None  # type: ignore[method-assign,assignment]
+    return trainer
+
+
 class ModelContract:
     """Tests of one model.
 
@@ -214,6 +280,28 @@ class ModelContract:
                 moved = all(any(reasons) for reasons in zip(changed, clipped, idle))
                 assert moved if name == update.network else not any(changed), (update.network, name, changed)
         del objective.updates
+
+    def test_a_batch_in_parts_has_the_gradient_of_the_whole_up_to_statistics_of_the_batch(self, tmp_path: Path) -> None:
+        """An objective that compares the images of a batch says so in `whole_batch`, and is refused."""
+        own = config(f"model={self.model}", *self.overrides).model
+        words = ["model.reuse_fakes=false"] if "reuse_fakes" in own else []
+        trainer = without_batch_statistics(start(tmp_path, self.model, *words, *self.overrides).trainer)
+        if trainer.objective.whole_batch:
+            with pytest.raises(ValueError, match=r"accumulate=2 computes a batch in parts, but .*accumulate=1"):
+                check_parts(2, trainer.objective, trainer.batches)
+            return
+        gradients = []
+        for trainer.accumulate in (1, 2):
+            trainer.step = trainer.batch_index = 0
+            for progress in PHASES:
+                for p in [p for parameters in trainer.parameters.values() for p in parameters]:
+                    p.grad = None
+                with NoiseByRow(trainer.objective, 8, trainer.accumulate):
+                    trainer.train_step(progress)
+                gradients += [[p.grad.clone() for ps in trainer.parameters.values() for p in ps if p.grad is not None]]
+        for whole, parts in zip(gradients[:2], gradients[2:], strict=True):
+            for a, b in zip(whole, parts, strict=True):
+                assert (a - b).abs().max() <= 1e-6 * max(1.0, float(a.abs().max()))
 
     def test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run(self, tmp_path: Path) -> None:
         names = (("a", 1), ("b", 1), ("c", 2))

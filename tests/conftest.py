@@ -15,12 +15,15 @@ from gancli.runtime import cache
 torch.set_num_threads(1)  # the networks of the tests are too small for several threads
 
 
-SLOW_OVER_ALL_MODELS = "test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run"
+SLOW_OVER_ALL_MODELS = (
+    "test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run",
+    "test_a_batch_in_parts_has_the_gradient_of_the_whole_up_to_statistics_of_the_batch",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.name == SLOW_OVER_ALL_MODELS and item.parent and item.parent.name != "Test_dcgan":
+        if item.name in SLOW_OVER_ALL_MODELS and item.parent and item.parent.name != "Test_dcgan":
             item.add_marker(pytest.mark.slow)
     if os.environ.get("GAN_DATA"):
         return

@@ -32,6 +32,8 @@ from gancli.runtime.publish import publishing
 from gancli.runtime.signals import Stopped, StopRequest, current, of_worker
 from gancli.runtime.text import one_line
 
+LAUNCHERS = ("joblib", "submitit", "ray")  # each an extra
+
 
 def train(words: list[str]) -> int:
     """Train one model or a sweep of them, or print a config; return the exit code."""
@@ -203,6 +205,9 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         there = list(error.options or [])
+        extra = choice.partition("_")[0]
+        if group == "hydra/launcher" and extra in LAUNCHERS and not any(name.startswith(extra) for name in there):
+            return f"{group}={choice} needs a package that is not installed; type pip install 'gancli[{extra}]'"
         return f"there is no {group or 'config'} {choice!r}{nearest(choice, there)}; there are: {', '.join(there)}"
     return f"{str(error).strip().splitlines()[0]}; gan train --help says what each key takes"
 

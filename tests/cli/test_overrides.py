@@ -4,6 +4,7 @@ import os
 import random
 import shlex
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from gancli.config import override
 from gancli.report.run_folder import resume_command
 
 PARSER = OverridesParser.create()
+WITHOUT_RAY = pytest.mark.skipif(find_spec("hydra_plugins.hydra_ray_launcher") is not None, reason="Ray is installed")
 ODD_FOLDER = "my images (1)=a,b {x} ~ ${y} 猫"
 
 
@@ -145,6 +147,7 @@ WRONG_FOR_HYDRA = [
     (["train", "model.lr.rate=1"], "there is no key 'model.lr.rate'"),
     (["train", "run.dir='${modle.name}'"], "modle"),
     (["train", "-m", "hydra/launcher=jobli", "run.dir=s"], "did you mean joblib?"),
+    pytest.param(["train", "-m", "sweep=ray", "run.dir=s"], "type pip install 'gancli[ray]'", marks=WITHOUT_RAY),
     (["train", "+seed=3"], "seed"),
 ]
 

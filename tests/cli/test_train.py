@@ -166,7 +166,7 @@ def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
 
 
 PACKAGES = {
-    **{"optuna": "optuna", "joblib": "hydra_plugins.hydra_joblib_launcher"},
+    **{"optuna": "optuna", "joblib": "hydra_plugins.hydra_joblib_launcher", "ray": "hydra_plugins.hydra_ray_launcher"},
     "submitit": "hydra_plugins.hydra_submitit_launcher",
 }
 
@@ -179,7 +179,7 @@ def test_every_sweep_config_sweeps(sweep, gan, tmp_path):
         pytest.importorskip(PACKAGES[sweep])
     extra = {
         "optuna": ["hydra.sweeper.n_trials=3", "hydra.sweeper.params={model.width:'choice(4,8)'}"],
-        "joblib": ["seed=0,1"],
+        **{"joblib": ["seed=0,1"], "ray": ["seed=0,1"]},
         "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "seed=0,1"],
     }
     tiny = [word for word in TINY if not (sweep == "optuna" and "width" in word)]

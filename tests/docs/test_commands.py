@@ -31,6 +31,7 @@ NOT_RUN = {
     "gan sample ckpt=hf:": "the same test downloads; its words are read",
     "gan train -m sweep=submitit": "needs a Slurm cluster; its words are read",
     "gan train -m sweep=joblib": "starts workers, as tests/training/test_signals.py does; its words are read",
+    "gan train -m sweep=ray": "starts a cluster; benchmarks/launchers.py does",
     "gan train -m experiment=mnist-zoo": "starts workers, as tests/training/test_signals.py does; its words are read",
 }
 # Pages whose newest run at the beginning is of another model than cgan.

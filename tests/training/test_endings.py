@@ -175,7 +175,7 @@ def test_streams_that_are_closed_or_unread_end_no_run(closed, broken, gan, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipe", ["2>&1 | head -n 1", ">&- 2>&-", "<&- >/dev/full 2>/dev/full"])
+@pytest.mark.parametrize("pipe", ["2>&1 | head -n 1", "<&- >&- 2>/dev/full"])
 def test_a_shell_that_stops_reading_ends_no_run(pipe, tmp_path):
     command = f"'{sys.executable}' -m gancli {' '.join(MLP)} {pipe}"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True)

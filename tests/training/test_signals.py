@@ -21,7 +21,7 @@ from gancli.training.run import TrainingRun
 
 ENDLESS = [*(word for word in TINY if "_every" not in word), "trainer.steps=100000", "trainer.sample_every=100000"]
 ENDLESS += ["trainer.log_every=2", "trainer.checkpoint_every=100000", "model=mlp"]
-needs_usr1 = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="not on this platform")
+not_windows = pytest.mark.skipif(os.name == "nt", reason="SIGHUP and SIGUSR1 are of POSIX")
 
 
 def wait(process: subprocess.Popen, until: Callable[[], bool]) -> None:
@@ -53,10 +53,7 @@ def resume_command(error: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), pytest.param("SIGUSR1", 138, marks=needs_usr1)],
-)
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), pytest.param("SIGUSR1", 138, marks=not_windows)])
 def test_a_signal_saves_and_the_command_to_resume_is_printed(gan, tmp_path, name, code):
     run = process("train", *ENDLESS, cwd=tmp_path)
     wait(run, lambda: any(is_training(folder) for folder in (tmp_path / "outputs").glob("*")))
@@ -127,12 +124,13 @@ def test_a_run_stopped_while_it_loads_leaves_nothing(gan, tmp_path, monkeypatch)
     assert code == 143 and error.splitlines() == ["gan: stopped: SIGTERM"] and not any(tmp_path.iterdir())
 
 
-def test_a_stopped_run_says_so_in_its_last_event(tmp_path, gan, monkeypatch):
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=not_windows)])
+def test_a_stopped_run_says_so_in_its_last_event(tmp_path, gan, monkeypatch, name, code):
     save = TrainingRun.save
-    monkeypatch.setattr(TrainingRun, "save", lambda run: (save(run), signal.raise_signal(signal.SIGTERM)))
-    assert gan("train", *TINY, "run.dir=run")[0] == 143
+    monkeypatch.setattr(TrainingRun, "save", lambda run: (save(run), signal.raise_signal(getattr(signal, name))))
+    assert gan("train", *TINY, "run.dir=run")[0] == code
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    assert (last["event"], last["step"], last["message"]) == ("stopped", 1, "SIGTERM at step 1, saved")
+    assert (last["event"], last["step"], last["message"]) == ("stopped", 1, f"{name} at step 1, saved")
 
 
 @pytest.mark.parametrize("words", [["train"], ["train", "-m", "seed=0,1"]])
@@ -196,7 +194,7 @@ def test_nested_requests_get_the_signals_of_each_other():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="not on this platform")
-@needs_usr1
+@not_windows
 def test_a_forked_helper_ignores_requests_and_can_be_terminated():
     with StopRequest() as stop:
         child = os.fork()
