@@ -70,7 +70,7 @@ def suggestions(report: CheckReport) -> list[str]:
     side = statistics.median(min(info.width, info.height) for info in report.infos)
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
     model = "model=cyclegan data=unpaired" if report.has_domains else "data=folder"
-    path = shell_quote(override("data.path", literal_text(f"{report.path}/")))
+    path = shell_quote(override("data.path", literal_text(f"{report.path}{'/' * report.path.is_dir()}")))
     command = f"gan train {model} {path} data.size={size}"
     if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
         command += " data.channels=1"

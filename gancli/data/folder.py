@@ -1,11 +1,13 @@
 """Your own images as a data set."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from gancli.data.archive import LABELS, is_archive, unpacked
 from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
@@ -15,6 +17,7 @@ from gancli.data.labels import read_labels
 from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
 from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import printable
 
 
@@ -29,7 +32,7 @@ def folder(
     hold_out: float = 0.0,
     labels: str = "",
 ) -> ImageDataset:
-    """Load every image at any depth below the folder `path`, resized to `size` pixels.
+    """Load every image at any depth below the folder or zip `path`, resized to `size` pixels.
 
     The folders directly below `path` that hold an image are the classes, sorted by name; without any there are no
     classes. Images are in the order of their names, and are decoded once into a file that later runs memory-map.
@@ -50,7 +53,8 @@ def folder(
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
-    listing = list_folder(path, split, classes=not labels)
+    labels, has_table = table_of(path, labels)
+    listing = list_folder(path, split, classes=not has_table)
     keep_split(listing, split, hold_out)
     table = read_labels(labels, listing.root, listing.names, listing.short) if labels and listing.names else None
     if strict and (left_out := images_left_out(listing.skipped)):
@@ -94,6 +98,23 @@ def folder(
         notes=notes,
         **about,
     )
+
+
+def table_of(path: str, labels: str) -> tuple[str, bool]:
+    """Return the table of labels that was typed, or that a zip of the StyleGAN tools holds, and whether it holds one.
+
+    Their zips number folders for order alone, so these are no classes, also where the table has no labels.
+    """
+    if labels or not is_archive(typed_path(str(path))):
+        return labels, bool(labels)
+    own = unpacked(typed_path(str(path))) / LABELS
+    if not own.is_file():
+        return "", False
+    try:
+        has_labels = bool(json.loads(own.read_text(encoding="utf-8")).get("labels"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{LABELS} in {path} is no JSON object; pack it again without it") from error
+    return str(own) if has_labels else "", True
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:

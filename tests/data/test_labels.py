@@ -1,12 +1,14 @@
 """Tables of labels: what becomes of their columns, and what is refused."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from gancli.commands.data import main as check
 from gancli.data.folder import folder
 from gancli.data.labels import Column, column_of, from_output, to_output, typed_codes
 from gancli.losses.drifting import alike
@@ -111,3 +113,46 @@ def test_conditions_are_of_one_class_where_all_labels_agree():
     c = torch.tensor([[1, 0, 0.5], [1, 0, 0.6], [0, 1, 0.5], [1, 0, 0.9]])
     assert alike(c).int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     assert alike(torch.zeros(2, 0)).all()
+
+
+def zipped(images: Path, name: str, **files: str) -> str:
+    with zipfile.ZipFile(images.parent / name, "w") as archive:
+        for i, image in enumerate(NAMES):
+            archive.write(images / image, f"0000{i % 2}/{image}")
+        for file, text in files.items():
+            archive.writestr(f"{file}.json", text)
+    return str(images.parent / name)
+
+
+def test_a_zip_of_the_stylegan_tools_is_read_with_its_labels(images, capsys):
+    kinds = json.dumps({"labels": [[f"0000{i % 2}/{name}", i // 2] for i, name in enumerate(NAMES)]})
+    with_labels = folder(zipped(images, "a.zip", dataset=kinds), 8)
+    assert with_labels.class_names == ["0", "1", "2"] and with_labels.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert folder(zipped(images, "b.zip", dataset='{"labels": null}'), 8).classes == 0, "folders for order alone"
+    plain = zipped(images, "c.zip")
+    assert folder(plain, 8).class_names == ["00000", "00001"]
+    assert check("check", plain) == 0 and f"data.path={plain} " in capsys.readouterr().out
+    (images / NAMES[5]).unlink()
+    Image.new("RGB", (8, 8)).save(images / NAMES[5])
+    zipped(images, "c.zip")
+    assert folder(plain, 8).images[5].max() == 0, "a zip that has changed is unpacked again"
+
+
+def test_a_broken_zip_is_one_sentence(images):
+    whole = Path(zipped(images, "a.zip")).read_bytes()
+    with zipfile.ZipFile(images.parent / "out.zip", "w") as archive:
+        archive.writestr("../a.png", b"")
+    for name, content, said in (
+        (
+            "bits.zip",
+            whole[:70] + bytes([whole[70] ^ 255]) + whole[71:],
+            r"is damaged: its 00000/0\.png cannot be read",
+        ),
+        ("none.zip", b"text", "is damaged: it is no zip"),
+        ("out.zip", b"", "a name that leads out of it"),
+    ):
+        if content:
+            (images.parent / name).write_bytes(content)
+        with pytest.raises(ValueError, match=said) as error:
+            folder(str(images.parent / name), 8)
+        assert "\n" not in str(error.value)
