@@ -92,5 +92,9 @@ def watch(objective: Any, data: Any, config: dict[str, Any], device: torch.devic
     few = own["name"] == "folder" and len(data) < FEW and data.split not in ("", "test") and not len(data.sources)
     if not few or not isinstance(objective, GAN):
         return lambda G: {}
-    held_out = build(OmegaConf.create(map_texts({**own["source"], "split": "test"}, literal_text)))
+    try:
+        held_out = build(OmegaConf.create(map_texts({**own["source"], "split": "test"}, literal_text)))
+    except ValueError as error:  # a test folder of broken images must not end a training that does not need it
+        data.warnings.append(f"memorising is not watched: {error}")
+        return lambda G: {}
     return HeldOut(objective, data, held_out, int(config["model"]["classes"]), device).metrics

@@ -127,6 +127,14 @@ def test_few_images_are_augmented_and_watched_unless_typed_otherwise(gan, tmp_pa
     assert code == 0 and "split test" in out and "20 of 22 images" in out, error
 
 
+def test_a_test_folder_that_cannot_be_read_ends_no_training(gan, tmp_path):
+    write_images(tmp_path / "images" / "train", 8)
+    (tmp_path / "images" / "test").mkdir()
+    (tmp_path / "images" / "test" / "a.png").write_bytes(b"no image")
+    code, _, error = gan(*own(tmp_path / "images", "run.dir=run"))
+    assert code == 0 and "memorising is not watched: data.path=" in error
+
+
 def test_the_gap_is_one_where_d_knows_its_images_by_heart(tmp_path):
     """A D that is 1 for bright images, of which all that were held out are dark, as fakes are."""
 
