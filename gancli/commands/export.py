@@ -103,7 +103,7 @@ class OnnxGenerator(nn.Module):
         self.z_dim, self.classes, self.from_image = network.z_dim, network.classes, not network.z_dim
         self.source_channels = getattr(network, "source_channels", channels)
         self.multiple = getattr(network, "multiple", 1)
-        names = [f"{one['name']} {', '.join(one['values']) or 'from 0 to 1'}" for one in columns]
+        names = [f"{one['name']} {', '.join(one['values']) or 'from 0 to 1'}" for one in columns if codes]
         self.order = f"of these labels: {'; '.join(names)}" if names else "one-hot in the order of class_names"
         self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.from_image else [])]
 

@@ -53,7 +53,7 @@ def main(
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     say_how_read(classes, G.class_names)
-    G.choose(labels)
+    classes = G.choose(labels) or classes
     given = None
     if images:
         z, c = latents_of_files(G, [str(name) for name in images], classes, fit, seed[0])

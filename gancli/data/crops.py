@@ -44,6 +44,7 @@ class ImageCrops:
     notes: list[str] = field(default_factory=list)
     classes: ClassVar[int] = 0
     codes: ClassVar[None] = None
+    columns: ClassVar[tuple[()]] = ()
 
     def __post_init__(self) -> None:
         self.counts = self.sizes // self.size  # crops down and across

@@ -71,7 +71,7 @@ class Labels:
         """Return arguments of an ImageDataset of some of the images."""
         index = self.index[torch.tensor(kept, dtype=torch.int64)]
         if self.class_names:
-            return {"labels": self.codes.argmax(1)[index], "class_names": self.class_names}
+            return {"labels": self.codes.argmax(1)[index], "class_names": self.class_names, "columns": self.columns}
         return {"labels": index, "codes": self.codes, "columns": self.columns}
 
 
@@ -194,18 +194,22 @@ def typed_codes(columns: Sequence[Column], codes: Tensor, typed: Mapping[str, st
 STORED = 64  # rows of labels in a checkpoint, which gan sample takes in turn
 
 
-def to_output(columns: Sequence[Column], codes: Tensor) -> dict[str, Any]:
-    """Return the columns, and rows spread over all, as a checkpoint holds them."""
+def to_output(columns: Sequence[Column], codes: Tensor | None) -> dict[str, Any]:
+    """Return the columns, and rows spread over all, as a checkpoint holds them; none of a single column of classes."""
+    if codes is None:
+        return {"columns": [asdict(column) for column in columns], "codes": []}
     rows = codes[torch.arange(min(len(codes), STORED)) * len(codes) // min(len(codes), STORED)]
     return {"columns": [asdict(column) for column in columns], "codes": rows.tolist()}
 
 
-def from_output(output: Mapping[str, Any]) -> tuple[list[Column], Tensor]:
+def from_output(output: Mapping[str, Any]) -> tuple[list[Column], Tensor | None]:
     """Return the columns and codes that a checkpoint holds; raise ValueError where they do not fit each other."""
     columns = [
         Column(str(one["name"]), list(map(str, one["values"])), float(one["low"]), float(one["high"]))
         for one in output["columns"]
     ]
+    if not output["codes"]:
+        return columns, None
     codes = torch.tensor(output["codes"], dtype=torch.float32)
     if codes.dim() != 2 or codes.shape[1] != sum(column.width for column in columns):
         raise ValueError("its labels do not fit each other")

@@ -68,14 +68,22 @@ class Generator:
         """Return the generator of images like those of a data set."""
         return cls(network, data.size, data.channels, data.class_names, getattr(data, "columns", ()), data.codes)
 
-    def choose(self, typed: Mapping[str, str]) -> None:
-        """Generate images with these labels alone, as in {"shape": "circle"}; raise ValueError for unknown ones."""
-        if typed and self.codes is None:
+    def choose(self, typed: Mapping[str, str]) -> list[str]:
+        """Generate images with these labels alone, as in {"shape": "circle"}; raise ValueError for unknown ones.
+
+        Returns:
+            The class, where the label is the only one and so gives ordinary classes.
+        """
+        if typed and not self.columns:
             first = next(iter(typed))
-            instead = f"classes=[{typed[first]}]" if self.class_names else "leave it out"
-            raise ValueError(f"labels.{first}= is for models trained with several data.labels; {instead}")
+            raise ValueError(
+                f"labels.{first}= is for models trained with data.labels=, and this one was not; leave it out"
+            )
         if self.codes is not None:
             self.codes = typed_codes(self.columns, self.codes, typed)
+        elif typed:
+            return [self.class_names[int(typed_codes(self.columns, torch.eye(self.classes), typed).argmax())]]
+        return []
 
     def refuse_labels(self, command: str) -> None:
         """Raise ValueError for a model with several labels, which the command does not know."""

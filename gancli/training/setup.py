@@ -166,7 +166,7 @@ def refuse_no_classes(cfg: DictConfig) -> None:
 def output_of(data: Any) -> dict[str, Any]:
     """Return what a checkpoint says of the images and labels that its G generates."""
     output = {"size": data.size, "channels": data.channels, "class_names": data.class_names}
-    return output | (labels.to_output(data.columns, data.codes) if data.codes is not None else {})
+    return output | (labels.to_output(data.columns, data.codes) if data.columns else {})
 
 
 def build_objective(cfg: DictConfig, data: Any) -> Any:

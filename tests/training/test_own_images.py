@@ -281,3 +281,18 @@ def test_a_model_of_several_labels_is_asked_for_them(gan, tmp_path, model):
         Path("labels.csv").write_text("\n".join(["file,shape,size", *rows[::-1]]))
         code, _, error = gan("train", "resume=run", "trainer.steps=3")
         assert code == 1 and "data.labels 1 file" in error
+
+
+@pytest.mark.slow
+def test_a_single_label_gives_ordinary_classes(gan, tmp_path):
+    images = write_images(tmp_path / "images", 12)
+    rows = [f"{i:04d}.png,{'circle' if i % 2 else 'square'}" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,shape", *rows]))
+    assert gan(*own(images, "model=cgan", "data.labels=labels.csv", "run.dir=run", "trainer.steps=1"))[0] == 0
+    for word, out in (("labels.shape=square", "a.npz"), ("classes=[square]", "b.npz")):
+        assert gan("sample", "ckpt=run", word, "n=4", f"out={out}")[0] == 0
+    a, b = (np.load(f"{name}.npz") for name in "ab")
+    assert (a["images"] == b["images"]).all() and a["labels"].tolist() == [1] * 4
+    code, _, error = gan("sample", "ckpt=run", "labels.form=square")
+    assert code == 1 and "there is no label form; the labels are shape (circle, square)" in error
+    assert gan("export", "ckpt=run", "out=x.html")[0] == 0
