@@ -93,7 +93,9 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
             name = key.lstrip("-").replace("-", "_")
             hint = f"type {name}={text or '...'}" if name in values else f"gan {command} --help lists its keys"
             raise UsageError(f"gan {command} takes no option {word}; {hint}")
-        elif equals and key in values:
+        elif equals and isinstance(values.get((group := key.partition("."))[0]), dict) and group[2]:
+            values[group[0]] = {**values[group[0]], group[2]: text}
+        elif equals and key in values and not isinstance(values[key], dict):
             values[key] = read_value(key, text, values[key])
         elif equals and key.replace("_", "a").isidentifier() and not Path(word).exists():
             raise UsageError(f"gan {command} has no key {key!r}{nearest(key, values)}; gan {command} --help lists them")
@@ -315,13 +317,12 @@ def check_keys(typed: list[tuple[str, str, str]], choice: dict[str, str], sweep:
     # Configs of others may be written in ways that `keys` does not read: Hydra decides.
     has_others = any(name in choices(group) and not is_ours(f"{group}/{name}") for group, name in choice.items())
     for key, equals, value in typed:
-        if not equals or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
+        is_sides = key == "data.size" and "[" in value  # height and width, which the data check
+        if not equals or is_sides or key.startswith(("+", "~", "hydra")) or key.partition("@")[0] in groups():
             continue
         if key not in known:
             if not has_others and not _may_exist(key, known, sweep):
                 raise UsageError(unknown_key(key, value))
-        elif key == "data.size" and "[" in value:  # of height and width, which the data check
-            continue
         elif (default := typed_default(key, known)) is not None and not re.search(r"[(${]|^null$", value):
             if "," in value and not sweep:
                 raise UsageError(f"{key}={value} gives several values; add -m to sweep over them")

@@ -8,6 +8,8 @@ from gancli.data.image_files import CheckReport, check_folder
 from gancli.data.listing import FEW, LEAST, count_skipped, image_notes
 from gancli.runtime.text import plural, printable, shell_quote
 
+NOT_SQUARE = 1.3  # ratio of the sides from which a size of height and width is named
+
 
 def main(action: str, path: str) -> int:
     """Print the report of a folder and return 0; raise ValueError after the report where a file is bad."""
@@ -70,13 +72,17 @@ def suggestions(report: CheckReport) -> list[str]:
     side = statistics.median(min(info.width, info.height) for info in report.infos)
     size = next((s for s in (64, 32, 16) if s <= side), 8)  # a small machine trains 64 in one sitting
     model = "model=cyclegan data=unpaired" if report.has_domains else "data=folder"
-    path = shell_quote(override("data.path", literal_text(f"{report.path}/")))
+    path = shell_quote(override("data.path", literal_text(f"{report.path}{'/' * report.path.is_dir()}")))
     command = f"gan train {model} {path} data.size={size}"
     if all(info.mode in ("1", "L", "I") or info.mode.startswith("I;16") for info in report.infos):
         command += " data.channels=1"
     if len(report.classes) > 1:
         command += " model=cgan"
     lines = [command]
+    shape = statistics.median(info.width / info.height for info in report.infos)
+    if max(shape, 1 / shape) >= NOT_SQUARE:
+        height, width = (max(round(size * f / 8) * 8, 8) for f in (max(1 / shape, 1), max(shape, 1)))
+        lines.append(f"squares cut their ends off; data.size=[{height},{width}] keeps their shape")
     if report.classes and max(report.classes.values()) >= 10 * min(report.classes.values()):
         rare = min(report.classes, key=lambda name: report.classes[name])
         count = f"{report.classes[rare]} of {sum(report.classes.values())}"

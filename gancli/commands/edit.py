@@ -51,6 +51,7 @@ def main(
     file = checkpoint.find(ckpt)
     G = load_generator(file, ema, choose_device(device))
     G.check_noise()
+    G.refuse_labels("edit")
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     say_how_read(classes, G.class_names)

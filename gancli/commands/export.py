@@ -94,13 +94,17 @@ class OnnxGenerator(nn.Module):
     Without noise c is an image, of any size or of multiples of the network's `multiple`.
     """
 
-    def __init__(self, network: Any, size: Size, channels: int, class_names: list[str]):
+    def __init__(
+        self, network: Any, size: Size, channels: int, class_names: list[str], columns: Any = (), codes: Any = ()
+    ):
         super().__init__()
         self.network, self.channels, self.size = network, channels, size
         self.eval().requires_grad_(False)
         self.z_dim, self.classes, self.from_image = network.z_dim, network.classes, not network.z_dim
         self.source_channels = getattr(network, "source_channels", channels)
         self.multiple = getattr(network, "multiple", 1)
+        names = [f"{one['name']} {', '.join(one['values']) or 'from 0 to 1'}" for one in columns if codes]
+        self.order = f"of these labels: {'; '.join(names)}" if names else "one-hot in the order of class_names"
         self.names = [*(["z"] if self.z_dim else []), *(["c"] if self.classes or self.from_image else [])]
 
     def forward(self, *given: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ class OnnxGenerator(nn.Module):
         image = f"image: float32 (N, {self.channels}, {', '.join(map(str, sides(self.size)))})"
         inputs = {
             "z": f"z: float32 (N, {self.z_dim}), from N(0, 1)",
-            "c": f"c: float32 (N, {self.classes}), one-hot in the order of class_names",
+            "c": f"c: float32 (N, {self.classes}), {self.order}",
         }
         if self.from_image:
             h, w = (f"{self.multiple} {side}".removeprefix("1 ") for side in "hw")

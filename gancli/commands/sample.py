@@ -1,7 +1,7 @@
 """gan sample: images from a checkpoint and nothing else."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ def main(
     n: int,
     seed: Sequence[int],
     classes: Sequence[int | str],
+    labels: Mapping[str, str],
     truncation: float,
     ema: bool,
     interpolate: int,
@@ -52,6 +53,7 @@ def main(
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     say_how_read(classes, G.class_names)
+    classes = G.choose(labels) or classes
     given = None
     if images:
         z, c = latents_of_files(G, [str(name) for name in images], classes, fit, seed[0])
@@ -64,12 +66,13 @@ def main(
         rows = between(G, *given, interpolate) if given else G.interpolate(n, interpolate, seed[0], classes, truncation)
         WRITERS[form](path, rows, None, interpolate, G)
     else:
-        x, labels = sample(G, n, seed[0], classes, truncation)
-        columns = len(set(classes)) or G.classes
+        x, y = sample(G, n, seed[0], classes, truncation)
+        of_class = G.classes > 0 and G.codes is None
+        columns = len(set(classes)) or G.classes * of_class
         if is_film:
             write_film(path, iter(x.split(1)), n, size)
         else:
-            WRITERS[form](path, x, labels if G.classes else None, columns if 1 < columns <= 16 else None, G)
+            WRITERS[form](path, x, y if of_class else None, columns if 1 < columns <= 16 else None, G)
     print(path)
 
 

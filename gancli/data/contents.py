@@ -11,7 +11,7 @@ from gancli.data.listing import walk_images
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable
 
-PATHS = ("path", "sources")  # keys of a data config that name a folder or an archive
+PATHS = ("path", "sources", "labels")  # keys of a data config that name a folder or an archive
 
 
 def contents(data: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def describe_files(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             entries = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
         return _summary("array", sorted(entries), len(entries), sum(size for _, size, _ in entries))
+    if path.is_file():
+        return _summary("file", [hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()], 1, path.stat().st_size)
     return {}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gancli.data.classes import one_hot
 from gancli.data.dataset import check_size_and_channels, fits_in_memory, no_sources
 from gancli.data.decode_cache import decode_cached
 from gancli.data.image_files import decode_image
@@ -42,6 +43,8 @@ class ImageCrops:
     split: str = ""
     notes: list[str] = field(default_factory=list)
     classes: ClassVar[int] = 0
+    codes: ClassVar[None] = None
+    columns: ClassVar[tuple[()]] = ()
 
     def __post_init__(self) -> None:
         self.counts = self.sizes // self.size  # crops down and across
@@ -57,6 +60,9 @@ class ImageCrops:
     @property
     def channels(self) -> int:
         return self.pixels.shape[1]
+
+    def condition(self, labels: Tensor, classes: int) -> Tensor:
+        return one_hot(labels, classes)
 
     @property
     def labels(self) -> Tensor:

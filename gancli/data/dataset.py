@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gancli.data.classes import one_hot
+from gancli.data.labels import Column
 from gancli.images import Size, grey, is_points, sides, size_of
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import free_memory
@@ -24,6 +26,8 @@ class ImageDataset:
     images:      uint8 (N, C, H, W) in [0, 255], C 1 or 3; or points of the plane, float32 (N, 2, 1, 1) in [-1, 1]
     labels:      int64 (N,) in [0, classes); zeros unless given
     class_names: a name per class; empty where there are no classes
+    codes:       float32 (M, K) of several labels, by `labels` in [0, M); None where c is one-hot
+    columns:     the labels that a row of codes is made of
     skipped:     (file, reason) of every file that was left out
     sources:     uint8 (M, C', H, W) in [0, 255], C' 1 or 3; M = 0 without source images
     paired:      source i belongs to image i, M = N; else the two sets are in no common order
@@ -43,6 +47,8 @@ class ImageDataset:
     warnings: list[str] = field(default_factory=list)
     split: str = ""
     notes: list[str] = field(default_factory=list)
+    codes: Tensor | None = None
+    columns: list[Column] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n, c, h, w = self.images.shape
@@ -74,7 +80,12 @@ class ImageDataset:
 
     @property
     def classes(self) -> int:
-        return len(self.class_names)
+        """The width of c."""
+        return len(self.class_names) if self.codes is None else self.codes.shape[1]
+
+    def condition(self, labels: Tensor, classes: int) -> Tensor:
+        """Return c (N, classes) of labels (N,), for a model that takes so many classes or none."""
+        return one_hot(labels, classes) if self.codes is None or not classes else self.codes.to(labels.device)[labels]
 
     @property
     def is_points(self) -> bool:

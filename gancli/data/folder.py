@@ -1,18 +1,23 @@
 """Your own images as a data set."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from gancli.data.archive import LABELS, is_archive, unpacked
 from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import decode_cached
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
+from gancli.data.labels import read_labels
 from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
 from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import printable
 
 
@@ -25,8 +30,9 @@ def folder(
     cache: str = "",
     split: str = "train",
     hold_out: float = 0.0,
+    labels: str = "",
 ) -> ImageDataset:
-    """Load every image at any depth below the folder `path`, resized to `size` pixels.
+    """Load every image at any depth below the folder or zip `path`, resized to `size` pixels.
 
     The folders directly below `path` that hold an image are the classes, sorted by name; without any there are no
     classes. Images are in the order of their names, and are decoded once into a file that later runs memory-map.
@@ -38,6 +44,7 @@ def folder(
         cache: folder for the decoded images; ~/.cache/gan/decoded unless given.
         split: "train", or "test" for the held-out images, of a folder with a layout, such as train and test folders.
         hold_out: fraction of the images of a folder without a layout that are those of "test", from 200 images on.
+        labels: table of labels, .csv or .json, in place of the folders as classes. One column of classes gives classes.
     """
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
@@ -46,8 +53,10 @@ def folder(
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
-    listing = list_folder(path, split)
+    labels, has_table = table_of(path, labels)
+    listing = list_folder(path, split, classes=not has_table)
     keep_split(listing, split, hold_out)
+    table = read_labels(labels, listing.root, listing.names, listing.short) if labels and listing.names else None
     if strict and (left_out := images_left_out(listing.skipped)):
         raise unusable(listing.root, *min(left_out))
 
@@ -74,15 +83,38 @@ def folder(
     classes = [listing.classes[i] for i in good] if listing.classes else []
     names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
-    labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
-    images = decoded.pixels.reshape(len(good), channels, height, width)
+    about: dict[str, Any] = {"class_names": printable_names(names)}
+    about["labels"] = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
+    notes = [*listing.notes, *image_notes(decoded.notes)]
+    if table:
+        about = table.as_arguments(good)
+        notes.append(f"labels: {'; '.join(map(str, table.columns))}")
     return ImageDataset(
-        *(images, labels, printable_names(names), skipped),
+        decoded.pixels.reshape(len(good), channels, height, width),
+        skipped=skipped,
         memory_mapped=decoded.memory_mapped,
         warnings=decoded.warnings,
         split=listing.split,
-        notes=[*listing.notes, *image_notes(decoded.notes)],
+        notes=notes,
+        **about,
     )
+
+
+def table_of(path: str, labels: str) -> tuple[str, bool]:
+    """Return the table of labels that was typed, or that a zip of the StyleGAN tools holds, and whether it holds one.
+
+    Their zips number folders for order alone, so these are no classes, also where the table has no labels.
+    """
+    if labels or not is_archive(typed_path(str(path))):
+        return labels, bool(labels)
+    own = unpacked(typed_path(str(path))) / LABELS
+    if not own.is_file():
+        return "", False
+    try:
+        has_labels = bool(json.loads(own.read_text(encoding="utf-8")).get("labels"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{LABELS} in {path} is no JSON object; pack it again without it") from error
+    return str(own) if has_labels else "", True
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:

@@ -29,6 +29,7 @@ from gancli.data.decoder import (
 )
 from gancli.data.layout import find_layout
 from gancli.data.listing import Skipped, existing_folder, images_left_out, list_split, walk_images, with_classes
+from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line
 
 T = TypeVar("T")
@@ -189,4 +190,5 @@ def check_folder(path: str) -> CheckReport:
             infos.append(result)
             counts.update([classes[name]] if name in classes else [])
     domains = bool(layout and layout.has_domains)
+    root = root if typed_path(path).is_dir() else typed_path(path)
     return CheckReport(root, infos, dict(sorted(counts.items())), sorted(bad), listing.notes, domains)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gancli.data.archive import is_archive, unpacked
 from gancli.data.layout import Layout, find_layout
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable, shell_quote
@@ -91,9 +92,11 @@ class FolderListing:
 
 
 def existing_folder(path: str, key: str = "path") -> Path:
-    """Return `path` as a folder; raise ValueError, naming `data.<key>`, where there is none."""
+    """Return `path` as a folder, a zip unpacked; raise ValueError, naming `data.<key>`, where there is none."""
     root = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     try:
+        if is_archive(root):
+            return unpacked(root)
         is_folder = root.is_dir()
     except OSError as error:  # it lies in a folder that is closed to this user
         raise ValueError(f"{path} cannot be opened ({error.strerror}); type data.{key}=DIR, one that can") from error

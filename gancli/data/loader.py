@@ -1,12 +1,12 @@
 """Batches (x, c) of a data set that lies on the device as uint8, or is read from a memory-mapped file."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from gancli.data.classes import one_hot
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
@@ -54,6 +54,8 @@ class BatchLoader:
     ):
         check_batch(data, batch_size, classes, world_size)
         self.data, self.labels, self.device = data.to(device), data.labels.to(device), device
+        if self.data.codes is not None:  # also where the images stay on the host
+            self.data = replace(self.data, codes=self.data.codes.to(device))
         self.batch_size, self.classes, self.flip, self.seed = batch_size, classes, flip, seed
         self.rank, self.world_size, self.prefetch_count = rank, world_size, prefetch
         self.streamed = self.data.memory_mapped or self.data.device.type != device.type
@@ -175,7 +177,7 @@ class BatchLoader:
         x = to_network(stored["images"], tensors.get("flip"))
         if "sources" in stored:
             return x, to_network(stored["sources"], tensors.get("source_flip" if self.unpaired else "flip"))
-        return x, one_hot(self.labels[tensors["index"]], self.classes)
+        return x, self.data.condition(self.labels[tensors["index"]], self.classes)
 
     def _order(self, purpose: str, total: int, n: int) -> Tensor:
         """Return the indices (batch_size,) of batch n in the endless row of shuffles of `total` indices."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.images import to_float
 from gancli.inference.generator import BLOCK, Generator
@@ -34,19 +33,19 @@ class SampleMetrics:
     headline = "sliced_wasserstein"
 
     def metrics(self, G: Any, real: ImageDataset, seed: int) -> dict[str, float]:
-        generator = Generator(G, real.size, real.channels, real.class_names)
+        generator = Generator.like(G, real)
         return self.compare(generator, real, (images for images, _ in generator.blocks(len(real), seed)))
 
     def compare(self, generator: Generator, real: ImageDataset, blocks: Iterable[Tensor]) -> dict[str, float]:
         """Return the metrics of as many generated images as real ones, given in blocks (n, C, H, W)."""
         fake = torch.cat([shrink(images).cpu() for images in blocks])
         x = torch.cat([shrink(to_float(images)) for images in real.images.split(BLOCK)])
-        labels = real.labels if generator.classes else torch.zeros_like(real.labels)
+        labels = real.labels if generator.class_names else torch.zeros_like(real.labels)
         values = {
             "sliced_wasserstein": sliced_wasserstein(fake, x),
-            "diversity": diversity(fake, x, generator.labels(len(real)), labels),
+            "diversity": diversity(fake, x, generator.labels(len(real)) * bool(generator.class_names), labels),
         }
-        if real.classes > 1:
+        if len(real.class_names) > 1:
             values["class_coverage"], _ = class_coverage(fake, x, real.labels, real.classes)
         return values
 
@@ -103,7 +102,7 @@ class CycleGANMetrics(SampleMetrics):
         with torch.no_grad():
             there = torch.cat(in_batches(lambda c: G(c.new_zeros(len(c), 0), c), c))
             cycled = torch.cat(in_batches(lambda c: G.back(c.new_zeros(len(c), 0), c), there))
-        generator = Generator(G, real.size, real.channels, real.class_names)
+        generator = Generator.like(G, real)
         values = self.compare(generator, real, there.clamp(-1, 1).cpu().split(BLOCK))
         return values | {"cycle_error": float((cycled - c).abs().mean())}
 
@@ -119,4 +118,4 @@ def shrink(images: Tensor) -> Tensor:
 def as_batch(G: Any, real: ImageDataset) -> tuple[Tensor, Tensor]:
     """Return all images of a small set and their classes, x and c, on G's device."""
     device = next(G.parameters()).device
-    return to_float(real.images.to(device)), one_hot(real.labels.to(device), int(G.classes))
+    return to_float(real.images.to(device)), real.condition(real.labels.to(device), int(G.classes))

@@ -159,7 +159,10 @@ def load_reference(
             if word in names:
                 check_cost(word, {"size": size, "channels": channels, "split": split})
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
-        name, path = "npz" if is_file else folder_type(own, word), {"path": word, "sources": "", "hold_out": 0}
+        name, path = (
+            "npz" if is_file else folder_type(own, word),
+            {"path": word, "sources": "", "labels": "", "hold_out": 0},
+        )
     settings = {**trained, "size": size, "channels": channels, "split": split, **path}
     check_cost(name, settings)
     data = build_data(name, settings)

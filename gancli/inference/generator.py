@@ -1,6 +1,6 @@
 """Generators loaded from checkpoints: images by number, and interpolation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from gancli.checkpoint.format import find, read
 from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.checkpoint.trust import trusting
 from gancli.data.classes import class_index, one_hot
+from gancli.data.labels import Column, from_output, typed_codes
 from gancli.images import Size
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import in_batches
@@ -48,10 +49,52 @@ class Generator:
     Images are float (N, C, H, W) in [-1, 1]. With z_dim 0, as for image to image, only `network` is of use.
     """
 
-    def __init__(self, network: nn.Module, size: Size, channels: int, class_names: Sequence[str] = ()):
+    def __init__(
+        self,
+        network: nn.Module,
+        size: Size,
+        channels: int,
+        class_names: Sequence[str] = (),
+        columns: Sequence[Column] = (),
+        codes: Tensor | None = None,
+    ):
         self.network = network.eval().requires_grad_(False)
         self.z_dim, self.classes = int(network.z_dim), int(network.classes)  # type: ignore[arg-type]
         self.size, self.channels, self.class_names = size, channels, list(class_names) if self.classes else []
+        self.columns, self.codes = list(columns), codes if self.classes else None
+
+    @classmethod
+    def like(cls, network: nn.Module, data: Any) -> "Generator":
+        """Return the generator of images like those of a data set."""
+        return cls(network, data.size, data.channels, data.class_names, getattr(data, "columns", ()), data.codes)
+
+    def choose(self, typed: Mapping[str, str]) -> list[str]:
+        """Generate images with these labels alone, as in {"shape": "circle"}; raise ValueError for unknown ones.
+
+        Returns:
+            The class, where the label is the only one and so gives ordinary classes.
+        """
+        if typed and not self.columns:
+            first = next(iter(typed))
+            raise ValueError(
+                f"labels.{first}= is for models trained with data.labels=, and this one was not; leave it out"
+            )
+        if self.codes is not None:
+            self.codes = typed_codes(self.columns, self.codes, typed)
+        elif typed:
+            return [self.class_names[int(typed_codes(self.columns, torch.eye(self.classes), typed).argmax())]]
+        return []
+
+    def refuse_labels(self, command: str) -> None:
+        """Raise ValueError for a model with several labels, which the command does not know."""
+        if self.codes is not None:
+            raise ValueError(
+                f"gan {command} does not know several labels, with which this model was trained; gan sample does"
+            )
+
+    def condition(self, labels: Tensor) -> Tensor:
+        """Return c (N, classes) of labels (N,)."""
+        return one_hot(labels, self.classes) if self.codes is None else self.codes[labels]
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +107,11 @@ class Generator:
                 unconditional = "this model is unconditional: it was trained without classes"
                 raise ValueError(f"{unconditional}; leave classes= out, or train model=cgan")
             return torch.zeros(n, dtype=torch.int64)
-        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(self.classes))
+        if self.codes is not None and len(classes):
+            names = ", ".join(f"labels.{column.name}=" for column in self.columns)
+            raise ValueError(f"this model was trained with several labels; type {names} in place of classes=")
+        kinds = self.classes if self.codes is None else len(self.codes)
+        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(kinds))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
 
     def class_name(self, label: int) -> str:
@@ -79,7 +126,7 @@ class Generator:
         for start in range(0, n, BLOCK):
             labels = self.labels(BLOCK, classes, start)
             z = self.truncated(noise(range(start, start + BLOCK), self.z_dim, seed), truncation)
-            images = self.generate(z, one_hot(labels, self.classes))
+            images = self.generate(z, self.condition(labels))
             yield images[: n - start], labels[: n - start]
 
     def sample(self, n: int = 64, seed: int = 0, classes: Sequence[int | str] = (), truncation: float = 1.0) -> Tensor:
@@ -110,7 +157,7 @@ class Generator:
             given = f"n={n} interpolate={frames}"
             raise ValueError(f"interpolation needs two images or more, but {given}; type n=8 interpolate=8")
         z = self.truncated(noise(range(n), self.z_dim, seed), truncation)
-        return z, one_hot(self.labels(n, classes), self.classes)
+        return z, self.condition(self.labels(n, classes))
 
     def interpolate(
         self, n: int, frames: int, seed: int = 0, classes: Sequence[int | str] = (), truncation: float = 1.0
@@ -176,7 +223,9 @@ def load(
         output = content["output"]
         with trusting(trust):
             network = restore(content["networks"]["G"]["config"], generator_weights(content, ema), output)
-        generator = Generator(network.to(device), output["size"], output["channels"], output["class_names"])
+        labels = from_output(output) if "columns" in output else ()
+        shape = (output["size"], output["channels"], output["class_names"])
+        generator = Generator(network.to(device), *shape, *labels)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # an untrusted file can fail in any way

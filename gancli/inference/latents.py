@@ -135,6 +135,7 @@ def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: i
         seed: of the random starts.
     """
     G.check_noise()
+    G.refuse_labels("project")
     check_number("steps", steps, 0, example=STEPS)
     labels, best = G.labels(len(classes) or max(G.classes, 1), classes), []
     with tqdm(total=len(x) * steps, desc="searching", unit="step", leave=False, disable=None, file=sys.stderr) as bar:

@@ -23,7 +23,7 @@ def drifting(fake: Tensor, real: Tensor, c: Tensor) -> Tensor:
     with torch.autocast(device_type, enabled=False):
         x, y = fake.flatten(1).float(), real.flatten(1).float()
         with torch.no_grad():
-            same = c.float() @ c.T.float() > 0.5 if c.shape[1] else c.new_ones(len(c), len(c), dtype=torch.bool)
+            same = alike(c)
             to_real, to_fake = torch.cdist(x, y), torch.cdist(x, x)
             mean = (to_real * same).sum() / same.sum()
             scale = x.shape[1] ** 0.5 / mean  # makes the mean distance the square root of the number of pixels
@@ -34,6 +34,16 @@ def drifting(fake: Tensor, real: Tensor, c: Tensor) -> Tensor:
                 field = _field(x, y, distances / temperature)
                 target = target + field / field.square().mean().sqrt().clamp_min(1e-8)
         return mse_loss(x * scale, target)
+
+
+ALIKE = 0.2  # difference of two scaled numbers below which they count as one class
+
+
+def alike(c: Tensor) -> Tensor:
+    """Return which pairs of conditions (N, K) are of one class, bool (N, N); numbers among them need not be equal."""
+    if not c.shape[1]:
+        return c.new_ones(len(c), len(c), dtype=torch.bool)
+    return ((c[:, None] - c).abs() < ALIKE).all(2)
 
 
 def _field(x: Tensor, y: Tensor, distances: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
             f"a page shows square images, and this model's are {in_pixels(output['size'])}; type "
             f"out=generator.onnx instead"
         )
+    if output.get("codes"):
+        raise ValueError("a page shows classes, and this model has several labels; type out=generator.onnx instead")
     G = Generator(plain(network), output["size"], output["channels"], output["class_names"])
     weights = Weights()
     try:

@@ -168,13 +168,6 @@ class Run:
             return str(node.get("name") or self.overrides.get(group) or class_name(node))
         return str(node or self.overrides.get(group, ""))
 
-    @property
-    def data_title(self) -> str:
-        """What the data are called: by their folder where they are files of the user; empty when nothing says so."""
-        name, files = self.choice("data"), self.started.get("files")
-        of_files = one_line(files.get("name", "")) if isinstance(files, dict) else ""
-        return of_files.removeprefix(f"{name} ") or name
-
     @cached_property
     def scores(self) -> list[Score]:
         """The newest score of each protocol. A score of gan evaluate replaces one that the training wrote."""

@@ -15,7 +15,7 @@ from gancli.report.rendering import render
 from gancli.report.run_folder import Run, is_number, links_out, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
-from gancli.runtime.text import shell_quote
+from gancli.runtime.text import one_line, shell_quote
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones
 FRAMES_SIZE, FEWEST_GRIDS = 1_000_000, 12  # characters of all of them, about; at least so many however large they are
@@ -63,7 +63,7 @@ def write_page(folder: Path, ending: dict[str, Any] | None = None) -> Path:
     run.events.extend([ending] if ending else [])
     running, charts, grids = run.status == "running", run_charts(run), _grids(run)
     events = [event for event in run.events if event["event"] not in HIDDEN_EVENTS or event.get("message")]
-    model, data = run.choice("model"), run.data_title
+    model, data = run.choice("model"), data_title(run)
     width = WIDE if grids.wide else GRID_WIDTH
     html = render(
         "run.html",
@@ -105,6 +105,13 @@ def active_warnings(run: Run) -> list[dict[str, Any]]:
         elif event["event"] == "recovered":
             active.pop(finding, None)
     return list(active.values())
+
+
+def data_title(run: Run) -> str:
+    """Return what the data are called: by their folder where they are files of the user; empty when nothing says so."""
+    name, files = run.choice("data"), run.started.get("files")
+    of_files = one_line(files.get("name", "")) if isinstance(files, dict) else ""
+    return of_files.removeprefix(f"{name} ") or name
 
 
 def _facts(run: Run) -> list[tuple[str, str, str]]:

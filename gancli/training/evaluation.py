@@ -97,7 +97,7 @@ class Evaluation:
         self.protocol = {"averaged": True, **named, **self.comparison.protocol(self._samples(G))}
 
     def _samples(self, G: nn.Module) -> GeneratedImages:
-        return GeneratedImages(Generator(G, self.data.size, self.data.channels, self.data.class_names), self.n, SEED)
+        return GeneratedImages(Generator.like(G, self.data), self.n, SEED)
 
     def __call__(self, G: nn.Module) -> dict[str, float]:
         """Return the scores of G, the average in eval mode, by name; `metric` is among them, if only as nan."""
@@ -111,7 +111,8 @@ def reference_images(data: Any) -> ImageDataset:
     """Return up to REFERENCE_IMAGES training images for quick metrics, the same for every run."""
     indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:REFERENCE_IMAGES]
     sources = sources_of(data, indices).cpu()
-    return ImageDataset(data.take(indices).cpu(), data.labels[indices], data.class_names, sources=sources)
+    about = {"codes": data.codes, "columns": data.columns} if data.codes is not None else {}
+    return ImageDataset(data.take(indices).cpu(), data.labels[indices], data.class_names, sources=sources, **about)
 
 
 @dataclass

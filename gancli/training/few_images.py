@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gancli.config import build, config_file, literal_text, map_texts
-from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
 from gancli.data.listing import FEW
 from gancli.images import to_float
@@ -63,7 +62,7 @@ class HeldOut:
         for side in (data, held_out):
             indices = torch.arange(n) * len(side) // n
             labels = side.labels[indices].to(device)
-            self.sides.append((to_float(side.take(indices)).to(device), one_hot(labels, classes)))
+            self.sides.append((to_float(side.take(indices)).to(device), side.condition(labels, classes)))
         self.z = noise(range(n), objective.G.z_dim, 0).to(device)
 
     @torch.no_grad()
@@ -93,5 +92,9 @@ def watch(objective: Any, data: Any, config: dict[str, Any], device: torch.devic
     few = own["name"] == "folder" and len(data) < FEW and data.split not in ("", "test") and not len(data.sources)
     if not few or not isinstance(objective, GAN):
         return lambda G: {}
-    held_out = build(OmegaConf.create(map_texts({**own["source"], "split": "test"}, literal_text)))
+    try:
+        held_out = build(OmegaConf.create(map_texts({**own["source"], "split": "test"}, literal_text)))
+    except ValueError as error:  # a test folder of broken images must not end a training that does not need it
+        data.warnings.append(f"memorising is not watched: {error}")
+        return lambda G: {}
     return HeldOut(objective, data, held_out, int(config["model"]["classes"]), device).metrics

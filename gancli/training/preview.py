@@ -8,7 +8,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gancli import images
-from gancli.data.classes import one_hot
 from gancli.inference.generator import noise
 from gancli.runtime.hardware import in_batches
 from gancli.runtime.seeding import derive_seed
@@ -29,7 +28,7 @@ class Preview:
 
     def __init__(self, objective: Any, data: Any, classes: int, rows: int, seed: int, device: torch.device):
         is_points = (data.size, data.channels) == (1, 2)
-        by_class = 1 < classes <= CLASS_COLUMNS
+        by_class = 1 < classes <= CLASS_COLUMNS and data.codes is None
         self.objective = objective
         self.columns = classes if by_class else 8
         self.rows = 1 if is_points else rows
@@ -38,9 +37,10 @@ class Preview:
         n = POINTS if is_points else self.rows * self.columns
         z = noise(range(n), objective.G.z_dim, seed).to(device)
         labels = torch.arange(n) % max(classes, 1)
-        indices = indices_of(data, labels, classes)
+        indices = indices_of(data, labels, classes if data.codes is None else 0)
         self.real = images.to_float(data.take(indices)).cpu()
-        x, c = self.real.to(device), one_hot(labels.to(device), classes)
+        labels = labels if data.codes is None else data.labels[indices]
+        x, c = self.real.to(device), data.condition(labels.to(device), classes)
         if len(data.sources):
             c = images.to_float(sources_of(data, indices)).to(device)
         torch.manual_seed(derive_seed(seed, "preview"))

@@ -343,7 +343,7 @@ class TrainingRun:
         model = self.config["model"]
         networks = {name: {"config": model[name], "state": network} for name, network in state["networks"].items()}
         best = {"best": self.best.state_dict()} if self.best else {}
-        output = {"size": self.data.size, "channels": self.data.channels, "class_names": self.data.class_names}
+        output = setup.output_of(self.data)
         described = {"config": self.config, "output": output, "data": self.contents}
         done = {name: step for name, step in self.done_at.items() if name != "save"}
         return {**state, **best, "networks": networks, "done": done, "rows": self.log.rows, **described}

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
 from gancli.config import base_configs, build, choices, data_title, literal_text
+from gancli.data import labels
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
 from gancli.data.dataset import ImageDataset, check_size
@@ -125,6 +126,8 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
     cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size() * cfg.trainer.accumulate)
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
+    if data.codes is not None:
+        take_labels(cfg)
     refuse_no_classes(cfg)
     cfg.run.dir = literal_text(str(folder))
     if "betas" in cfg.model:
@@ -134,6 +137,18 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     few = f"there {'is' if len(data) == 1 else 'are'} {plural(len(data), 'image')}"
     few += f" and {plural(len(data.sources), 'source image')}" if len(data.sources) else ""
     return f"data.batch_size is {cfg.data.batch_size} instead of {typed}: {few}"
+
+
+def take_labels(cfg: DictConfig) -> None:
+    """Give the labels that were typed to a model that takes some; raise ValueError for one that does not."""
+    target = str(cfg.model.objective["_target_"]).rpartition(".")[2]
+    if "classes" not in cfg.model.G or target == "ACGAN":
+        raise ValueError(
+            f"model={cfg.model.name} does not take several labels; type model=fastgan, cgan or sngan_proj, or leave "
+            f"data.labels out"
+        )
+    if not cfg.model.classes:  # of a model that has none unless it is told
+        cfg.model.classes = cfg.data.classes
 
 
 def refuse_no_classes(cfg: DictConfig) -> None:
@@ -146,6 +161,12 @@ def refuse_no_classes(cfg: DictConfig) -> None:
             f"model={name} learns to generate classes, but data={title} has none; {folders}type model={base}, which "
             f"needs none"
         )
+
+
+def output_of(data: Any) -> dict[str, Any]:
+    """Return what a checkpoint says of the images and labels that its G generates."""
+    output = {"size": data.size, "channels": data.channels, "class_names": data.class_names}
+    return output | (labels.to_output(data.columns, data.codes) if data.columns else {})
 
 
 def build_objective(cfg: DictConfig, data: Any) -> Any:

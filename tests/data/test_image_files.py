@@ -325,6 +325,7 @@ def test_the_report_counts_classes_sizes_modes_and_formats(tmp_path):
         "bad       1",
         "          dog/b.png: is empty",
         f"try       gan train data=folder data.path={tmp_path}/ data.size=32 model=cgan",
+        "          squares cut their ends off; data.size=[32,48] keeps their shape",
         "          4 images are few: gan train augments what D sees, unless model/augment=none is typed",
         "          gan evaluate ckpt=RUN metrics=[copies] says whether a model repeats its training images",
         "          of fewer than 200 images a GAN repeats more than it invents; add some if you can",

@@ -170,6 +170,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cars",
         "photos",
         "scans",
+        "shapes",
         "horses",
         "zebras",
         "maps",
@@ -179,6 +180,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("trainA", "trainB", "testA", "testB"):
         for i in range(12):
             image(f"horse2zebra/{name}/{i}.png", 32, 32, 3)
+    rows = [f"{i}.png,{'circle' if i % 2 else 'square'},{'red' if i % 3 else 'blue'},{i / 2}" for i in range(12)]
+    (folder / "labels.csv").write_text("\n".join(["file,shape,colour,size", *rows]))
     frames = [Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(3)]
     frames[0].save(folder / "cat.gif", save_all=True, append_images=frames[1:], duration=80)
     for name in ("facades", "pairs"):

@@ -127,6 +127,14 @@ def test_few_images_are_augmented_and_watched_unless_typed_otherwise(gan, tmp_pa
     assert code == 0 and "split test" in out and "20 of 22 images" in out, error
 
 
+def test_a_test_folder_that_cannot_be_read_ends_no_training(gan, tmp_path):
+    write_images(tmp_path / "images" / "train", 8)
+    (tmp_path / "images" / "test").mkdir()
+    (tmp_path / "images" / "test" / "a.png").write_bytes(b"no image")
+    code, _, error = gan(*own(tmp_path / "images", "run.dir=run"))
+    assert code == 0 and "memorising is not watched: data.path=" in error
+
+
 def test_the_gap_is_one_where_d_knows_its_images_by_heart(tmp_path):
     """A D that is 1 for bright images, of which all that were held out are dark, as fakes are."""
 
@@ -240,3 +248,51 @@ def test_first_layers_of_d_stay_as_they_were(gan, tmp_path):
     changed = [name for name in before if name.endswith("weight") and not torch.equal(before[name], after[name])]
     assert "stem.0.weight" not in changed and "downs.0.branch.0.weight" not in changed
     assert "downs.0.branch.3.weight" in changed and "last.3.weight" in changed
+
+
+# --- several labels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fastgan", "cgan", "sngan_proj"])
+def test_a_model_of_several_labels_is_asked_for_them(gan, tmp_path, model):
+    images = write_images(tmp_path / "images", 12)
+    rows = [f"{i:04d}.png,{'circle' if i % 2 else 'square'},{i / 4}" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,shape,size", *rows]))
+    words = own(images, f"model={model}", "data.labels=labels.csv", "data.size=16", "run.dir=run")
+    assert gan(*words, "trainer.steps=1")[0] == 0
+    code, _, error = gan("train", "resume=run", "trainer.steps=2")
+    assert code == 0 and "labels: shape (circle, square); size (0 to 2.75)" in error
+    assert gan("sample", "ckpt=run", "labels.shape=circle", "labels.size=1.5", "n=4", "out=a.npz")[0] == 0
+    assert gan("sample", "ckpt=run", "n=4", "out=b.npz")[0] == 0
+    a, b = (np.load(f"{name}.npz") for name in "ab")
+    assert list(a) == ["images"] and (a["images"] != b["images"]).any()
+    for words, said in (
+        (["sample", "labels.shape=circel"], "is none of circle, square; did you mean circle?"),
+        (["sample", "classes=[1]"], "type labels.shape=, labels.size= in place of classes="),
+        (["edit"], "gan edit does not know several labels"),
+        (["export", "out=x.html"], "this model has several labels"),
+    ):
+        code, _, error = gan(*words, "ckpt=run")
+        assert code == 1 and said in error
+    if model == "cgan":
+        assert gan("export", "ckpt=run", "out=x.safetensors")[0] == 0
+        assert gan("sample", "ckpt=x.safetensors", "labels.shape=circle", "out=c.png")[0] == 0
+        Path("labels.csv").write_text("\n".join(["file,shape,size", *rows[::-1]]))
+        code, _, error = gan("train", "resume=run", "trainer.steps=3")
+        assert code == 1 and "data.labels 1 file" in error
+
+
+@pytest.mark.slow
+def test_a_single_label_gives_ordinary_classes(gan, tmp_path):
+    images = write_images(tmp_path / "images", 12)
+    rows = [f"{i:04d}.png,{'circle' if i % 2 else 'square'}" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,shape", *rows]))
+    assert gan(*own(images, "model=cgan", "data.labels=labels.csv", "run.dir=run", "trainer.steps=1"))[0] == 0
+    for word, out in (("labels.shape=square", "a.npz"), ("classes=[square]", "b.npz")):
+        assert gan("sample", "ckpt=run", word, "n=4", f"out={out}")[0] == 0
+    a, b = (np.load(f"{name}.npz") for name in "ab")
+    assert (a["images"] == b["images"]).all() and a["labels"].tolist() == [1] * 4
+    code, _, error = gan("sample", "ckpt=run", "labels.form=square")
+    assert code == 1 and "there is no label form; the labels are shape (circle, square)" in error
+    assert gan("export", "ckpt=run", "out=x.html")[0] == 0
