@@ -34,6 +34,7 @@ PARTS: dict[str, Any] = {
     "output": {"size": int, "channels": int, "class_names": list},
     **{"format": int, "step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
 }
+OPTIONAL: dict[str, Any] = {"data": {"images": int, "class_names": list}}  # of a run, since some versions
 
 
 class Unreadable(ValueError):
@@ -130,7 +131,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"{path} has format {content['format']}, newer than format {FORMAT} of this gancli {gancli.__version__}; "
             f"type pip install -U gancli"
         )
-    if missing := [*missing_parts(content)]:
+    present = {name: part for name, part in OPTIONAL.items() if name in content}
+    if missing := [*missing_parts(content, PARTS | present)]:
         raise Unreadable(f"{path} is not a checkpoint of gan: it holds no {', no '.join(sorted(missing))}", advice)
     return content if torch.device(device).type == "cpu" else map_tensors(content, lambda x: x.to(device))
 

@@ -68,7 +68,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return how the content of a data set has changed, as in "24 images -> 25 images"; empty where it has not."""
     parts = []
     for key in PATHS:
-        old, new = before.get(key, {}), now.get(key, {})
+        old, new = before.get(key), now.get(key, {})
+        old = old if isinstance(old, dict) else {}  # a checkpoint may be damaged
         if old != new:
             a, b = (plural(files.get("count", 0), files.get("noun", "file")) for files in (old, new))
             parts.append(f"data.{key} {a} -> {b if a != b else f'{b} of other names or sizes'}")

@@ -10,6 +10,7 @@ from bisect import insort
 from dataclasses import dataclass
 from typing import Any
 
+from gancli.losses import adversarial
 from gancli.metrics.terms import LOWER_RATE, find
 
 Row = dict[str, Any]
@@ -85,6 +86,10 @@ def is_accepted(remedy: str, config: dict[str, Any]) -> bool:
         return model.get("minibatch") == "none"
     if key == "trainer.clip":
         return not config["trainer"]["clip"]
+    if value == "ada":  # adapts to how often D takes a real image for real, which some losses do not define
+        loss = getattr(adversarial, str(model.get("loss", {}).get("_target_", "")).rpartition(".")[2], None)
+        if getattr(loss, "threshold", None) is None:
+            return False
     if key in ("model/penalty", "model/augment"):
         target = model.get(key.partition("/")[2], {}).get("_target_", "")
         return target.endswith((".NoPenalty", ".NoAugment"))

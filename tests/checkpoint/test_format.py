@@ -154,6 +154,16 @@ def test_a_run_continues_from_the_previous_checkpoint_if_the_last_is_damaged(gan
     assert {file.stem for file in Path("run/checkpoints").iterdir()} == names
 
 
+def test_a_checkpoint_with_another_form_of_data_counts_as_damaged(gan):
+    words = ["train", *TINY, "model=mlp", "run.dir=run"]
+    assert gan(*words, "trainer.steps=5")[0] == 0
+    last = Path("run/checkpoints/last.safetensors")
+    content = checkpoint.read(last)
+    checkpoint.write(last, content | {"data": {"images": 64, "class_names": {"circle": 0}}})
+    code, _, error = gan(*words)
+    assert code == 0 and "it holds no data.class_names" in error and "went on from previous" in error, error
+
+
 def test_a_run_with_only_damaged_checkpoints_is_left_as_it_is(gan):
     words = ["train", *TINY, "model=mlp", "run.dir=run"]
     assert gan(*words, "trainer.steps=3")[0] == 0

@@ -75,6 +75,13 @@ def test_kills_power_cuts_and_full_disks_anywhere_lose_no_bit():
     assert done.returncode == 0 and "8 cases, 0 failures" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_row_that_a_stopped_session_owed_has_the_rate_of_its_step(tmp_path):
+    start(tmp_path / "whole", "srgan").train()  # its rate drops to a tenth
+    stop(start(tmp_path / "run", "srgan"), 6)  # saves before the row of the last step
+    start(tmp_path / "run", "srgan").train()
+    assert_same_runs(tmp_path / "whole", tmp_path / "run")
+
+
 def test_every_session_that_dies_in_the_last_seconds_leaves_them_to_the_next(tmp_path, monkeypatch):
     words = [f"trainer.{task}_every=4" for task in ("evaluate", "log", "sample")]
     words = [*EVALUATED, *words, "trainer.checkpoint_every=100"]
