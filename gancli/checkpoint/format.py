@@ -34,7 +34,7 @@ PARTS: dict[str, Any] = {
     "output": {"size": int, "channels": int, "class_names": list},
     **{"format": int, "step": int, "images": int, "seconds": float, "networks": {"G": {}}, "versions": {}},
 }
-OPTIONAL: dict[str, Any] = {"data": {"images": int, "class_names": list}}  # of a run, since some versions
+OPTIONAL: dict[str, Any] = {"data": {"class_names": list}}  # of a run, since some versions
 
 
 class Unreadable(ValueError):
