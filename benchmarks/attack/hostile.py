@@ -33,7 +33,7 @@ from gancli.cli import main as cli
 from gancli.runtime.hardware import describe
 
 BATCH = 25  # cases a process
-SECONDS = 40  # of computing for a case; more is a hang
+SECONDS = 120  # of computing for a case; more is a hang: 16 megapixels are enlarged in 40
 ALLOCATED, ALLOWED = 6 * 2**30, 3 * 10**9  # bytes that a process can allocate, and that a case may have in memory
 TINY = ["data=synthetic", "data.n=16", "data.size=8", "data.batch_size=4", "model.width=4", "device=cpu"]
 TINY += ["trainer.steps=1", "trainer.sample_rows=1", "trainer.preflight=false"]
