@@ -40,7 +40,7 @@ lowest: .venv/dev    ## tests with the lowest versions that pyproject.toml allow
 next: .venv/dev      ## the command line's tests with Hydra's next release before it is one; they may fail
 	rm -rf .venv/next
 	.venv/bin/python -m pip install --quiet --pre --no-deps --target .venv/next 'hydra-core>=1.4.0rc1,<1.5' 'omegaconf>=2.4.1rc1,<2.5'
-	PYTHONPATH=.venv/next .venv/bin/python -m pytest -n0 -m "" -W ignore tests/cli/test_train.py tests/cli/test_overrides.py
+	PYTHONPATH=.venv/next .venv/bin/python -m pytest -W ignore tests/cli/test_train.py tests/cli/test_overrides.py
 
 lock: .venv/dev      ## constraints.txt, the versions installed, and the table of their licences
 	.venv/bin/python docs/dependencies.py

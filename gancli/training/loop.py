@@ -325,8 +325,8 @@ class Trainer:
         optimizer.load_state_dict(
             {"state": {index[n]: values for n, values in state["state"].items()}, "param_groups": groups}
         )
-        # The config's values, not those of the saved state. But each step sets the rates, and a run that has only its last
-        # row left to write shows those of its last step.
+        # The config's values, not those of the saved state. But each step sets the rates, and a run that has only its
+        # last row left to write shows those of its last step.
         of_step = {"lr", *(["betas"] if self.beta2 else [])}
         for group, options in zip(optimizer.param_groups, self.group_options[name]):
             group.update({key: value for key, value in options.items() if key not in of_step})
