@@ -10,11 +10,19 @@ import torch
 from gancli.data.archive import LABELS, is_archive, unpacked
 from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
-from gancli.data.decode_cache import decode_cached
+from gancli.data.decode_cache import DecodedImages, decode_cached
 from gancli.data.decoder import BadImage
 from gancli.data.image_files import FIT_MODES, decode_image, fit_image
 from gancli.data.labels import read_labels
-from gancli.data.listing import image_notes, images_left_out, keep_split, list_folder, no_images, printable_skipped
+from gancli.data.listing import (
+    FolderListing,
+    image_notes,
+    images_left_out,
+    keep_split,
+    list_folder,
+    no_images,
+    printable_skipped,
+)
 from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
 from gancli.runtime.files import typed_path
@@ -49,7 +57,6 @@ def folder(
     if not path:
         raise ValueError("data=folder needs data.path=DIR, the folder with your images")
     check_size_and_channels(size, channels, required=True)
-    height, width = sides(size)
     check_choice("data.fit", fit, FIT_MODES)
     check_choice("data.split", split, ("train", "test"))
     check_number("data.hold_out", hold_out, 0, 0.5, example=0.1)
@@ -59,6 +66,34 @@ def folder(
     table = read_labels(labels, listing.root, listing.names, listing.short) if labels and listing.names else None
     if strict and (left_out := images_left_out(listing.skipped)):
         raise unusable(listing.root, *min(left_out))
+
+    decoded = decode_listing(listing, size, channels, fit, strict, cache)
+    bad = decoded.reasons(listing.names)
+    if strict and bad:  # a cache written without strict
+        raise unusable(listing.root, *bad[0])
+    skipped = printable_skipped([*listing.skipped, *bad])
+    good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
+    if not good:
+        raise no_images("path", path, skipped)
+    notes = [*listing.notes, *image_notes(decoded.notes)]
+    if table:
+        notes.append(f"labels: {'; '.join(map(str, table.columns))}")
+    return ImageDataset(
+        decoded.pixels.reshape(len(good), channels, *sides(size)),
+        skipped=skipped,
+        memory_mapped=decoded.memory_mapped,
+        warnings=decoded.warnings,
+        split=listing.split,
+        notes=notes,
+        **(table.as_arguments(good) if table else folders_as_classes(listing, good)),
+    )
+
+
+def decode_listing(
+    listing: FolderListing, size: Size, channels: int, fit: str, strict: bool, cache: str
+) -> DecodedImages:
+    """Return the pixels of a folder's images and the reasons of those that cannot be used; arguments as of `folder`."""
+    height, width = sides(size)
 
     def read(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         try:
@@ -72,32 +107,16 @@ def folder(
 
     settings, bytes_each = ["folder", size_of(height, width), channels, fit], channels * height * width
     settings += [listing.split] if listing.split else []  # each has a cache of its own
-    decoded = decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
-    bad = decoded.reasons(listing.names)
-    if strict and bad:  # a cache written without strict
-        raise unusable(listing.root, *bad[0])
-    skipped = printable_skipped([*listing.skipped, *bad])
-    good = [i for i, entry in enumerate(decoded.entries) if not isinstance(entry, str)]
-    if not good:
-        raise no_images("path", path, skipped)
+    return decode_cached(listing.root, listing.names, settings, read, cache, bytes_each)
+
+
+def folders_as_classes(listing: FolderListing, good: list[int]) -> dict[str, Any]:
+    """Return the labels of the images numbered `good`, and the names of their classes, as arguments of ImageDataset."""
     classes = [listing.classes[i] for i in good] if listing.classes else []
     names = (listing.class_names if classes else []) or sorted(set(classes))
     indices = {name: k for k, name in enumerate(names)}
-    about: dict[str, Any] = {"class_names": printable_names(names)}
-    about["labels"] = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
-    notes = [*listing.notes, *image_notes(decoded.notes)]
-    if table:
-        about = table.as_arguments(good)
-        notes.append(f"labels: {'; '.join(map(str, table.columns))}")
-    return ImageDataset(
-        decoded.pixels.reshape(len(good), channels, height, width),
-        skipped=skipped,
-        memory_mapped=decoded.memory_mapped,
-        warnings=decoded.warnings,
-        split=listing.split,
-        notes=notes,
-        **about,
-    )
+    labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
+    return {"class_names": printable_names(names), "labels": labels}
 
 
 def table_of(path: str, labels: str) -> tuple[str, bool]:
@@ -118,6 +137,5 @@ def table_of(path: str, labels: str) -> tuple[str, bool]:
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:
-
     file = printable(f"{folder / name} cannot be used ({reason})")
     return ValueError(f"{file}; repair or delete it, or skip it with data.strict=false")
