@@ -70,30 +70,30 @@ def write_film(path: Path, frames: Iterator[Tensor], n: int, size: int = 0) -> N
         frames: images (N, C, H, W) of each frame, arranged near a square.
         size: width of a frame in pixels; 0: that of the images, small ones enlarged.
     """
-    pictures = (scaled(images.grid(x), size) for x in frames)
+    grids = (scaled(images.grid(x), size) for x in frames)
 
     def write(partial: Path) -> None:
         if partial.suffix.lower() in VIDEOS:
-            write_video(partial, pictures, n, FRAME_MS)
+            write_video(partial, grids, n, FRAME_MS)
             return
         with partial.open("wb") as file:
             timing = Timing([FRAME_MS] * n, plays=0, alpha=False)
             if partial.suffix.lower() == ".gif":
-                write_gif(file, pictures, timing)
+                write_gif(file, grids, timing)
             else:
-                write_webp(file, (picture.convert("RGB") for picture in pictures), timing, {"quality": 90})
+                write_webp(file, (grid.convert("RGB") for grid in grids), timing, {"quality": 90})
 
     write_atomically(path, write)
 
 
-def scaled(picture: Image.Image, size: int) -> Image.Image:
-    """Return a picture `size` pixels wide; 0: as it is, or enlarged by a whole factor to SMALLEST or more.
+def scaled(image: Image.Image, size: int) -> Image.Image:
+    """Return an image `size` pixels wide; 0: as it is, or enlarged by a whole factor to SMALLEST or more.
 
     Pixels are enlarged as squares; what is left to a width that is no multiple is scaled smoothly.
     """
-    factor = math.ceil((size or SMALLEST) / picture.width)
-    picture = picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
-    if not size or picture.width == size:
-        return picture
-    height = max(1, round(picture.height * size / picture.width))
-    return picture.resize((size, height), Image.Resampling.LANCZOS)
+    factor = math.ceil((size or SMALLEST) / image.width)
+    image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
+    if not size or image.width == size:
+        return image
+    height = max(1, round(image.height * size / image.width))
+    return image.resize((size, height), Image.Resampling.LANCZOS)

@@ -110,8 +110,8 @@ class Generator:
         if self.codes is not None and len(classes):
             names = ", ".join(f"labels.{column.name}=" for column in self.columns)
             raise ValueError(f"this model was trained with several labels; type {names} in place of classes=")
-        kinds = self.classes if self.codes is None else len(self.codes)
-        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(kinds))
+        count = self.classes if self.codes is None else len(self.codes)
+        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(count))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
 
     def class_name(self, label: int) -> str:

@@ -76,8 +76,8 @@ class HeldOut:
             known, unknown, fake = map(self.logits, images, [*conditions, conditions[1]])
         finally:
             objective.D.train(training)
-        told, error = known.mean() - fake.mean(), (known.var() + fake.var()).sqrt() / len(known) ** 0.5
-        return {GAP: float((known.mean() - unknown.mean()) / told)} if told > 4 * error else {}
+        distance, error = known.mean() - fake.mean(), (known.var() + fake.var()).sqrt() / len(known) ** 0.5
+        return {GAP: float((known.mean() - unknown.mean()) / distance)} if distance > 4 * error else {}
 
     def logits(self, x: Tensor, c: Tensor) -> Tensor:
         """Return a logit for each image, or for each group of packed ones."""

@@ -120,17 +120,17 @@ def freeze(D: nn.Module, layers: int) -> None:
 
     Mo et al. 2020, section 3, https://arxiv.org/abs/2002.10964: FreezeD.
     """
-    kinds = nn.Conv2d if any(isinstance(module, nn.Conv2d) for module in D.modules()) else nn.Linear
-    total = sum(isinstance(module, kinds) for module in D.modules())
+    kind = nn.Conv2d if any(isinstance(module, nn.Conv2d) for module in D.modules()) else nn.Linear
+    total = sum(isinstance(module, kind) for module in D.modules())
     if layers >= total:
         raise ValueError(
             f"trainer.freeze_d={layers} would keep all {total} layers of D as they are; type "
             f"trainer.freeze_d={total // 2}"
         )
     embedding = {id(m) for e in D.modules() if isinstance(e, LabelEmbedding) for m in e.modules()}
-    seen = 0
+    number = 0  # of the layer that a module belongs to, from 1
     for module in D.modules():
-        seen += isinstance(module, kinds) and id(module) not in embedding
-        if 0 < seen <= layers and id(module) not in embedding:
+        number += isinstance(module, kind) and id(module) not in embedding
+        if 0 < number <= layers and id(module) not in embedding:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
