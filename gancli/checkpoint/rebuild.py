@@ -88,9 +88,13 @@ def restore(config: Any, state: dict[str, Tensor], output: dict[str, Any] | None
     return network
 
 
-def outline(config: Any, state: dict[str, Tensor]) -> nn.Module:
-    """Build the network of a config on the meta device; raise ValueError once it has more weights than `state`."""
-    left = [len(state), sum(x.numel() for x in state.values())]
+def outline(config: Any, state: dict[str, Tensor], registrations: int = 1) -> nn.Module:
+    """Build the network of a config on the meta device; raise ValueError once it has more weights than `state`.
+
+    Args:
+        registrations: of each weight, 2 for a network that may have spectral norm.
+    """
+    left = [registrations * len(state), registrations * sum(x.numel() for x in state.values())]
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is not None:

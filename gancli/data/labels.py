@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -126,7 +127,7 @@ def read_table(path: str) -> dict[str, dict[str, str]]:
         ) from error
     table = dict(rows)
     if len(table) < len(rows) or not all(table.values()):
-        twice = next((name for name, _ in rows if sum(other == name for other, _ in rows) > 1), "") if rows else ""
+        twice = next((name for name, n in Counter(name for name, _ in rows).items() if n > 1), "")
         why = f"names {printable(twice)} twice" if twice else "has no column of labels"
         raise ValueError(f"data.labels={path} {why}; type file,shape,colour in its first line and one line an image")
     return table

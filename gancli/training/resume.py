@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gancli.checkpoint import format as checkpoint
-from gancli.checkpoint.rebuild import generator_weights, rebuild
+from gancli.checkpoint.rebuild import generator_weights, outline, rebuild
 from gancli.networks.layers import LabelEmbedding
 from gancli.runtime import ranks
 from gancli.runtime.text import one_line
@@ -110,6 +110,7 @@ def of_classes(config: dict[str, Any], state: dict[str, Tensor]) -> set[str]:
         nested: dict[str, Any] = {k: one_more(v) if isinstance(v, dict) else v for k, v in config.items()}
         return nested | ({"classes": nested["classes"] + 1} if nested.get("classes") else {})
 
+    outline(config, state, registrations=2)  # refuses a network that is far larger than its weights
     with torch.device("meta"):
         larger = rebuild(one_more(config)).state_dict()
     return {name for name, x in state.items() if name not in larger or larger[name].shape != x.shape}
@@ -120,17 +121,18 @@ def freeze(D: nn.Module, layers: int) -> None:
 
     Mo et al. 2020, section 3, https://arxiv.org/abs/2002.10964: FreezeD.
     """
-    kind = nn.Conv2d if any(isinstance(module, nn.Conv2d) for module in D.modules()) else nn.Linear
-    total = sum(isinstance(module, kind) for module in D.modules())
+    embedding = {id(m) for e in D.modules() if isinstance(e, LabelEmbedding) for m in e.modules()}
+    modules = [module for module in D.modules() if id(module) not in embedding]
+    kind = nn.Conv2d if any(isinstance(module, nn.Conv2d) for module in modules) else nn.Linear
+    total = sum(isinstance(module, kind) for module in modules)
     if layers >= total:
         raise ValueError(
             f"trainer.freeze_d={layers} would keep all {total} layers of D as they are; type "
             f"trainer.freeze_d={total // 2}"
         )
-    embedding = {id(m) for e in D.modules() if isinstance(e, LabelEmbedding) for m in e.modules()}
     number = 0  # of the layer that a module belongs to, from 1
-    for module in D.modules():
-        number += isinstance(module, kind) and id(module) not in embedding
-        if 0 < number <= layers and id(module) not in embedding:
+    for module in modules:
+        number += isinstance(module, kind)
+        if 0 < number <= layers:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
