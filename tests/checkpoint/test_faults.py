@@ -100,6 +100,7 @@ def test_a_failing_call_leaves_the_previous_checkpoint_and_nothing_else(code, tm
         assert not [*folder.glob(".*")], (at, failed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child process")
 def test_a_process_killed_at_any_call_leaves_a_good_checkpoint(tmp_path):
     partials, third = 0, content(3, tmp_path)

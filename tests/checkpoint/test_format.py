@@ -135,6 +135,7 @@ def damage(file: Path) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_the_previous_checkpoint_if_the_last_is_damaged(gan):
     words = ["train", *TINY, "model=mlp", "trainer.keep_every=2"]
     assert gan(*words, "run.dir=whole")[0] == 0 == gan(*words, "run.dir=run", "trainer.steps=5")[0]

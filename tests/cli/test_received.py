@@ -92,6 +92,7 @@ def test_a_received_run_goes_on_where_its_config_names_our_classes_only(run, els
     assert code == 0, error
 
 
+@pytest.mark.slow
 def test_a_folder_that_a_received_run_names_is_typed_again(gan, tmp_path, elsewhere, monkeypatch):
     from PIL import Image
 

@@ -88,6 +88,7 @@ def test_compiled_networks_train_and_their_checkpoint_is_an_ordinary_one(gan, tm
     assert gancli.load(tmp_path / "r").sample(3).shape == (3, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_batch_norm_in_d_gets_a_warning_with_a_penalty_for_single_images(gan):
     assert gan("train", *TINY, "run.dir=a", "model/penalty=gp")[2].count("type model.norm=none") == 1
     assert "type model.norm=none" not in gan("train", *TINY, "run.dir=b", "model/penalty=gp", "model.norm=none")[2]

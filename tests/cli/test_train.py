@@ -153,6 +153,7 @@ def test_a_sweep_ranks_its_jobs_and_one_that_fails_stops_no_other(gan, tmp_path)
     assert before == {p: p.stat().st_mtime_ns for p in sweep.glob("*/checkpoints/*")}, "finished jobs are left alone"
 
 
+@pytest.mark.slow
 def test_sys_exit_in_a_job_does_not_end_the_sweep(gan, tmp_path, monkeypatch):
     real, calls = synthetic.synthetic, []
 
@@ -224,6 +225,7 @@ def test_an_extended_sweep_leaves_its_jobs_in_their_folders(gan, tmp_path):
     assert sorted(p.name for p in (tmp_path / "s").iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_keys_of_its_choices_and_refuses_what_it_cannot_list(gan, tmp_path):
     words = ["train", "-m", *TINY, "model=dcgan", "trainer.steps=1", "run.dir=s-${model.name}"]
     code, _, error = gan(*words, "penalty=r1,r2", "model.penalty.every=16")
@@ -246,6 +248,7 @@ def jobs_of(sweep: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "jobs"),
     [

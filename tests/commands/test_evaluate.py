@@ -69,6 +69,7 @@ def test_refused_commands(gan, words, message):
     assert code == 1 and message in err and len(err.splitlines()) == 1, err
 
 
+@pytest.mark.slow
 def test_neither_objectives_nor_training_are_imported():
     code = "import sys, gancli.commands.evaluate; print(*[m for m in sys.modules if m.startswith('gancli.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -116,6 +116,7 @@ def test_a_fixed_seed_restores_the_global_generator():
     assert sampled[0] == sampled[1] != sampled[2] and torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_a_conditional_model_is_given_the_true_classes(evaluate, refused, trained, real):
     run = trained("model=vae", "model.classes=${data.classes}")
     results, _, _ = evaluate(run, "samples=1")

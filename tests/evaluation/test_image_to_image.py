@@ -99,6 +99,7 @@ def test_cyclegan_has_cycle_errors_in_both_directions(evaluate, refused, trained
     refused("class 8", run, "data=synthetic")
 
 
+@pytest.mark.slow
 def test_cyclegan_is_compared_with_targets_on_pairs(evaluate, refused, trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     sources, targets = side_by_side(str(folder / "a")), side_by_side(str(folder / "b"), 8)

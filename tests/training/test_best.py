@@ -69,6 +69,7 @@ def test_evaluating_does_not_change_what_is_learned(gan):
     assert_same(a["networks"], b["networks"])
 
 
+@pytest.mark.slow
 def test_a_run_without_improvement_ends(gan, values):
     values += [5.0, 3.0, 4.0, 3.0]
     words = (*GREY, "run.dir=run", "trainer.steps=100", "trainer.evaluate_patience=2")
@@ -83,6 +84,7 @@ def test_a_run_without_improvement_ends(gan, values):
     assert evaluated("run")[10] == 2.0 and content("run", BEST)["step"] == 10
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(gan, values):
     metric = [5.0, 3.0, 4.0, 2.5, 6.0]
     values += metric

@@ -58,8 +58,9 @@ def kills(monkeypatch):
     return kills
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FORKS, reason="forks a process that has trained")
-@pytest.mark.parametrize(("scenario", "cases"), [("best", 2), pytest.param("sweep", 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("scenario", "cases"), [("best", 2), ("sweep", 1)])
 def test_a_run_killed_at_a_file_event_of_its_end_is_completed(scenario, cases, kills, tmp_path):
     bench = kills.Bench(tmp_path, kills.SCENARIOS[scenario])
     assert bench.events > 200 and 50 < bench.events - bench.first < 200
@@ -150,6 +151,7 @@ def test_new_folders_are_flushed_into_their_parents(tmp_path, monkeypatch):
     assert (tmp_path / "a" / "b").is_dir() and sorted(flushed) == [tmp_path, tmp_path / "a"]
 
 
+@pytest.mark.slow
 def test_files_that_a_dead_process_left_go_with_the_next_start(gan):
     sweep, name = [*MLP, "trainer.steps=1", "-m", "seed=0"], ".999999999-0123abcd.partial.csv"
     assert gan(*sweep)[0] == 0

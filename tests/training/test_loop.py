@@ -133,6 +133,7 @@ def test_auto_is_bf16_if_processor_and_model_support_it(words, expected, tmp_pat
     assert run_of(tmp_path, *words).config["trainer"]["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_precision_on_another_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "multiplies_bf16", lambda: True)
     run_of(tmp_path / "parts", "model=mlp").train()

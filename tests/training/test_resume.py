@@ -136,6 +136,7 @@ with RunLock(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_a_lock_ends_with_its_process(gan, tmp_path):
     assert gan("train", *TINY, "run.dir=run")[0] == 0
     words = ["train", *TINY, "run.dir=run", LONGER]
@@ -186,6 +187,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkey
 # --- the folder alone
 
 
+@pytest.mark.slow
 def test_a_folder_alone_resumes_with_its_own_config_and_typed_keys_are_checked(gan):
     words = [*TINY, "model=cgan", "model/penalty=r1", "model.lr=1e-3"]
     assert gan("train", *words, "run.dir=outputs/a b+é")[0] == 0
