@@ -68,11 +68,13 @@ def main(
     else:
         x, y = sample(G, n, seed[0], classes, truncation)
         of_class = G.classes > 0 and G.codes is None
-        columns = len(set(classes)) or G.classes * of_class
+        shown = len(set(classes)) or G.classes * of_class
+        # Each column a class; few classes repeat until the grid is about square.
+        columns = shown * max(1, round(n**0.5 / shown)) if 1 < shown <= 16 else None
         if is_film:
             write_film(path, iter(x.split(1)), n, size)
         else:
-            WRITERS[form](path, x, y if of_class else None, columns if 1 < columns <= 16 else None, G)
+            WRITERS[form](path, x, y if of_class else None, columns, G)
     print(path)
 
 

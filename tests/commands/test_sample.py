@@ -19,6 +19,9 @@ def test_every_form_of_output(checkpoints, gan):
     assert code == 0 and out.strip() == "grid.png"
     with Image.open("grid.png") as grid:
         assert grid.mode == "RGB" and grid.size == (4 * 50 - 2, 3 * 50 - 2), "a column for each class"
+    assert gan("sample", ckpt, "n=32", "classes=[3,1]", "out=few.png")[0] == 0
+    with Image.open("few.png") as grid:
+        assert grid.size == (6 * 50 - 2, 6 * 50 - 2), "few classes repeat, not 16 rows of two"
     assert gan("sample", ckpt, "n=70", "out=a/b.npz", "classes=[3,1]")[0] == 0
     arrays = np.load("a/b.npz")
     assert arrays["images"].shape == (70, 16, 16, 3) and arrays["images"].dtype == np.uint8
