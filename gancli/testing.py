@@ -304,8 +304,8 @@ class ModelContract:
                 assert (a - b).abs().max() <= 1e-6 * max(1.0, float(a.abs().max()))
 
     def test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run(self, tmp_path: Path) -> None:
-        names = (("a", 1), ("b", 1), ("c", 2))
-        runs = [start(tmp_path / name, self.model, f"seed={seed}", *self.overrides) for name, seed in names]
+        typed = {"a": ["seed=1"], "b": ["seed=1"], "c": ["seed=2", "trainer.steps=1"]}
+        runs = [start(tmp_path / name, self.model, *words, *self.overrides) for name, words in typed.items()]
         for run in runs:
             run.train()
         a, b, other = (learned(run.folder) for run in runs)

@@ -21,7 +21,7 @@ from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
 
 EXCITED = 4  # doublings between a map and the one that gates it: 4x4 gates 64x64
-DECODED = 128  # largest shorter side of a reconstruction, in pixels
+DECODED = 128  # largest shorter side of a reconstruction, in pixels; at most half of the image's
 
 
 class GLU(nn.Module):
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
 
     def __init__(self, before: int, channels: int, k: int, width: int):
         super().__init__()
-        widths = [before] + [max(width * 4 >> i, 8) for i in range(k)]
+        widths = [before] + [max(2 * width >> i, 8) for i in range(k)]
         self.layers = nn.Sequential(*(up(a, b) for a, b in pairwise(widths)), nn.Conv2d(widths[-1], channels, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Discriminator(nn.Module):
             *(nn.Conv2d(features, features, 1, bias=False), layer(features), nn.LeakyReLU(0.2)),
             nn.Conv2d(features, 1, 4),
         )
-        doubled = max((min(least, DECODED) // (least >> k)).bit_length() - 1, 1)
+        doubled = max((min(least // 2, DECODED) // (least >> k)).bit_length() - 1, 1)
         self.whole = Decoder(features, channels, doubled, width)
         self.part = Decoder(steps[-1][0], channels, doubled, width)
         init_normal(self)

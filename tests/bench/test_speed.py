@@ -158,6 +158,7 @@ def test_the_summary_has_medians_over_turns_and_says_what_was_not_compiled(tmp_p
 @pytest.mark.slow
 def test_loops_run_in_processes_of_their_own(gan, tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "PRODUCT_TURN", 0.05)
+    monkeypatch.setattr(speed, "MOSAICS", 2)
     code, out, error = gan("bench", "speed", *SMALL, "models=[mlp]", "tuned=[]", "repeats=2")
     assert code == 0 and "| gan train" in out, error
     rows = json.loads((tmp_path / "o" / "speed.json").read_text())["rows"]

@@ -71,9 +71,9 @@ def test_a_run_killed_at_a_file_event_of_its_end_is_completed(scenario, cases, k
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, as Linux does well")
 def test_kills_power_cuts_and_full_disks_anywhere_lose_no_bit():
-    bench = [sys.executable, "benchmarks/attack/kills.py", "--cases", "2", "--seed", "1"]
+    bench = [sys.executable, "benchmarks/attack/kills.py", "--cases", "1", "--seed", "1"]
     done = subprocess.run(bench, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and "8 cases, 0 failures" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "4 cases, 0 failures" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_row_that_a_stopped_session_owed_has_the_rate_of_its_step(tmp_path):
