@@ -1,32 +1,37 @@
-"""A zip of images, such as the StyleGAN tools write, read as a folder: unpacked once into the cache.
+"""A zip of images, such as the StyleGAN tools write, or tables of them, read as a folder: unpacked once into the cache.
 
-This module does not import torch before there is a zip.
+This module does not import torch before there is one.
 """
 
 import hashlib
 import shutil
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from gancli.runtime.files import partial_path
 from gancli.runtime.text import one_line, printable
 
 LABELS = "dataset.json"  # of the StyleGAN tools
-SMALL, LARGEST_RATIO = 2**29, 50  # bytes that a zip may take unpacked, or times its own size; images hardly compress
+SMALL, LARGEST_RATIO = 2**29, 50  # bytes that one may take unpacked, or times its own size; images hardly compress
 
 
 def is_archive(file: Path) -> bool:
     return file.suffix.lower() == ".zip" and file.is_file()
 
 
-def unpacked(file: Path) -> Path:
-    """Return the folder of a zip's files, made anew where the zip has changed; ValueError where one is broken."""
+def unpacked(path: Path, tables: Sequence[Path] = ()) -> Path:
+    """Return the folder of the files of a zip, or of the images in `tables`, made anew where one of these has changed.
+
+    Raises:
+        ValueError: one of them is broken.
+    """
     from gancli.runtime import cache
     from gancli.runtime.files import user_folder
 
-    stat = file.stat()
-    place, content = (_digest(*facts) for facts in ((file.resolve(),), (stat.st_size, stat.st_mtime_ns)))
+    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in tables or [path]]
+    place, content = (_digest(*facts) for facts in ((path.resolve(),), stamps))
     folder = user_folder(cache.FOLDER) / "unpacked" / place / content
     if folder.is_dir() and cache.is_own(folder):
         return folder
@@ -35,7 +40,12 @@ def unpacked(file: Path) -> Path:
         shutil.rmtree(older, ignore_errors=True)
     partial = partial_path(folder)
     try:
-        unpack(file, partial)
+        if tables:
+            from gancli.data.tables import unpack_tables
+
+            unpack_tables(path, tables, partial)
+        else:
+            unpack(path, partial)
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -48,10 +58,10 @@ def unpack(file: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            size, most = sum(m.file_size for m in members), max(SMALL, LARGEST_RATIO * file.stat().st_size)
-            if size > min(most, free := shutil.disk_usage(folder.parent).free):
-                limit = "as it may" if most < free else "as the disk has"
-                raise ValueError(f"{file} unpacks to {size / 1e6:,.0f} MB, more {limit}; unpack it yourself")
+            size = sum(member.file_size for member in members)
+            most, limit = most_bytes(file.stat().st_size, folder.parent)
+            if size > most:
+                raise too_large(file, size, limit)
             for member in members:
                 name = member.filename
                 path = PurePosixPath(name)
@@ -61,6 +71,16 @@ def unpack(file: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         what = f"its {printable(name)} cannot be read" if name else "it is no zip"
         raise ValueError(f"{file} is damaged: {what} ({one_line(error, 100)}); pack it again") from error
+
+
+def most_bytes(packed: int, folder: Path) -> tuple[int, str]:
+    """Return how many bytes may be unpacked into a folder from so many `packed` ones, and what sets the limit."""
+    most, free = max(SMALL, LARGEST_RATIO * packed), shutil.disk_usage(folder).free
+    return (most, "than it may") if most < free else (free, "than the disk has")
+
+
+def too_large(path: Path, size: int, limit: str) -> ValueError:
+    return ValueError(f"{path} unpacks to {size / 1e6:,.0f} MB, more {limit}; unpack it yourself and type the folder")
 
 
 def _digest(*facts: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gancli.config import data_title
 from gancli.data.decode_cache import file_stamp
-from gancli.data.listing import walk_images
+from gancli.data.listing import walk_images, without_tables
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable
 
@@ -30,6 +30,7 @@ def contents(data: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 def describe_files(path: Path) -> dict[str, Any]:
     """Return the number, bytes and a digest of names and sizes of the images below a folder, or of arrays in an npz."""
+    path = without_tables(path)
     if path.is_dir():
         names = walk_images(path)[0]
         sizes = [size for name in names for size, _ in [file_stamp(f"{path}/{name}") or (0, 0)]]

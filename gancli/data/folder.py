@@ -40,7 +40,7 @@ def folder(
     hold_out: float = 0.0,
     labels: str = "",
 ) -> ImageDataset:
-    """Load every image at any depth below the folder or zip `path`, resized to `size` pixels.
+    """Load every image at any depth below the folder, zip or tables `path`, resized to `size` pixels.
 
     The folders directly below `path` that hold an image are the classes, sorted by name; without any there are no
     classes. Images are in the order of their names, and are decoded once into a file that later runs memory-map.

@@ -190,5 +190,4 @@ def check_folder(path: str) -> CheckReport:
             infos.append(result)
             counts.update([classes[name]] if name in classes else [])
     domains = bool(layout and layout.has_domains)
-    root = root if typed_path(path).is_dir() else typed_path(path)
-    return CheckReport(root, infos, dict(sorted(counts.items())), sorted(bad), listing.notes, domains)
+    return CheckReport(typed_path(path), infos, dict(sorted(counts.items())), sorted(bad), listing.notes, domains)

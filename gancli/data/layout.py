@@ -149,7 +149,7 @@ def _layout_of_classes(below: Sequence[str], classes: Sequence[str], prefix: str
     """Return the layout of classes that each have a training set and another one, as in cat/train and cat/test."""
     inner: dict[str, set[str]] = {of_class: set() for of_class in classes}
     for of_class, *rest in (name.split("/", 2) for name in below):
-        if len(rest) < 2 or not _parse(rest[0]):
+        if len(rest) < 2 or not as_split(rest[0]):
             return None
         inner[of_class].add(rest[0])
     found: list[SplitFolder] = []
@@ -163,7 +163,7 @@ def _layout_of_classes(below: Sequence[str], classes: Sequence[str], prefix: str
 
 def _split_folders(folders: Collection[str]) -> list[SplitFolder]:
     """Return those of the folders that make up a layout; none where they are classes, one of which may be `train`."""
-    found = [folder for folder in map(_parse, folders) if folder]
+    found = [folder for folder in map(as_split, folders) if folder]
     splits = {folder.split for folder in found}
     rests = {folder.rest for folder in found}
     if len(found) < len(folders):  # other folders lie beside them: two that differ in the word are no coincidence
@@ -172,7 +172,8 @@ def _split_folders(folders: Collection[str]) -> list[SplitFolder]:
     return found if len(splits) > 1 or len(rests) == 1 or rests == {*DOMAINS} else []
 
 
-def _parse(name: str) -> SplitFolder | None:
+def as_split(name: str) -> SplitFolder | None:
+    """Return what the name of a folder says about its split; None where that is nothing."""
     match = WORD.search(name)
     if not match:
         return None
@@ -182,11 +183,11 @@ def _parse(name: str) -> SplitFolder | None:
 
 def _without_repeats(path: str, names: Sequence[str]) -> str:
     """Return the innermost of folders such as seg_train/seg_train, of which each has nothing but the next."""
-    split = (_parse(path.rsplit("/", 1)[-1]) or SplitFolder("", "", "")).split
+    split = (as_split(path.rsplit("/", 1)[-1]) or SplitFolder("", "", "")).split
     while True:
         below = [name.removeprefix(f"{path}/") for name in names if name.startswith(f"{path}/")]
         folders = {name.split("/", 1)[0] if "/" in name else "" for name in below}
-        inner = _parse(next(iter(folders))) if len(folders) == 1 else None
+        inner = as_split(next(iter(folders))) if len(folders) == 1 else None
         if not inner or inner.split != split:
             return path
         path += f"/{inner.path}"

@@ -3,6 +3,7 @@
 This module does not import torch: checking a folder answers at once.
 """
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -27,6 +28,7 @@ EXTENSIONS = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
+TABLES = {".parquet", ".arrow"}  # of images, which `datasets` writes
 # Images that are never read. Those of cameras begin as a TIFF does, but hold only a thumbnail that Pillow can decode.
 OTHER_IMAGES = {
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"),
@@ -34,8 +36,9 @@ OTHER_IMAGES = {
 }
 # Suffixes of other files, which are not opened to look: a folder may have as many of them as of images.
 OTHER_FILES = {
+    *TABLES,
     *(".7z", ".avi", ".csv", ".db", ".doc", ".docx", ".gz", ".h5", ".htm", ".html", ".ipynb", ".json"),
-    *(".jsonl", ".log", ".md", ".mov", ".mp3", ".mp4", ".npy", ".npz", ".parquet", ".pkl", ".pt", ".pth", ".py"),
+    *(".jsonl", ".log", ".md", ".mov", ".mp3", ".mp4", ".npy", ".npz", ".pkl", ".pt", ".pth", ".py"),
     *(".rar", ".rst", ".sh", ".tar", ".tfrecord", ".tgz", ".toml", ".tsv", ".txt", ".wav", ".xlsx", ".xml"),
     *(".xmp", ".yaml", ".yml", ".zip"),
 }
@@ -92,11 +95,12 @@ class FolderListing:
 
 
 def existing_folder(path: str, key: str = "path") -> Path:
-    """Return `path` as a folder, a zip unpacked; raise ValueError, naming `data.<key>`, where there is none."""
+    """Return `path` as a folder, what is packed unpacked; ValueError, naming `data.<key>`, where there is none."""
     root = typed_path(str(path))  # Hydra reads data.path=2024 as a number
     try:
         if is_archive(root):
             return unpacked(root)
+        root = without_tables(root)
         is_folder = root.is_dir()
     except OSError as error:  # it lies in a folder that is closed to this user
         raise ValueError(f"{path} cannot be opened ({error.strerror}); type data.{key}=DIR, one that can") from error
@@ -104,6 +108,35 @@ def existing_folder(path: str, key: str = "path") -> Path:
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")
     return root
+
+
+def without_tables(root: Path) -> Path:
+    """Return the folder that tables of images are unpacked to, of a parquet file or a folder of such; else `root`."""
+    tables = find_tables(root)
+    return unpacked(root, tables) if tables else root
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Return the tables of images that are read in place of a folder, sorted; none where images lie beside them.
+
+    Looking ends at the first image: a folder may have a million of them.
+    """
+    if not root.is_dir():
+        return [root] if root.suffix.lower() == ".parquet" and root.is_file() else []
+    tables, pending = [], [str(root)]
+    while pending:
+        with contextlib.suppress(PermissionError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+                if entry.name.startswith((*SYSTEM, "cache-")):  # results that datasets keeps beside its tables
+                    continue
+                if suffix in EXTENSIONS:
+                    return []
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif suffix in TABLES:
+                    tables.append(Path(entry.path))
+    return sorted(tables)
 
 
 def list_folder(
