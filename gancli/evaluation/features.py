@@ -46,6 +46,19 @@ def content_hash(images: Images) -> str:
     return digest.hexdigest()
 
 
+def random_images(images: Images, n: int, seed: int) -> Tensor:
+    """Return n of the images (n, C, H, W) uint8 in random order, or all if there are fewer."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "random images"))
+    chosen = torch.randperm(images.count, generator=generator)[:n]
+    is_chosen = torch.zeros(images.count, dtype=torch.bool)
+    is_chosen[chosen] = True
+    parts, count = [], 0
+    for x, _ in images.uint8_batches(progress=False):
+        parts.append(x[is_chosen[count : count + len(x)]])
+        count += len(x)
+    return torch.cat(parts)[chosen.argsort().argsort()]
+
+
 @dataclass
 class FeatureStatistics:
     """Features of n images, from which the metrics are computed."""

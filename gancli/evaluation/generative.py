@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 
 from gancli.checkpoint.format import versions
-from gancli.evaluation.features import Images, cached_statistics, collect, content_hash
+from gancli.evaluation.features import Images, cached_statistics, collect, content_hash, random_images
 from gancli.evaluation.image_folder import ImageFolder
 from gancli.evaluation.reference import EvaluationSet, batched
 from gancli.evaluation.result import EXAMPLES, EvaluationResult, examples, finite
 from gancli.evaluation.scores import (
     SCORES,
+    SWD,
+    SWD_IMAGES,
     Scores,
     compute_scores,
     estimators,
     parse_metrics,
+    patch_scores,
 )
 from gancli.images import to_uint8
 from gancli.inference.generator import Generator
@@ -60,6 +63,7 @@ class Comparison:
         ]
         self.content = content_hash(real)
         self.statistics = [cached_statistics(e, real, self.content, seed, progress) for e in self.extractors]
+        self.examples = random_images(real, 2 * SWD_IMAGES, seed) if SWD in self.metrics else None
 
     def __call__(self, fake: Images, class_names: Sequence[str] = (), progress: bool = False) -> Scores:
         """Return the scores of generated images; `class_names`: classes they were conditioned on."""
@@ -68,6 +72,8 @@ class Comparison:
         for extractor, ours, theirs in zip(self.extractors, statistics, self.statistics):
             metrics = self.metrics_of[extractor.name]
             scores.update(compute_scores(ours, theirs, extractor, metrics, class_names, self.seed))
+        if self.examples is not None:
+            scores.update(patch_scores(random_images(fake, SWD_IMAGES, self.seed), self.examples, self.seed))
         for name in self.metrics:
             if name in SCORES and name not in scores.values | scores.skipped:
                 scores.skipped[name] = "the images have no classes, or classes that the network does not know"
@@ -84,7 +90,7 @@ class Comparison:
             "real": self.real.count,
             "real images": self.content[:12],
             "seed": self.seed,
-            "estimators": estimators(fake.count, self.real.count),
+            "estimators": estimators(fake.count, self.real.count, self.metrics),
         }
 
 
@@ -155,7 +161,7 @@ def _text(scores: Scores, protocol: dict[str, Any], sources: list[str]) -> str:
     for name, classes in scores.by_class.items():
         lines += [table([[f"{name} by class", ""], *([label, f"{x:.4f}"] for label, x in classes.items())]), ""]
     lines += [f"{protocol['generated']:,} generated, {protocol['real']:,} real, as 8 bits; seed {protocol['seed']}"]
-    lines += [*sources, protocol["features"]]
+    lines += [*sources, *filter(None, [protocol["features"]])]
     if of_real := protocol.get("features of real images"):
         lines += [f"real images: {of_real}"]
     return "\n".join([*lines, protocol["estimators"]])

@@ -8,30 +8,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from gancli.config import nearest
 from gancli.evaluation.features import MAX_FEATURES, SPLITS, FeatureStatistics
 from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default_extractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.kid import kid, subsets_of
 from gancli.metrics.precision_recall import density_coverage, precision_recall
+from gancli.metrics.sliced_wasserstein import patch_distances
 from gancli.metrics.term import score_name
 from gancli.runtime.text import plural
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
+SWD, SWD_IMAGES = "swd", 2000  # the patches' sliced Wasserstein distance, and the images on either side as in its paper
 
 METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
 NETWORKS = (*BUNDLED, "inception")
 SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS for metric in METRICS}
 
 
-def estimators(fake: int, real: int) -> str:
+def estimators(fake: int, real: int, metrics: Sequence[str]) -> str:
     """Return how the scores of this many generated and real images are computed."""
+    patches = f"swd: 16 patches of 7x7 at each size of {min(SWD_IMAGES, real // 2, fake):,} images on either side"
+    if {*metrics} == {SWD}:
+        return patches
     subsets, size = subsets_of(min(fake, MAX_FEATURES), min(real, MAX_FEATURES), SUBSETS, SUBSET_SIZE)
     return (
         f"kd, precision, recall, density, coverage and classes from at most {MAX_FEATURES:,} random images; "
         f"kd: {plural(subsets, 'subset')} of {size:,}; score: {SPLITS} splits; "
         f"precision and recall k={PRECISION_K}, density and coverage k={DENSITY_K}"
+        f"{'; ' + patches if SWD in metrics else ''}"
     )
 
 
@@ -39,14 +47,15 @@ def parse_metrics(names: Sequence[str], channels: int) -> dict[str, list[str]]:
     """Return {network: metrics} for names of scores and of networks, a network standing for all of its metrics.
 
     Without names, all metrics of the bundled network for images of `channels`. Raise ValueError for unknown names.
+    `swd` needs no network.
     """
     metrics_of: dict[str, list[str]] = {}
-    for name in [str(name) for name in names] or [default_extractor(channels)]:
+    for name in [str(name) for name in names if name != SWD] if names else [default_extractor(channels)]:
         if name not in NETWORKS and name not in SCORES:
-            known = ", ".join([*NETWORKS, *(score_name("fd", network) for network in NETWORKS)])
+            known = ", ".join([*NETWORKS, SWD, *(score_name("fd", network) for network in NETWORKS)])
             raise ValueError(
-                f"there is no score {name!r}{nearest(name, [*SCORES, *NETWORKS])}; there are {known} and those that "
-                f"gan evaluate --help names"
+                f"there is no score {name!r}{nearest(name, [*SCORES, *NETWORKS, SWD])}; there are {known} and those "
+                f"that gan evaluate --help names"
             )
         network, metrics = (name, list(METRICS)) if name in NETWORKS else (SCORES[name][0], [SCORES[name][1]])
         metrics_of[network] = list(dict.fromkeys([*metrics_of.get(network, []), *metrics]))
@@ -127,6 +136,20 @@ def compute_scores(
             scores.values["class_fd"] = sum(distances.values()) / len(distances)
             scores.by_class["class_fd"] = distances
     return scores.named(extractor.name, wanted)
+
+
+def patch_scores(fake: Tensor, real: Tensor, seed: int = 0) -> Scores:
+    """Return the distance of patches at each size and their mean, next to that of other real images: the floor.
+
+    Half of the real images is compared with both, so that each side has as many. Images are uint8 (N, C, H, W).
+    """
+    n = min(len(fake), len(real) // 2)
+    scores = Scores()
+    for values, images in ((scores.values, fake[:n]), (scores.real, real[n : 2 * n])):
+        distances = patch_distances(images, real[:n], seed=seed)
+        values |= {SWD: sum(distances.values()) / len(distances)}
+        values |= {f"{SWD}_{level}": distance for level, distance in distances.items()}
+    return scores
 
 
 def accuracy(statistics: FeatureStatistics, class_names: Sequence[str]) -> tuple[float, dict[str, float]]:

@@ -45,6 +45,14 @@ def test_scores_of_a_generator_with_their_protocol(evaluate, trained):
         assert side.width > 150
 
 
+def test_the_distance_of_patches_has_that_of_real_images_beside_it(evaluate, trained):
+    results, out, err = evaluate(f"ckpt={trained('model=dcgan')}", "n=200", "metrics=[swd]")
+    levels = ["swd", "swd_full", "swd_half"]  # a quarter of 16 pixels is less than a patch
+    assert not err and list(results["scores"]) == list(results["real"]) == levels
+    assert all(results["scores"][name] > 2 * results["real"][name] > 0 for name in levels)
+    assert "16 patches of 7x7 at each size of 100 images" in out and results["protocol"]["features"] == ""
+
+
 def test_a_conditional_model_has_scores_by_class(evaluate, trained):
     results, out, err = evaluate(f"ckpt={trained('model=cgan')}", "n=100")
     assert 0 <= results["scores"]["accuracy_mnist"] <= 1

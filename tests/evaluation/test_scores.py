@@ -70,6 +70,7 @@ def test_metrics_are_parsed_by_network():
     assert parse_metrics([], 1) == {"mnist": list(METRICS)} and parse_metrics([], 3) == {"cifar": list(METRICS)}
     assert parse_metrics(["fid", "kid", "recall_mnist", "fid"], 3) == {"inception": ["fd", "kd"], "mnist": ["recall"]}
     assert parse_metrics(["recall_cifar", "cifar"], 3)["cifar"][0] == "recall"
+    assert parse_metrics(["swd"], 3) == {} and parse_metrics(["swd", "fd_cifar"], 3) == {"cifar": ["fd"]}
     with pytest.raises(ValueError, match="no score 'fdi'; did you mean fid"):
         parse_metrics(["fdi"], 3)
 
