@@ -1,5 +1,5 @@
 // Runs the engine of a play page without a browser: node play_pages.js PAGE JOBS. Each job is a message of server.js; for
-// {type: "generate", seed, images, labels} the noise is the page's own. Prints a list with the answers of each job.
+// {type: "generate", seed, images, c} the noise is the page's own. Prints a list with the answers of each job.
 "use strict";
 const fs = require("fs");
 const html = fs.readFileSync(process.argv[2], "utf8"), jobs = JSON.parse(fs.readFileSync(process.argv[3], "utf8"));
@@ -16,7 +16,7 @@ async function run() {
       if (job.type === "generate") {
         job.latents = job.images.map((image, i) => ({
           z: page.noiseOf(job.seed, image, model.zDim),
-          c: Float32Array.from(model.classNames, (_, label) => label === job.labels[i] ? 1 : 0),
+          c: Float32Array.from(job.c[i]),
         }));
       }
       if (job.picture) job.picture.pixels = Uint8ClampedArray.from(job.picture.pixels);

@@ -16,6 +16,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.rebuild import restore
 from gancli.commands import export
 from gancli.data.classes import one_hot
+from gancli.data.labels import Column, to_output
 
 # Class names of a stranger.
 HOSTILE = ["</script><script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "<!--", "a\u2028b & ${c}"]
@@ -23,11 +24,14 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: type apt-get install nodejs")
 
 
-def lively(folder: Path, model: str, *overrides: str, names: list[str] | None = None) -> Path:
+def lively(
+    folder: Path, model: str, *overrides: str, names: list[str] | None = None, labels: dict[str, Any] | None = None
+) -> Path:
     """Write a tiny generator with random weights and fitting statistics: an untrained one returns a uniform grey.
 
     Args:
         names: other class names.
+        labels: several labels in place of the classes, as a checkpoint holds them.
     """
     run = start(folder / "run", model, *overrides)
     run.save()
@@ -44,6 +48,7 @@ def lively(folder: Path, model: str, *overrides: str, names: list[str] | None = 
     for _ in range(40):
         forward(network, output)
     output |= {"class_names": names} if names else {}
+    output |= {"class_names": [], **labels} if labels else {}
     changes = {name: content[name] for name in ("config", "step", "images", "seconds", "versions")}
     state = network.eval().state_dict()
     networks = {"G": {"config": G["config"], "state": state}}
@@ -64,6 +69,13 @@ def forward(network: Any, output: dict[str, Any], n: int = 16) -> None:
         if part is not None:
             x = torch.rand(n, getattr(part, "source_channels", channels), size, size) * 2 - 1
             part(x[:, :, :0, 0].flatten(1), x)
+
+
+def hostile_labels() -> dict[str, Any]:
+    """Return a label of three classes and a number, with the names of a stranger, for a model of four classes."""
+    columns = [Column(HOSTILE[1], HOSTILE[:3]), Column("size", low=-1.5, high=7.0)]
+    codes = torch.tensor([[*one_hot(torch.tensor([i % 3]), 3)[0].tolist(), i / 6] for i in range(7)])
+    return to_output(columns, codes.unique(dim=0))
 
 
 def write_page(ckpt: Path, out: Path, **changes: Any) -> Path:

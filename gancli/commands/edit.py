@@ -1,7 +1,7 @@
 """gan edit: how an image changes as its latent follows directions, or goes from class to class."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ def main(
     seed: int,
     image: int,
     classes: Sequence[int | str],
+    labels: Mapping[str, str],
     directions: int,
     plane: bool,
     steps: int,
@@ -51,10 +52,10 @@ def main(
     file = checkpoint.find(ckpt)
     G = load_generator(file, ema, choose_device(device))
     G.check_noise()
-    G.refuse_labels("edit")
     if str(file) != ckpt:
         print(f"from {file}", file=sys.stderr)
     say_how_read(classes, G.class_names)
+    classes = G.choose(labels) or classes
     ends: Sequence[Tensor] = ()
     if plane or len(classes) < 2:
         vectors = latents.first_layer_directions(G, 2 if plane else directions)
@@ -82,7 +83,7 @@ def main(
 
 def sample_latent(G: Generator, image: int, classes: Sequence[int | str], seed: int) -> tuple[Tensor, Tensor]:
     """Return the latent (1, z_dim) and the class (1, classes) of an image of `gan sample` by its number."""
-    return noise(range(image, image + 1), G.z_dim, seed), one_hot(G.labels(1, classes[:1], image), G.classes)
+    return noise(range(image, image + 1), G.z_dim, seed), G.condition(G.labels(1, classes[:1], image))
 
 
 def direction_between_classes(G: Generator, classes: Sequence[int | str], data: str, file: Path) -> Tensor:

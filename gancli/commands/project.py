@@ -1,7 +1,7 @@
 """gan project: for every image the latent whose generated image is nearest to it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ def main(
     steps: int,
     seed: int,
     classes: Sequence[int | str],
+    labels: Mapping[str, str],
     fit: str,
     ema: bool,
     device: str,
@@ -37,6 +38,7 @@ def main(
         G = load_generator(ckpt, ema, choose_device(device))
         G.check_noise()
         say_how_read(classes, G.class_names)
+        classes = G.choose(labels) or classes
         for item in batch:
             with batch.attempt(item):
                 latent = item.target.with_suffix(".npz")
@@ -47,8 +49,8 @@ def main(
                 y = G.generate(z, c).cpu()
                 latent.unlink(missing_ok=True)  # that of an older image, should a kill come between the two files
                 images.write(images.grid(torch.cat([x, y]), 2), item.target)
-                tqdm.write(printable(str(latents.write_latent(latent, z, c))), file=sys.stdout)
+                tqdm.write(printable(str(latents.write_latent(latent, z, c, G.codes is not None))), file=sys.stdout)
                 decibels = psnr(*(images.to_uint8(image).flatten(2) for image in (x, y))).item()
-                label = f", class {G.class_name(int(c.argmax()))}" if G.classes else ""
-                say(printable(str(item.source)), one_line(f"PSNR {decibels:.1f} dB{label}"))
+                found = ", ".join(filter(None, [f"PSNR {decibels:.1f} dB", G.describe(c[0])]))
+                say(printable(str(item.source)), one_line(found))
     batch.finish()

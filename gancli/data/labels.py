@@ -46,6 +46,12 @@ class Column:
             raise ValueError(f"{typed} is not possible; type a number from {self.low:g} to {self.high:g}")
         return [(number - self.low) / (self.high - self.low)]
 
+    def decode(self, part: Sequence[float]) -> str:
+        """Return the value that a part of c stands for; of a mixture of classes the strongest."""
+        if self.values:
+            return self.values[max(range(self.width), key=lambda i: part[i])]
+        return f"{self.low + part[0] * (self.high - self.low):g}"
+
     def __str__(self) -> str:
         more = ", ..." if len(self.values) > 8 else ""
         what = f"{', '.join(self.values[:8])}{more}" if self.values else f"{self.low:g} to {self.high:g}"
@@ -190,6 +196,12 @@ def typed_codes(columns: Sequence[Column], codes: Tensor, typed: Mapping[str, st
             codes[:, start : start + column.width] = torch.tensor(column.encode(typed[column.name]))
         start += column.width
     return codes.unique(dim=0)
+
+
+def describe_code(columns: Sequence[Column], code: Tensor) -> str:
+    """Return the labels that a row c (K,) stands for, as in "shape circle, size 3"."""
+    parts = code.split([column.width for column in columns])
+    return printable(", ".join(f"{one.name} {one.decode(part.tolist())}" for one, part in zip(columns, parts)))
 
 
 STORED = 64  # rows of labels in a checkpoint, which gan sample takes in turn

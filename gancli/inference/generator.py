@@ -11,7 +11,7 @@ from gancli.checkpoint.format import find, read
 from gancli.checkpoint.rebuild import BLOCK, generator_weights, restore
 from gancli.checkpoint.trust import trusting
 from gancli.data.classes import class_index, one_hot
-from gancli.data.labels import Column, from_output, typed_codes
+from gancli.data.labels import Column, describe_code, from_output, typed_codes
 from gancli.images import Size
 from gancli.runtime.checks import check_number
 from gancli.runtime.hardware import in_batches
@@ -85,16 +85,20 @@ class Generator:
             return [self.class_names[int(typed_codes(self.columns, torch.eye(self.classes), typed).argmax())]]
         return []
 
-    def refuse_labels(self, command: str) -> None:
-        """Raise ValueError for a model with several labels, which the command does not know."""
-        if self.codes is not None:
-            raise ValueError(
-                f"gan {command} does not know several labels, with which this model was trained; gan sample does"
-            )
-
     def condition(self, labels: Tensor) -> Tensor:
         """Return c (N, classes) of labels (N,)."""
         return one_hot(labels, self.classes) if self.codes is None else self.codes[labels]
+
+    @property
+    def conditions(self) -> int:
+        """How many different c `labels` chooses from: one each class, or each stored row of several labels."""
+        return self.classes if self.codes is None else len(self.codes)
+
+    def describe(self, c: Tensor) -> str:
+        """Return what c (classes,) asks for, such as "class cat" or "shape circle, size 3"; empty without classes."""
+        if self.codes is not None:
+            return describe_code(self.columns, c)
+        return f"class {self.class_name(int(c.argmax()))}" if self.classes else ""
 
     @property
     def device(self) -> torch.device:
@@ -110,8 +114,7 @@ class Generator:
         if self.codes is not None and len(classes):
             names = ", ".join(f"labels.{column.name}=" for column in self.columns)
             raise ValueError(f"this model was trained with several labels; type {names} in place of classes=")
-        count = self.classes if self.codes is None else len(self.codes)
-        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(count))
+        numbers = [class_index(c, self.class_names, self.classes) for c in classes] or list(range(self.conditions))
         return torch.tensor([numbers[i % len(numbers)] for i in range(start, start + n)], dtype=torch.int64)
 
     def class_name(self, label: int) -> str:

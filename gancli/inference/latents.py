@@ -58,26 +58,36 @@ def read_image(path: Path, G: Generator, fit: str = "") -> Tensor:
     return to_float(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
 
 
-def write_latent(path: Path, z: Tensor, c: Tensor) -> Path:
-    """Write z (1, z_dim) and c (1, classes) as `z` float32 (z_dim,) and, if conditional, `label` int64."""
+def write_latent(path: Path, z: Tensor, c: Tensor, several: bool = False) -> Path:
+    """Write z (1, z_dim) as `z` float32 (z_dim,) and, of c (1, classes), the class as `label` int64.
+
+    Args:
+        several: c is one of several labels, written as `c` float32 (classes,).
+    """
     arrays: dict[str, Any] = {"z": z[0].numpy()}
     if c.shape[1]:
-        arrays["label"] = c[0].argmax().numpy()
+        arrays |= {"c": c[0].numpy()} if several else {"label": c[0].argmax().numpy()}
     return write_atomically(path, lambda partial: np.savez(partial, **arrays))
 
 
 def read_latent(path: Path, G: Generator) -> Latents:
     """Read what `write_latent` wrote; ValueError with the reason, without the path, if it does not fit G."""
+    several = G.codes is not None
     try:
-        file = read_archive(path, ["z", "label"])
+        file = read_archive(path, ["z", "c" if several else "label"])
         z, label = torch.from_numpy(file["z"]).float(), int(file["label"]) if "label" in file else -1
+        c = torch.from_numpy(file["c"]).float() if "c" in file else torch.zeros(0)
     except FileNotFoundError:
         raise ValueError("is not a file that can be opened") from None
     except Exception:  # a file that is not ours can fail in any way inside NumPy
         raise ValueError("holds no latent; type a file that gan project wrote") from None
-    if z.shape != (G.z_dim,) or not z.isfinite().all() or (label >= 0) != (G.classes > 0):
-        wanted = f"{G.z_dim} numbers {'and a class' if G.classes else 'and no class'}"
+    fits = c.shape == (G.classes,) and bool(((c >= 0) & (c <= 1)).all()) if several else (label >= 0) == (G.classes > 0)
+    if z.shape != (G.z_dim,) or not z.isfinite().all() or not fits:
+        condition = "several labels" if several else "a class" if G.classes else "no class"
+        wanted = f"{G.z_dim} numbers and {condition}"
         raise ValueError(f"is not a latent of this model, which has {wanted}; type gan project with this ckpt=")
+    if several:
+        return z[None], c[None]
     labels = [class_index(label, G.class_names, G.classes)] if G.classes else []
     return z[None], one_hot(G.labels(1, labels), G.classes)
 
@@ -135,9 +145,8 @@ def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: i
         seed: of the random starts.
     """
     G.check_noise()
-    G.refuse_labels("project")
     check_number("steps", steps, 0, example=STEPS)
-    labels, best = G.labels(len(classes) or max(G.classes, 1), classes), []
+    labels, best = G.labels(len(classes) or max(G.conditions, 1), classes), []
     with tqdm(total=len(x) * steps, desc="searching", unit="step", leave=False, disable=None, file=sys.stderr) as bar:
         for image in x.to(G.device).split(1):
             z, c = initial_latents(G, image, labels, seed)
@@ -151,7 +160,7 @@ def project(G: Generator, x: Tensor, classes: Sequence[int | str] = (), steps: i
 def initial_latents(G: Generator, x: Tensor, labels: Tensor, seed: int) -> Latents:
     """Return the starts of a search for x (1, C, size, size): for each label the encoder's z, or STARTS random ones."""
     n = 1 if has_encoder(G) else STARTS
-    c = one_hot(labels, G.classes).repeat_interleave(n, 0)
+    c = G.condition(labels).repeat_interleave(n, 0)
     if has_encoder(G):
         z = encode(G, x.expand(len(c), -1, -1, -1), c)
     else:  # other noise than that of `sample`, whose images would be results of 0 steps
@@ -218,7 +227,7 @@ def first_layer_weight(G: Generator) -> Tensor:
     layer's weight, so that linear, convolutional and transposed layers need no cases.
     """
     G.check_noise()
-    z, c = noise(range(1), G.z_dim, 0).to(G.device), one_hot(G.labels(1), G.classes).to(G.device)
+    z, c = noise(range(1), G.z_dim, 0).to(G.device), G.condition(G.labels(1)).to(G.device)
     calls: list[tuple[nn.Module, Tensor]] = []
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -4,13 +4,14 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gancli.data.classes import one_hot
+from gancli.data.labels import from_output
 from gancli.images import in_pixels, sides
 from gancli.inference.generator import Generator, command_for, noise
 from gancli.inference.latents import first_layer_directions, first_layer_weight
@@ -53,9 +54,8 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
             f"a page shows square images, and this model's are {in_pixels(output['size'])}; type "
             f"out=generator.onnx instead"
         )
-    if output.get("codes"):
-        raise ValueError("a page shows classes, and this model has several labels; type out=generator.onnx instead")
-    G = Generator(plain(network), output["size"], output["channels"], output["class_names"])
+    labels = from_output(output) if "columns" in output else ()
+    G = Generator(plain(network), output["size"], output["channels"], output["class_names"], *labels)
     weights = Weights()
     try:
         graphs, facts = noise_graphs(G, weights) if G.z_dim else picture_graphs(G.network, weights)
@@ -90,13 +90,18 @@ def build(network: nn.Module, output: dict[str, Any], title: str, trained: str, 
 def noise_graphs(G: Generator, weights: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the graphs of a network that samples from noise, and what the page must know of it."""
     network = G.network
-    z, c = noise(range(1), G.z_dim, 0), one_hot(G.labels(1), G.classes)
+    z, c = noise(range(1), G.z_dim, 0), G.condition(G.labels(1))
     graphs = {"generate": trace(network, lambda z, c: network(z, c).clamp(-1, 1), {"z": z, "c": c}, weights)}
     if hasattr(network, "encode"):
         x = torch.zeros(1, G.channels, *sides(G.size))
         graphs["encode"] = trace(network, network.encode, {"x": x, "c": c}, weights)  # type: ignore[arg-type]
-    names = [G.class_name(label) for label in range(G.classes)]
-    return graphs, {"kind": "noise", "zDim": G.z_dim, "classNames": names, "directions": directions(G)}
+    several = G.codes is not None
+    labels: dict[str, Any] = {
+        "classNames": [] if several else [G.class_name(label) for label in range(G.classes)],
+        "columns": [asdict(column) for column in G.columns] if several else [],
+        "codes": G.codes.tolist() if G.codes is not None else [],
+    }
+    return graphs, {"kind": "noise", "zDim": G.z_dim, "directions": directions(G), **labels}
 
 
 def directions(G: Generator) -> list[list[float]]:
@@ -144,7 +149,7 @@ def _translation(network: nn.Module) -> Any:
 def examples(G: Generator) -> Tensor:
     """Return some images, or results for some random pictures, on which rounding is measured."""
     if G.z_dim:
-        return G.generate(noise(range(TRIED), G.z_dim, 0), one_hot(G.labels(TRIED), G.classes))
+        return G.generate(noise(range(TRIED), G.z_dim, 0), G.condition(G.labels(TRIED)))
     network, multiple = G.network, int(getattr(G.network, "multiple", 1))
     side = -(-32 // multiple) * multiple
     generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gancli.commands.data import main as check
 from gancli.data.folder import folder
-from gancli.data.labels import Column, column_of, from_output, to_output, typed_codes
+from gancli.data.labels import Column, column_of, describe_code, from_output, to_output, typed_codes
 from gancli.losses.drifting import alike
 
 NAMES = [f"{i}.png" for i in range(6)]
@@ -91,6 +91,10 @@ def test_typed_labels_replace_those_of_the_table(images):
     assert columns == data.columns and torch.equal(codes, data.codes)
     chosen = typed_codes(columns, codes, {"shape": "square", "size": "1.0"})
     assert chosen.tolist() == [[0, 1, 0, 1, 0.25], [0, 1, 1, 0, 0.25]]
+    assert [describe_code(columns, code) for code in chosen] == [
+        "shape square, colour blue, size 1",
+        "shape square, colour red, size 1",
+    ]
     for typed, said in (
         ({"shape": "squares"}, "labels.shape=squares is none of circle, square; did you mean square"),
         ({"size": "3"}, "labels.size=3 is not possible; type a number from 0.5 to 2.5"),

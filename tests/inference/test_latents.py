@@ -8,6 +8,7 @@ import gancli
 from gancli import images
 from gancli.data.classes import one_hot
 from gancli.data.dataset import ImageDataset
+from gancli.data.labels import Column
 from gancli.inference import latents
 from gancli.inference.generator import Generator
 from gancli.inference.latents import (
@@ -169,6 +170,28 @@ def test_a_latent_is_read_as_it_was_written(tmp_path):
             latents_of_files(G, [str(tmp_path / name)])
     with pytest.raises(ValueError, match="has 4 numbers and no class"):
         read_latent(path, Generator(Inverse(), 2, 1))
+
+
+def test_a_latent_of_several_labels_holds_them(tmp_path):
+    G = Generator(Inverse(3), 2, 1, [], [Column("shape", ["a", "b"]), Column("size")], torch.tensor([[1, 0, 0.5]]))
+    z, c = torch.randn(1, 4), torch.tensor([[0, 1, 0.25]])
+    path = write_latent(tmp_path / "x.npz", z, c, several=True)
+    assert all(torch.equal(a, b) for a, b in zip(read_latent(path, G), (z, c)))
+    for wrong in (torch.tensor([[0, 1.0]]), torch.tensor([[0, 1, float("nan")]]), torch.zeros(1, 0)):
+        with pytest.raises(ValueError, match="has 4 numbers and several labels"):
+            read_latent(write_latent(path, z, wrong, several=True), G)
+    with pytest.raises(ValueError, match="has 4 numbers and a class"):
+        read_latent(write_latent(path, z, c, several=True), Generator(Inverse(3), 2, 1))
+
+
+def test_a_search_finds_several_labels_unless_some_are_given():
+    G, columns = untrained(classes=4), [Column("shape", ["a", "b"]), Column("colour", ["x", "y"])]
+    codes = torch.tensor([[i, 1 - i, j, 1 - j] for i in (0, 1) for j in (0, 1)]).float()
+    G = Generator(G.network, 8, 1, [], columns, codes)
+    x = G.sample(4, seed=3)
+    assert torch.equal(project(G, x, steps=100)[1], codes)
+    G.choose({"shape": "a"})
+    assert {G.describe(row)[:8] for row in project(G, x, steps=5)[1]} == {"shape a,"}
 
 
 # --- directions ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from play_pages import HOSTILE, lively, picture, write_page
+from play_pages import HOSTILE, hostile_labels, lively, picture, write_page
 
 import gancli
 from gancli.images import to_array
@@ -119,6 +119,36 @@ def test_a_page_of_classes_in_a_browser(missing: str, tmp_path: Path, open_page:
     with page.expect_download() as download:
         page.locator("#save").click()
     assert Image.open(download.value.path()).size == (16, 16)
+
+
+def test_a_page_of_several_labels_in_a_browser(tmp_path: Path, open_page: Open) -> None:
+    ckpt = lively(tmp_path, "cgan", labels=hostile_labels())
+    page = open_page(write_page(ckpt, tmp_path / "page.html"), width=390)
+
+    def asked(n: int = 24, **typed: str) -> np.ndarray:
+        G = gancli.load(ckpt)
+        G.choose({HOSTILE[1] if name == "shape" else name: value for name, value in typed.items()})
+        return to_array(G.sample(n))
+
+    def shows(expected: np.ndarray) -> None:
+        wait_for(page, lambda: differ(shown(page, "#grid button:last-child canvas"), expected[23]) <= 1)
+        assert differ(shown(page, "#image"), expected[0]) <= 1
+
+    shows(asked())
+    assert page.locator("#labels span").all_inner_texts() == [HOSTILE[1], "size"]
+    assert page.locator("#labels option").all_inner_texts() == ["any", *HOSTILE[:3]]
+    assert page.locator("#labels output").inner_text() == "any"
+    page.locator("#labels select").select_option("1")
+    shows(asked(shape=HOSTILE[1]))
+    page.locator("#labels input").fill("3.14")
+    shows(asked(shape=HOSTILE[1], size="3.14"))
+    assert page.locator("#caption").inner_text() == f"image 0 of seed 0, {HOSTILE[1]} {HOSTILE[1]}, size 3.14"
+    assert page.locator("#grid-note").inner_text().endswith("labels.size=3.14 generates them")
+    page.locator("#labels select").select_option("-1")
+    shows(asked(size="3.14"))
+    page.locator("#any").click()
+    shows(asked())
+    assert page.locator("#labels output").inner_text() == "any"
 
 
 def test_the_policy_of_a_page_refuses_requests_and_other_scripts(browser: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import MODELS, config
 from PIL import Image
-from play_pages import assembled, lively, needs_node, picture, rgba, run_page, write_page
+from play_pages import assembled, hostile_labels, lively, needs_node, picture, rgba, run_page, write_page
 
 import gancli
 from gancli.images import to_array
@@ -32,8 +32,7 @@ def check_noise(page: Path, ckpt: Path) -> None:
     n, seed = 70, 5  # more than a block of noise
     chosen = [0, 1, 63, 64, 69]
     expected = to_array(G.sample(n, seed))[chosen]
-    labels = G.labels(n)[chosen].tolist() if G.classes else [0] * len(chosen)
-    job = {"type": "generate", "seed": seed, "images": chosen, "labels": labels}
+    job = {"type": "generate", "seed": seed, "images": chosen, "c": G.condition(G.labels(n)[chosen]).tolist()}
     for answers in run_page(page, job):
         images = np.array([answer["pixels"] for answer in answers], np.uint8).reshape(-1, G.size, G.size, 4)
         assert_close(images[..., : G.channels], expected)
@@ -48,6 +47,11 @@ def test_images_of_a_seed_are_those_of_gan_sample(model: str, tmp_path: Path) ->
 
 def test_the_page_of_a_conditional_model_is_equal(tmp_path: Path) -> None:
     ckpt = lively(tmp_path, "cgan")
+    check_noise(write_page(ckpt, tmp_path / "page.html"), ckpt)
+
+
+def test_the_page_of_several_labels_is_equal(tmp_path: Path) -> None:
+    ckpt = lively(tmp_path, "cgan", labels=hostile_labels())
     check_noise(write_page(ckpt, tmp_path / "page.html"), ckpt)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from play_pages import HOSTILE, NODE, lively, needs_node, run_page, write_page
+from play_pages import HOSTILE, NODE, hostile_labels, lively, needs_node, run_page, write_page
 from torch import nn
 from torch.nn import functional as f
 
@@ -60,11 +60,14 @@ def test_eight_bits_halve_the_page_and_its_text_says_what_they_change() -> None:
     assert torch.equal(stored["b"], x["b"]) and torch.allclose(stored["w"], x["w"], atol=0.02)
 
 
-def test_names_and_the_policy_of_a_page(tmp_path: Path) -> None:
-    html = write_page(lively(tmp_path, "cgan_mlp", names=HOSTILE), tmp_path / "page.html").read_text()
+@pytest.mark.parametrize("of", ["classes", "labels"])
+def test_names_and_the_policy_of_a_page(of: str, tmp_path: Path) -> None:
+    given = {"labels": hostile_labels()} if of == "labels" else {"names": HOSTILE}
+    html = write_page(lively(tmp_path, "cgan_mlp", **given), tmp_path / "page.html").read_text()
     assert html.count("<script") == 4 and "alert(1)</script>" not in html and "<img" not in html
     data = json.loads(html.split('id="data">')[1].split("</script>")[0])
-    assert data["classNames"] == HOSTILE and str(tmp_path) not in html
+    assert data["classNames"] == given.get("names", []) and str(tmp_path) not in html
+    assert [column["values"] for column in data["columns"]] == ([HOSTILE[:3], []] if of == "labels" else [])
     policy = html.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0]
     assert policy.startswith("default-src 'none'") and "connect-src" not in policy and "http" not in policy
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
@@ -98,7 +101,7 @@ def test_operations_that_no_model_of_ours_calls_are_computed_too(tmp_path: Path)
     page.write_text(play.build(network, OUTPUT, "x", "").html)
     with torch.no_grad():
         expected = to_array(network(noise(range(2), 4, 0)[1:], torch.zeros(1, 0)))[0]
-    for [answer] in run_page(page, {"type": "generate", "seed": 0, "images": [1], "labels": [0]}):
+    for [answer] in run_page(page, {"type": "generate", "seed": 0, "images": [1], "c": [[]]}):
         image = np.array(answer["pixels"]).reshape(8, 8, 4)[..., :3]
         assert expected.std() > 20 and abs(image - expected.astype(int)).max() <= 1
 

@@ -267,15 +267,23 @@ def test_a_model_of_several_labels_is_asked_for_them(gan, tmp_path, model):
     assert gan("sample", "ckpt=run", "n=4", "out=b.npz")[0] == 0
     a, b = (np.load(f"{name}.npz") for name in "ab")
     assert list(a) == ["images"] and (a["images"] != b["images"]).any()
+    mine = str(write_images(tmp_path / "mine", 1) / "0000.png")
     for words, said in (
         (["sample", "labels.shape=circel"], "is none of circle, square; did you mean circle?"),
         (["sample", "classes=[1]"], "type labels.shape=, labels.size= in place of classes="),
-        (["edit"], "gan edit does not know several labels"),
-        (["export", "out=x.html"], "this model has several labels"),
+        (["edit", "classes=[0,1]"], "type labels.shape=, labels.size= in place of classes="),
+        (["project", mine, "labels.form=1"], "no label form; the labels are shape (circle, square); size (0 to 2.75)"),
     ):
         code, _, error = gan(*words, "ckpt=run")
         assert code == 1 and said in error
+    code, out, error = gan("project", mine, "ckpt=run", "labels.shape=square", "steps=1", "fit=crop")
+    latent = out.split()[0]
+    assert code == 0 and ", shape square, size " in error
+    for words in (["image=3", "labels.shape=circle", "out=d.png"], [latent, "out=e.png"]):
+        assert gan("edit", "ckpt=run", "steps=2", "directions=1", *words)[0] == 0
+    assert gan("export", "ckpt=run", "out=x.html")[0] == 0
     if model == "cgan":
+        assert gan("edit", latent, "ckpt=mnist")[2].endswith("type gan project with this ckpt=\n")
         assert gan("export", "ckpt=run", "out=x.safetensors")[0] == 0
         assert gan("sample", "ckpt=x.safetensors", "labels.shape=circle", "out=c.png")[0] == 0
         Path("labels.csv").write_text("\n".join(["file,shape,size", *rows[::-1]]))

@@ -1,4 +1,4 @@
-// The page of a model that generates images from noise: seeds, classes, directions, mixing, a walk and a grid.
+// The page of a model that generates images from noise: seeds, classes or labels, directions, mixing, a walk and a grid.
 "use strict";
 
 const GRID = 24, WALK_SECONDS = 2.5;
@@ -7,6 +7,7 @@ const state = {
   seed: 0, image: 0, other: {seed: 1, image: 1}, label: null, mix: 0, truncation: 1,
   amounts: model.directions.map(() => 0), towards: {label: 0, part: 0},  // another class, for all images
   given: null,  // latent of a picture
+  chosen: model.columns.map(() => null), codes: model.codes,  // of several labels: values by column, and the rows of c
 };
 const client = new Client();
 let walk = null;  // {start: time of its first frame}
@@ -15,10 +16,49 @@ const classCount = model.classNames.length;
 const labelOf = image => state.label ?? (classCount ? image % classCount : 0);
 const oneHot = label => Float32Array.from({length: classCount}, (_, i) => i === label ? 1 : 0);
 
+
+// Where the part of each column begins in c; a column of a number is one of no values.
+const widths = model.columns.map(column => column.values.length || 1);
+const starts = widths.map((_, k) => widths.slice(0, k).reduce((sum, width) => sum + width, 0));
+
+// Returns the rows of c with the chosen labels in place, each once and in the order of torch.unique.
+function chosenCodes() {
+  const rows = model.codes.map(row => row.slice());
+  state.chosen.forEach((value, k) => {
+    if (value === null) return;
+    const {values, low, high} = model.columns[k];
+    const part = values.length ? values.map((_, i) => Number(i === value)) : [Math.fround((value - low) / (high - low))];
+    for (const row of rows) row.splice(starts[k], widths[k], ...part);
+  });
+  const first = (a, b) => { const i = a.findIndex((v, k) => v !== b[k]); return i < 0 ? 0 : a[i] - b[i]; };
+  return rows.sort(first).filter((row, i) => !i || first(row, rows[i - 1]));
+}
+
+const conditionOf = image =>
+  model.columns.length ? Float32Array.from(state.codes[image % state.codes.length]) : oneHot(labelOf(image));
+
 // The latent of an image by its number, before sliders: z and c are those of gan sample.
 function latentOf(seed, image) {
-  return {z: noiseOf(seed, image, model.zDim), c: oneHot(labelOf(image))};
+  return {z: noiseOf(seed, image, model.zDim), c: conditionOf(image)};
 }
+
+const number = v => String(Number(v.toPrecision(4)));
+
+// Returns what c asks for, such as "class cat" or "shape circle, size 3".
+function described(c) {
+  if (classCount) return `class ${model.classNames[c.indexOf(1)]}`;
+  return model.columns.map(({name, values, low, high}, k) => {
+    const part = [...c.slice(starts[k], starts[k] + widths[k])];
+    const value = values.length ? values[part.indexOf(Math.max(...part))] : number(low + part[0] * (high - low));
+    return `${name} ${value}`;
+  }).join(", ");
+}
+
+// Returns a word as a shell takes it.
+const quoted = word => /^[\w.,=[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+// Returns texts that are not empty, with commas between them.
+const joined = (...texts) => texts.filter(Boolean).join(", ");
 
 function edited({z, c}) {
   const moved = z.map(v => v * state.truncation);
@@ -40,9 +80,8 @@ function mixed() {
 
 function title() {
   const start = state.given ? "your picture" : `image ${state.image} of seed ${state.seed}`;
-  const number = state.given ? state.given.c.indexOf(1) : labelOf(state.image);
-  const label = classCount ? `, class ${model.classNames[number]}` : "";
-  return state.mix ? `between ${start} and image ${state.other.image} of seed ${state.other.seed}` : start + label;
+  if (state.mix) return `between ${start} and image ${state.other.image} of seed ${state.other.seed}`;
+  return joined(start, described(first().c));
 }
 
 function showImage(then = () => {}) {
@@ -67,11 +106,13 @@ function showGrid() {
   client.request("grid", {type: "generate", latents}, answer => draw(cells[answer.i].firstChild, answer));
   cells.forEach((cell, i) => {
     cell.setAttribute("aria-pressed", String(!state.given && i === state.image));
-    const name = classCount ? `, class ${model.classNames[labelOf(i)]}` : "";
-    cell.setAttribute("aria-label", `image ${i}${name}`);
-    cell.title = classCount ? `${i}: ${model.classNames[labelOf(i)]}` : String(i);
+    const label = described(conditionOf(i));
+    cell.setAttribute("aria-label", joined(`image ${i}`, label));
+    cell.title = label ? `${i}: ${label.replace(/^class /, "")}` : String(i);
   });
-  const chosen = state.label === null ? "" : ` classes=[${model.classNames[state.label]}]`;
+  const labels = model.columns.map(({name, values}, k) =>
+    state.chosen[k] === null ? "" : ` ${quoted(`labels.${name}=${values[state.chosen[k]] ?? state.chosen[k]}`)}`);
+  const chosen = state.label === null ? labels.join("") : ` ${quoted(`classes=[${model.classNames[state.label]}]`)}`;
   element("grid-title").textContent = `Images 0 to ${cells.length - 1} of seed ${state.seed}`;
   const edits = state.truncation !== 1 || state.towards.part || state.amounts.some(Boolean);
   element("grid-note").textContent =
@@ -127,13 +168,45 @@ function addClasses() {
   }
 }
 
-function addSlider(name, range, value, show, change) {
-  const row = element("sliders").appendChild(document.createElement("div"));
+// Adds a control for each label: a list of the values of classes, a slider for a number.
+function addLabels() {
+  const inputs = model.columns.map(({name, values, low, high}, k) => {
+    const choose = value => {
+      state.chosen[k] = value;
+      state.codes = chosenCodes();
+    };
+    if (!values.length) {
+      const within = v => Math.min(Math.max(Number(number(v)), low), high);  // with as many digits as are shown
+      const range = {min: low, max: high, step: "any"};
+      return addSlider(name, range, (low + high) / 2, number, v => choose(within(v)), "labels");
+    }
+    const row = element("labels").appendChild(document.createElement("div")), list = document.createElement("select");
+    for (const [i, value] of ["any", ...values].entries()) list.add(new Option(value, i - 1));
+    list.setAttribute("aria-label", name);
+    list.addEventListener("change", () => { choose(list.value === "-1" ? null : Number(list.value)); showAll(); });
+    list.reset = () => { list.value = "-1"; };
+    row.append(Object.assign(document.createElement("span"), {textContent: name, title: name}), list);
+    return list;
+  });
+  const chooseNone = () => {
+    for (const input of inputs) {
+      input.reset();
+      if (input.nextSibling) input.nextSibling.textContent = "any";  // of a slider
+    }
+    state.chosen.fill(null);
+    state.codes = chosenCodes();
+  };
+  element("any").addEventListener("click", () => { chooseNone(); showAll(); });
+  chooseNone();
+}
+
+function addSlider(name, range, value, show, change, box = "sliders") {
+  const row = element(box).appendChild(document.createElement("div"));
   const input = Object.assign(document.createElement("input"), {type: "range", ...range, value});
   const output = document.createElement("output");
   input.setAttribute("aria-label", name);
   const update = () => { output.textContent = show(Number(input.value)); };
-  row.append(Object.assign(document.createElement("span"), {textContent: name}), input, output);
+  row.append(Object.assign(document.createElement("span"), {textContent: name, title: name}), input, output);
   input.addEventListener("input", () => { update(); change(Number(input.value)); showAll(); });
   input.classList.toggle("signed", range.min === -range.max);
   input.reset = () => { input.value = value; update(); change(value); };
@@ -226,7 +299,8 @@ async function encodePicture(file) {
     const bitmap = await openPicture(file), picture = squareOf(bitmap, model.size);
     const fitted = bitmap.width !== model.size || bitmap.height !== model.size;
     const given = `${bitmap.width} x ${bitmap.height} pixels`, fit = `${model.size} x ${model.size}`;
-    const candidates = classCount ? model.classNames.map((_, i) => oneHot(i)) : [oneHot(0)];
+    const rows = model.columns.length ? state.codes.map(row => Float32Array.from(row)) : [oneHot(0)];
+    const candidates = classCount ? model.classNames.map((_, i) => oneHot(i)) : rows;
     client.request("picture", {type: "encode", picture, candidates}, ({latent}) => {
       setWalk(null);
       Object.assign(state, {given: {z: latent.z, c: latent.c}, mix: 0});
@@ -234,7 +308,7 @@ async function encodePicture(file) {
       say("");
       draw(element("original"), picture);
       const decibels = latent.error ? `${(10 * Math.log10(4 / latent.error)).toFixed(1)} dB` : "exact";
-      const label = classCount ? `, nearest as class ${model.classNames[latent.c.indexOf(1)]}` : "";
+      const label = described(latent.c) && `, nearest as ${described(latent.c)}`;
       element("fidelity").textContent =
         `${fitted ? `The middle of its ${given} was fitted to ${fit}. ` : ""}The large image is its reconstruction, PSNR ${decibels}${label}; the sliders edit it.`;
       element("given").hidden = false;
@@ -248,6 +322,7 @@ async function encodePicture(file) {
 // --- start --------------------------------------------------------------------------------------------------------
 
 if (classCount) addClasses();
+if (model.columns.length) addLabels();
 addSliders();
 addGrid();
 dragAcross(element("image"));
