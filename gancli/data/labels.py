@@ -18,6 +18,7 @@ from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable
 
 MOST_CLASSES = 20  # values of a column of whole numbers that are taken for classes
+GOLDEN = 0.6180339887498949
 LARGEST = 10**8  # bytes of a table
 
 
@@ -195,7 +196,13 @@ def typed_codes(columns: Sequence[Column], codes: Tensor, typed: Mapping[str, st
         if column.name in typed:
             codes[:, start : start + column.width] = torch.tensor(column.encode(typed[column.name]))
         start += column.width
-    return codes.unique(dim=0)
+    return spread(codes.unique(dim=0))
+
+
+def spread(codes: Tensor) -> Tensor:
+    """Return sorted rows in an order in which a few of them already differ in all columns: by steps of golden ratio."""
+    turns = [i * GOLDEN % 1 for i in range(len(codes))]
+    return codes[sorted(range(len(codes)), key=turns.__getitem__)]
 
 
 def describe_code(columns: Sequence[Column], code: Tensor) -> str:
@@ -226,4 +233,4 @@ def from_output(output: Mapping[str, Any]) -> tuple[list[Column], Tensor | None]
     codes = torch.tensor(output["codes"], dtype=torch.float32)
     if codes.dim() != 2 or codes.shape[1] != sum(column.width for column in columns):
         raise ValueError("its labels do not fit each other")
-    return columns, codes
+    return columns, typed_codes(columns, codes, {})

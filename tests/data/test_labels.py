@@ -88,12 +88,12 @@ def test_a_table_that_does_not_fit_is_one_sentence(images, text, said):
 def test_typed_labels_replace_those_of_the_table(images):
     data = folder(str(images), 8, labels=table(images, lines()))
     columns, codes = from_output(json.loads(json.dumps(to_output(data.columns, data.codes))))
-    assert columns == data.columns and torch.equal(codes, data.codes)
+    assert columns == data.columns and torch.equal(codes.unique(dim=0), data.codes)
     chosen = typed_codes(columns, codes, {"shape": "square", "size": "1.0"})
     assert chosen.tolist() == [[0, 1, 0, 1, 0.25], [0, 1, 1, 0, 0.25]]
     assert [describe_code(columns, code) for code in chosen] == [
-        "shape square, colour blue, size 1",
         "shape square, colour red, size 1",
+        "shape square, colour blue, size 1",
     ]
     for typed, said in (
         ({"shape": "squares"}, "labels.shape=squares is none of circle, square; did you mean square"),
@@ -104,6 +104,13 @@ def test_typed_labels_replace_those_of_the_table(images):
             typed_codes(columns, codes, typed)
     with pytest.raises(ValueError, match="do not fit each other"):
         from_output({"columns": [{"name": "a", "values": ["x"], "low": 0, "high": 1}], "codes": [[1, 0]]})
+
+
+def test_a_few_rows_in_turn_differ_in_all_columns():
+    columns = [Column("shape", ["a", "b"]), Column("size")]
+    codes = torch.tensor([[k, 1 - k, i / 31] for k in (0, 1) for i in range(32)]).float()
+    first = from_output(to_output(columns, codes))[1][:8]
+    assert 0 < first[:, 0].sum() < 8 and first[:, 2].min() < 0.3 and first[:, 2].max() > 0.7
 
 
 def test_whole_numbers_are_classes_where_they_are_few():

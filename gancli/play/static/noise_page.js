@@ -2,6 +2,7 @@
 "use strict";
 
 const GRID = 24, WALK_SECONDS = 2.5;
+const GOLDEN = 0.6180339887498949;
 const MOST_BUTTONS = 12;  // of classes; more are a list
 const state = {
   seed: 0, image: 0, other: {seed: 1, image: 1}, label: null, mix: 0, truncation: 1,
@@ -21,7 +22,7 @@ const oneHot = label => Float32Array.from({length: classCount}, (_, i) => i === 
 const widths = model.columns.map(column => column.values.length || 1);
 const starts = widths.map((_, k) => widths.slice(0, k).reduce((sum, width) => sum + width, 0));
 
-// Returns the rows of c with the chosen labels in place, each once and in the order of torch.unique.
+// Returns the rows of c with the chosen labels in place, each once and in the order of gan sample.
 function chosenCodes() {
   const rows = model.codes.map(row => row.slice());
   state.chosen.forEach((value, k) => {
@@ -31,7 +32,8 @@ function chosenCodes() {
     for (const row of rows) row.splice(starts[k], widths[k], ...part);
   });
   const first = (a, b) => { const i = a.findIndex((v, k) => v !== b[k]); return i < 0 ? 0 : a[i] - b[i]; };
-  return rows.sort(first).filter((row, i) => !i || first(row, rows[i - 1]));
+  const sorted = rows.sort(first).filter((row, i) => !i || first(row, rows[i - 1]));
+  return sorted.map((row, i) => [i * GOLDEN % 1, row]).sort((a, b) => a[0] - b[0]).map(([, row]) => row);
 }
 
 const conditionOf = image =>
