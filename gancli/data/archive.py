@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gancli.runtime.files import partial_path
+from gancli.runtime.files import partial_path, remove_partials
 from gancli.runtime.text import one_line, printable
 
 LABELS = "dataset.json"  # of the StyleGAN tools
@@ -30,14 +30,14 @@ def unpacked(path: Path, tables: Sequence[Path] = ()) -> Path:
     from gancli.runtime import cache
     from gancli.runtime.files import user_folder
 
-    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in tables or [path]]
+    # The same file may be typed as a.zip, ./a.zip or by its whole path.
+    stamps = [(str(file)[len(str(path)) :], file.stat().st_size, file.stat().st_mtime_ns) for file in tables or [path]]
     place, content = (_digest(*facts) for facts in ((path.resolve(),), stamps))
     folder = user_folder(cache.FOLDER) / "unpacked" / place / content
     if folder.is_dir() and cache.is_own(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for older in folder.parent.iterdir():
-        shutil.rmtree(older, ignore_errors=True)
+    remove_partials(folder.parent)
     partial = partial_path(folder)
     try:
         if tables:
@@ -46,7 +46,10 @@ def unpacked(path: Path, tables: Sequence[Path] = ()) -> Path:
             unpack_tables(path, tables, partial)
         else:
             unpack(path, partial)
-        partial.replace(folder)
+        if not (folder.is_dir() and cache.is_own(folder)):  # else another process was faster
+            for older in folder.parent.glob("[!.]*"):
+                shutil.rmtree(older, ignore_errors=True)
+            partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -1,6 +1,8 @@
 """Tables of labels: what becomes of their columns, and what is refused."""
 
 import json
+import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 from gancli.commands.data import main as check
+from gancli.data import archive
 from gancli.data.folder import folder
 from gancli.data.labels import Column, column_of, describe_code, from_output, to_output, typed_codes
 from gancli.losses.drifting import alike
@@ -147,6 +150,22 @@ def test_a_zip_of_the_stylegan_tools_is_read_with_its_labels(images, capsys):
     Image.new("RGB", (8, 8)).save(images / NAMES[5])
     zipped(images, "c.zip")
     assert folder(plain, 8).images[5].max() == 0, "a zip that has changed is unpacked again"
+
+
+def test_processes_that_unpack_at_once_leave_each_other_alone(images, monkeypatch):
+    path, unpack = Path(zipped(images, "a.zip")), archive.unpack
+    folder = archive.unpacked(path)
+    shutil.rmtree(folder)
+    (other := folder.parent / f".{os.getppid()}-12345678.partial").mkdir()
+
+    def slower(file: Path, partial: Path) -> None:
+        unpack(file, partial)
+        unpack(file, folder)
+
+    monkeypatch.setattr(archive, "unpack", slower)
+    monkeypatch.chdir(images.parent)
+    assert archive.unpacked(Path("a.zip")) == folder and len(list(folder.rglob("*.png"))) == 6
+    assert list(folder.parent.glob(".*")) == [other], "a living process is at it"
 
 
 def test_a_broken_zip_is_one_sentence(images):
