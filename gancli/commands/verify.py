@@ -184,6 +184,15 @@ def read_table(file: Path) -> str:
     return f"{plural(len(rows), 'row')} of {plural(max(map(len, rows), default=0), 'column')}"
 
 
+def read_images(file: Path) -> str:
+    """Return how many rows of images a table of the library datasets has, and its columns."""
+    from gancli.data.tables import Table
+
+    table = Table(file, "")
+    rows = sum(1 for _ in table.rows([table.columns(file).image]))
+    return f"{plural(rows, 'row')} of {', '.join(table.features)}"
+
+
 def read_config(file: Path) -> str:
     """Return the keys of a yaml file, which must have no aliases."""
     content = yaml.load(_text(file), WithoutAliases)
@@ -213,7 +222,7 @@ def _text(file: Path) -> str:
 
 # By the end of a name: kinds of files that are no image and no archive. Each raises an error for a damaged file.
 READERS: dict[str, Callable[[Path], str]] = {
-    **{".safetensors": read_tensors, ".onnx": read_graph, ".csv": read_table},
+    **{".safetensors": read_tensors, ".onnx": read_graph, ".csv": read_table, ".parquet": read_images},
     **{".jsonl": read_lines, ".json": read_json},
     **dict.fromkeys((".yaml", ".yml"), read_config),
 }

@@ -110,12 +110,13 @@ class Table:
                 f"table.rename_column({labels[0]!r}, {LABEL!r}).save_to_disk(DIR), and type data.path=DIR"
             )
         label = labels[0] if labels else ""
-        return Columns(images[0], label, tuple(getattr(self.features.get(label), "names", ())))
+        return Columns(images[0], label, tuple(map(str, getattr(self.features.get(label), "names", ()))))
 
 
 def is_image_struct(feature: Any) -> bool:
     """Return whether a column holds images, though the file does not say so: as other programs write them."""
-    return isinstance(feature, dict) and {*feature} == {"bytes", "path"}
+    types = {key: getattr(inner, "dtype", "") for key, inner in feature.items()} if isinstance(feature, dict) else {}
+    return {*types} == {"bytes", "path"} and types["bytes"] in ("binary", "large_binary")
 
 
 def unpack_tables(root: Path, files: Sequence[Path], folder: Path) -> None:

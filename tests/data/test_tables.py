@@ -140,6 +140,14 @@ def test_damaged_tables_are_one_sentence(tmp_path):
     refused(tmp_path / "arrow", "arrow is damaged or no table")
 
 
+def test_verify_reads_a_table(gan, tmp_path):
+    table().to_parquet(tmp_path / "a.parquet")
+    code, out, _ = gan("verify", str(tmp_path / "a.parquet"))
+    assert code == 0 and "6 rows of image, label" in out
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    assert gan("verify", str(tmp_path / "a.parquet"))[0] == 1
+
+
 def test_tables_that_do_not_belong_together_are_one_sentence(tmp_path):
     refused(snapshot(tmp_path / "kinds", train=table(), test=table(label=OTHER)), "have different columns; type data.p")
     refused(snapshot(tmp_path / "splits", train=table(), extra=table()), "has the splits other, train; type data.path=")
