@@ -11,6 +11,7 @@ from gancli.checkpoint import format as checkpoint
 from gancli.config import UsageError, choices
 from gancli.data.by_name import load_by_name
 from gancli.data.classes import class_index, one_hot, say_how_read
+from gancli.data.listing import is_source
 from gancli.inference import latents
 from gancli.inference.generator import Generator, noise
 from gancli.inference.generator import load as load_generator
@@ -95,7 +96,7 @@ def direction_between_classes(G: Generator, classes: Sequence[int | str], data: 
         # The file may be untrusted: only a name or a folder's path is taken from it.
         trained = checkpoint.read(file)["config"]["data"]
         data = str(trained.get("path") or trained["name"])
-        if data not in choices("data") and not Path(data).is_dir():
+        if data not in choices("data") and not is_source(Path(data)):
             raise ValueError("this model's training data is not here; type data=mnist, or data=DIR of class folders")
     labelled = load_by_name(data, G.size, G.channels)
     if not labelled.classes:

@@ -5,6 +5,7 @@ from typing import Any
 from gancli.config import build, choices, config_file, nearest, register_resolvers
 from gancli.data.dataset import ImageDataset
 from gancli.data.folder import folder
+from gancli.data.listing import is_source
 from gancli.images import Size
 from gancli.runtime.files import typed_path
 
@@ -17,7 +18,7 @@ def load_by_name(name: str, size: Size | None, channels: int | None, split: str 
     """
     known = choices("data")
     if name not in known:
-        if not name or not typed_path(name).is_dir():
+        if not name or not is_source(typed_path(name)):
             raise ValueError(
                 f"data={name} does not exist{nearest(name, known)}; choose one of {', '.join(known)}, or type a folder"
             )

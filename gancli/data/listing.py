@@ -110,6 +110,11 @@ def existing_folder(path: str, key: str = "path") -> Path:
     return root
 
 
+def is_source(path: Path) -> bool:
+    """Return whether a path can be read as a folder: it is one, a zip or a parquet file."""
+    return path.is_dir() or is_archive(path) or bool(find_tables(path))
+
+
 def without_tables(root: Path) -> Path:
     """Return the folder that tables of images are unpacked to, of a parquet file or a folder of such; else `root`."""
     tables = find_tables(root)

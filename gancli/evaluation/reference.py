@@ -16,7 +16,7 @@ from gancli.data.by_name import load_by_name
 from gancli.data.contents import PATHS, contents, data_name, digests
 from gancli.data.dataset import ImageDataset
 from gancli.data.layout import find_layout
-from gancli.data.listing import FOLDER_TYPES, skipped_lines, walk_images
+from gancli.data.listing import FOLDER_TYPES, existing_folder, is_source, skipped_lines, walk_images
 from gancli.images import Size, in_pixels, sides, to_float
 from gancli.inference.generator import BLOCK
 from gancli.runtime.cache import is_remembered
@@ -155,7 +155,7 @@ def load_reference(
         confirm(trained, typed=bool(path))
     else:
         is_file = word.lower().endswith(".npz")
-        if word in names or not (is_file or typed_path(word).is_dir()):
+        if word in names or not (is_file or is_source(typed_path(word))):
             if word in names:
                 check_cost(word, {"size": size, "channels": channels, "split": split})
             return load_by_name(word, size, channels, split), word, split if has_split(word) else "none", ""
@@ -179,7 +179,7 @@ def load_reference(
 def folder_type(trained: str, folder: str) -> str:
     """Return the data that a typed folder is read as, for a model that was trained on data=`trained`."""
     if trained == "unpaired":
-        layout = find_layout(walk_images(typed_path(folder))[0])
+        layout = find_layout(walk_images(existing_folder(folder))[0])
         return "unpaired" if layout and layout.has_domains else "pairs"
     return trained if trained in FOLDER_TYPES else "folder"
 

@@ -1,5 +1,6 @@
 """Data sets by the name that is typed for them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def test_folders_are_read_and_names_win(tmp_path: Path, monkeypatch: pytest.Monk
     data = load_by_name(f"{tmp_path}/a (b)/", 8, 1)
     assert data.class_names == ["cat", "dog"] and tuple(data.images.shape) == (2, 1, 8, 8)
     assert (data.images == 200).all()
+    shutil.make_archive("packed", "zip", "a (b)")
+    assert load_by_name("packed.zip", 8, 1).class_names == ["cat", "dog"]
     assert len(load_by_name("mnist10k", 16, 1)) == 1000 and len(load_by_name("./mnist10k", 16, 1)) == 1
 
 
