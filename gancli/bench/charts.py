@@ -15,13 +15,13 @@ CAPTION = 52  # pixels above a captioned image
 Colour = tuple[int, int, int]
 
 
-class Rate(NamedTuple):
-    """A measured rate with its range, and its colour."""
+class Measurement(NamedTuple):
+    """The median of a measured number with its range, and its colour."""
 
     name: str
     median: float
-    slowest: float
-    fastest: float
+    least: float
+    most: float
     colour: Colour
     note: str = ""
 
@@ -51,33 +51,36 @@ def side_by_side(columns: Sequence[Image.Image], gap: int) -> Image.Image:
     return sheet
 
 
-def bar_chart(title: str, rates: Sequence[Rate]) -> Image.Image:
-    """Return one bar per rate, with a line from the slowest to the fastest measurement."""
+def bar_chart(title: str, rates: Sequence[Measurement]) -> Image.Image:
+    """Return one bar per rate, with a line from the least to the most."""
     sheet = Image.new("RGB", (WIDTH, 26 + BAR * len(rates)), "white")
     pen, small = ImageDraw.Draw(sheet), label_font(12)
     pen.text((0, 0), title, "black", label_font(15))
-    scale = (WIDTH - LEFT - RIGHT) / max(rate.fastest for rate in rates)
+    scale = (WIDTH - LEFT - RIGHT) / max(rate.most for rate in rates)
     for i, rate in enumerate(rates):
-        top, end = 26 + i * BAR, LEFT + rate.fastest * scale
+        top, end = 26 + i * BAR, LEFT + rate.most * scale
         middle = top + (BAR - 8) / 2
         pen.text((0, top), rate.name, "black", small)
         pen.rectangle((LEFT, top, LEFT + rate.median * scale, top + BAR - 8), rate.colour)
-        pen.line((LEFT + rate.slowest * scale, middle, end, middle), "black")
+        pen.line((LEFT + rate.least * scale, middle, end, middle), "black")
         pen.text((end + 8, top), f"{rate.median:,.0f} images/s{rate.note}", GREY, small)
     return sheet
 
 
-def line_chart(title: str, curves: Sequence[dict[int, Rate]]) -> Image.Image:
-    """Return one line per curve {size: rate}, with an upright line from the slowest to the fastest measurement."""
+def line_chart(title: str, curves: Sequence[dict[int, Measurement]]) -> Image.Image:
+    """Return one line per curve {place: measurement}, with an upright line from the least to the most.
+
+    Places are evenly spaced.
+    """
     sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen, small = ImageDraw.Draw(sheet), label_font(12)
-    pen.text((0, 0), f"{title}: images/s", "black", label_font(15))
+    pen.text((0, 0), title, "black", label_font(15))
     sizes = sorted({size for curve in curves for size in curve})
-    most = max(rate.fastest for curve in curves for rate in curve.values())
+    most = max(rate.most for curve in curves for rate in curve.values())
     left, right, top, bottom = LEFT, WIDTH - RIGHT, 30, HEIGHT - 22
 
     def x(size: int) -> float:
-        return left + (right - left) * sizes.index(size) / (len(sizes) - 1)
+        return left + (right - left) * sizes.index(size) / max(len(sizes) - 1, 1)
 
     def y(rate: float) -> float:
         return bottom - (bottom - top) * rate / most
@@ -93,7 +96,7 @@ def line_chart(title: str, curves: Sequence[dict[int, Rate]]) -> Image.Image:
         first = points[0][1]
         pen.line([(x(size), y(rate.median)) for size, rate in points], first.colour, 2)
         for size, rate in points:
-            pen.line((x(size), y(rate.slowest), x(size), y(rate.fastest)), rate.colour)
+            pen.line((x(size), y(rate.least), x(size), y(rate.most)), rate.colour)
         pen.rectangle((right + 16, top + i * 20, right + 28, top + i * 20 + 12), first.colour)
         pen.text((right + 34, top + i * 20), first.name, "black", small)
     return sheet

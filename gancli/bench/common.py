@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from gancli import images
-from gancli.config import UsageError, stamp
+from gancli.config import UsageError, choices, keys, stamp
 from gancli.runtime.checks import check_choice
 from gancli.runtime.files import check_writable, typed_path, write_text
 from gancli.runtime.text import without_nan
@@ -37,6 +37,17 @@ def choose_names(key: str, names: Iterable[Any], known: Iterable[str]) -> list[s
     return chosen
 
 
+def choose_data(benchmark: str, names: Iterable[str] | str, default: str) -> str:
+    """Return the one data set to train on; raise UsageError for several or one that is not built in."""
+    names = [names] if isinstance(names, str) and names else list(names)
+    if len(names) > 1:
+        raise UsageError(
+            f"gan bench {benchmark} trains on one data set, but data={names} was given; type data={default}"
+        )
+    built_in = [name for name in choices("data") if "path" not in [key.name for key in keys(f"data/{name}")]]
+    return choose_names("data", names or [default], built_in)[0]
+
+
 def output_folder(benchmark: str, out: str) -> Path:
     """Return the folder to write, `out` or a new one; raise ValueError where it cannot be written."""
     folder = typed_path(out or f"outputs/bench-{benchmark}-{stamp()}")
@@ -47,7 +58,7 @@ def output_folder(benchmark: str, out: str) -> Path:
 def finish(folder: Path, benchmark: str, texts: Iterable[str], failed: str) -> int:
     """Print the results, the files and the sentence on failures; return the exit code, 1 if something failed."""
     print("\n\n".join(texts))
-    for file in (folder / f"{benchmark}.{suffix}" for suffix in ("json", "md", "png")):
+    for file in (folder / f"{benchmark}.{suffix}" for suffix in ("json", "csv", "md", "png")):
         if file.is_file():
             print(file)
     if failed:

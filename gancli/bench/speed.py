@@ -17,11 +17,11 @@ import torch
 
 from gancli import images
 from gancli.bench.baseline_loop import BaselineLoop
-from gancli.bench.common import choose_names, finish, output_folder, usage_errors
+from gancli.bench.common import choose_data, choose_names, finish, output_folder, usage_errors
 from gancli.bench.speed_report import BASELINE, SHIPPED, Case, SpeedReport
 from gancli.bench.timing import LoopProcess, MatrixProducts, TimedLoop, TrainingLoop
 from gancli.checkpoint.format import versions
-from gancli.config import UsageError, build, choices, compose, keys
+from gancli.config import build, compose
 from gancli.data.dataset import ImageDataset
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
@@ -65,7 +65,7 @@ def speed(
     """Time every model in every variant; return 1 if a variant failed, else 0."""
     models = choose_names("models", models, MODELS)
     tuned = choose_names("tuned", tuned, TUNED) if tuned else []
-    name = choose_data(data)
+    name = choose_data("speed", data, "cifar10")
     with usage_errors():
         check_number("batch", batch, least=0, example=128)
         check_number("width", width, least=0, example=64)
@@ -102,14 +102,6 @@ def speed(
     names = ", ".join(f"{f['model']} {f['variant']}" for f in report.failed)
     failed = f"{len(report.failed)} of the loops failed: {names}; see {folder / 'log.txt'}" if names else ""
     return finish(folder, "speed", [*(text for _, text in report.tables()), *report.notes()], failed)
-
-
-def choose_data(names: Sequence[str]) -> str:
-    """Return the one data set to train on; raise UsageError for several or one that is not built in."""
-    if len(names) > 1:
-        raise UsageError(f"gan bench speed trains on one data set, but data={list(names)} was given; type data=cifar10")
-    built_in = [name for name in choices("data") if "path" not in [key.name for key in keys(f"data/{name}")]]
-    return choose_names("data", names or ["cifar10"], built_in)[0]
 
 
 def choose_cases(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from gancli.bench.charts import GAP, WIDTH, Colour, Rate, bar_chart, line_chart
+from gancli.bench.charts import GAP, WIDTH, Colour, Measurement, bar_chart, line_chart
 from gancli.bench.common import write_report
 from gancli.bench.timing import LoopFailed
 from gancli.runtime.text import plural, table
@@ -214,7 +214,7 @@ class SpeedReport:
         ]
         for title, curves in self._scaling(summary):
             rates = [{size: self._rate(line) for size, line in curve.items()} for curve in curves.values()]
-            charts.append(line_chart(title, rates))
+            charts.append(line_chart(f"{title}: images/s", rates))
         sheet = Image.new("RGB", (WIDTH + 2 * GAP, GAP + sum(chart.height + GAP for chart in charts)), "white")
         top = GAP
         for chart in charts:
@@ -222,11 +222,11 @@ class SpeedReport:
             top += chart.height + GAP
         return sheet
 
-    def _rate(self, line: Line) -> Rate:
+    def _rate(self, line: Line) -> Measurement:
         colour: Colour = COLOURS[[BASELINE, SHIPPED, *self.tuned].index(line["variant"]) % len(COLOURS)]
         times = line["variant"] != BASELINE and "times_baseline" in line
         note = f", {line['times_baseline']:.2f} times the {BASELINE}" if times else ""
-        return Rate(_label(line), line["images_per_second"], line["slowest"], line["fastest"], colour, note)
+        return Measurement(_label(line), line["images_per_second"], line["slowest"], line["fastest"], colour, note)
 
 
 def _case(line: Line) -> tuple[str, int, int]:

@@ -8,10 +8,11 @@ import yaml
 
 from gancli.bench.common import choose_names
 from gancli.bench.modes import modes
+from gancli.bench.race import race
 from gancli.bench.speed import speed
 from gancli.config import CONFIGS, UsageError
 
-BENCHMARKS: dict[str, Callable[..., int]] = {"modes": modes, "speed": speed}
+BENCHMARKS: dict[str, Callable[..., int]] = {"modes": modes, "speed": speed, "race": race}
 
 
 def main(what: str, **keys: Any) -> int:

@@ -34,6 +34,9 @@ class GeneratedImages:
     def __init__(self, G: Generator, n: int, seed: int):
         self.G, self.count, self.seed, self.channels, self.size = G, n, seed, G.channels, G.size
 
+    def first(self, n: int) -> "GeneratedImages":
+        return GeneratedImages(self.G, min(n, self.count), self.seed)
+
     def uint8_batches(self, progress: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         steps = batched(torch.arange(self.count), "generated images" if progress else "")
         for (x, labels), _ in zip(self.G.blocks(self.count, self.seed), steps):
@@ -73,7 +76,8 @@ class Comparison:
             metrics = self.metrics_of[extractor.name]
             scores.update(compute_scores(ours, theirs, extractor, metrics, class_names, self.seed))
         if self.examples is not None:
-            scores.update(patch_scores(random_images(fake, SWD_IMAGES, self.seed), self.examples, self.seed))
+            few = fake.first(SWD_IMAGES) if isinstance(fake, GeneratedImages) else fake  # not all of them again
+            scores.update(patch_scores(random_images(few, SWD_IMAGES, self.seed), self.examples, self.seed))
         for name in self.metrics:
             if name in SCORES and name not in scores.values | scores.skipped:
                 scores.skipped[name] = "the images have no classes, or classes that the network does not know"

@@ -132,6 +132,13 @@ class Trainer:
             self._seconds, self._session_start = self.seconds, None
             self.batches.wait()
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count the last so many seconds as training: something else was done between two steps."""
+        if self._session_start is None:
+            self._seconds -= seconds
+        else:
+            self._session_start += seconds
+
     # --- a step
 
     def train_step(self, progress: float) -> None:

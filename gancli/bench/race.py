@@ -1,0 +1,190 @@
+"""gan bench race: which experiment has which score after how many minutes of training. The rules are docs/race.md."""
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancli import config
+from gancli.bench.common import choose_data, choose_names, finish, output_folder, usage_errors
+from gancli.bench.race_report import RaceReport
+from gancli.bench.timing import WARM_UP, FlopCounter
+from gancli.checkpoint.format import versions
+from gancli.config import UsageError, choices, compose, own_configs
+from gancli.data.by_name import load_by_name
+from gancli.evaluation.generative import Comparison, GeneratedImages
+from gancli.evaluation.reference import EvaluationSet
+from gancli.evaluation.scores import SWD
+from gancli.inference.generator import Generator
+from gancli.metrics.feature_extractors import default_extractor
+from gancli.metrics.term import score_name
+from gancli.runtime.checks import check_number
+from gancli.runtime.device import choose_device
+from gancli.runtime.hardware import describe
+from gancli.runtime.text import one_line, plural, shell_join
+from gancli.training.run import TrainingRun
+from gancli.training.run_log import record_failure
+
+POINTS, POINTS_TO_TARGET = 5, 20  # of the curve; with a target it is looked for more often
+N = 10_000  # generated images, and real ones at most
+Scores = dict[str, float]
+
+
+def race(
+    data: Sequence[str],
+    entries: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float,
+    target: float,
+    config_dir: str,
+    out: str,
+    device: str,
+) -> int:
+    """Train every entry with every seed and judge it as it trains; return 1 if one failed, else 0."""
+    with own_configs(*config.entries(config_dir)):
+        return run_race(data, entries, seeds, minutes, target, config_dir, out, device)
+
+
+def run_race(
+    data: Sequence[str],
+    entries: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float,
+    target: float,
+    config_dir: str,
+    out: str,
+    device: str,
+) -> int:
+    """Do what `race` says, with all configs found."""
+    name = choose_data("race", data, "mnist")
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UsageError(f"seeds={list(seeds)} are not whole numbers from 0 on; type seeds=[0,1,2]")
+    with usage_errors():
+        check_number("minutes", minutes, least=0, example=5)
+        check_number("target", target, least=0)
+    minutes = minutes or 5.0
+    experiments = choose_entries(name, entries)
+    torch_device, folder = choose_device(device), output_folder("race", out)
+    judge = Judge(name, torch_device)
+    print(f"{folder}: {plural(len(experiments) * len(seeds), 'run')}; {judge}", file=sys.stderr, flush=True)
+    protocol = {
+        "data": name,
+        "minutes": minutes,
+        "target": target or None,
+        "score": judge.score,
+        "judge": str(judge),
+        "machine": describe(torch_device),
+        "device": str(torch_device),
+        "versions": versions(),
+    }
+    report = RaceReport(folder, protocol)
+    # Every entry with one seed before the next: a machine that becomes slower slows all of them.
+    runs = [(experiment, seed) for seed in dict.fromkeys(seeds) for experiment in experiments]
+    for number, (experiment, seed) in enumerate(runs, 1):
+        overrides = [f"experiment={experiment}", f"seed={seed}", f"trainer.minutes={minutes:g}", f"device={device}"]
+        try:
+            facts = run_entry(overrides, minutes, target, judge)
+            own = [f"--config-dir={config_dir}"] if config_dir else []
+            facts["command"] = shell_join(["gan", "train", *own, *overrides])
+            line = report.add(experiment, seed, facts)
+        except Exception as error:
+            record_failure(folder, error, overrides)
+            line = report.fail(experiment, seed, one_line(error))
+        print(f"{number} of {len(runs)}  {experiment}-{seed}: {line}", file=sys.stderr, flush=True)
+        report.write(finished=number == len(runs))
+    names = ", ".join(f"{f['entry']}-{f['seed']}" for f in report.failed)
+    failed = f"{len(report.failed)} of {plural(len(runs), 'run')} failed: {names}" if names else ""
+    return finish(folder, "race", [text for _, text in report.tables()], failed)
+
+
+def choose_entries(data: str, names: Sequence[str]) -> list[str]:
+    """Return experiments that train a generator of images from noise on `data`; by default those called after it."""
+    every = choices("experiment")
+    good = []
+    for name in choose_names("entries", names, every) if names else every:
+        if not names and not name.startswith(f"{data}-"):
+            continue
+        if reason := unfit(compose([f"experiment={name}"]), data):
+            if names:
+                raise UsageError(f"entries={name} cannot race: {reason}")
+            continue
+        good.append(name)
+    if not good:
+        raise UsageError(f"no experiment is called after data={data}; type entries=[NAME], one of gan list experiments")
+    return good
+
+
+def unfit(composed: Any, data: str) -> str:
+    """Return why an experiment cannot race on `data`, or nothing."""
+    if composed.data.name != data:
+        return f"it trains on data={composed.data.name}; type data={composed.data.name}"
+    if "z_dim" not in composed.model or "task" in composed.model:
+        return "it generates nothing from noise"
+    return "it is a sweep" if "zoo" in composed else ""
+
+
+class Judge:
+    """Scores of a generator against the test images, by a bundled network and by patches."""
+
+    def __init__(self, data: str, device: torch.device):
+        test = load_by_name(data, None, None, "test")
+        network = default_extractor(test.channels)
+        self.score, self.data = score_name("fd", network), test
+        metrics = [self.score, SWD, score_name("accuracy", network)]
+        self.comparison = Comparison(EvaluationSet(test, data, "test", N, 0), metrics, device)
+        self.n = min(N, len(test))
+
+    def __call__(self, G: nn.Module) -> Scores:
+        """Return the scores of images of the same noise each time."""
+        fake = GeneratedImages(
+            Generator(G.eval(), self.data.size, self.data.channels, self.data.class_names), self.n, 0
+        )
+        scores = self.comparison(fake, self.data.class_names if G.classes else ()).values
+        names = {self.score: self.score, SWD: SWD}
+        names |= {name: "as_asked" for name in scores if name.startswith("accuracy_")}
+        return {names[name]: value for name, value in scores.items() if name in names}
+
+    def __str__(self) -> str:
+        return f"{self.score} and {SWD} of {self.n:,} images against {plural(len(self.data), 'test image')}"
+
+
+def run_entry(overrides: list[str], minutes: float, target: float, judge: Judge) -> dict[str, Any]:
+    """Train one entry for so many minutes and return its curve; judging it does not use them up."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(compose(overrides), Path(folder), [])
+    trainer, steps = run.trainer, run.trainer.steps()
+    points = POINTS_TO_TARGET if target else POINTS
+    curve: list[dict[str, float]] = []
+    flops = None
+    while True:
+        counted = trainer.step == WARM_UP and not trainer.compiled
+        with FlopCounter() if counted else contextlib.nullcontext() as counter:
+            done = next(steps, None) is None
+        if counter:
+            flops = counter.total
+        due = 60 * minutes * (len(curve) + 1) / points
+        if done or (len(curve) < points - 1 and trainer.seconds >= due):
+            begin = time.perf_counter()
+            facts = {"seconds": trainer.seconds, "steps": trainer.step, "images": trainer.images}
+            curve.append(facts | judge(trainer.ema.network))
+            trainer.leave_out(time.perf_counter() - begin)
+        if done:
+            break
+    return {
+        "curve": curve,
+        "conditional": bool(trainer.objective.G.classes),
+        "flops_per_step": flops,
+        "seconds_to_target": first_confirmed(curve, judge.score, target) if target else None,
+    }
+
+
+def first_confirmed(curve: list[dict[str, float]], score: str, target: float) -> float | None:
+    """Return the seconds of the first score that is at most `target` and so is the next: one alone may be luck."""
+    return next((a["seconds"] for a, b in pairwise(curve) if max(a[score], b[score]) <= target), None)

@@ -1,0 +1,153 @@
+"""Tables, curves and rows of `gan bench race`."""
+
+import csv
+import io
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from gancli.bench.charts import Colour, Measurement, line_chart
+from gancli.bench.common import write_report
+from gancli.evaluation.scores import SWD
+from gancli.runtime.files import write_text
+from gancli.runtime.text import csv_cell, table
+
+COLOURS: tuple[Colour, ...] = ((60, 110, 180), (225, 110, 60), (70, 150, 90), (150, 90, 170), (120, 120, 120))
+MARKS = (0.2, 0.4, 1.0)  # fractions of the minutes whose scores the table shows
+KINDS = {True: "with classes", False: "without classes"}
+
+
+@dataclass
+class RaceReport:
+    """Everything measured so far, written to race.json, race.csv, race.md and race.png."""
+
+    folder: Path
+    protocol: dict[str, Any]
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, entry: str, seed: int, facts: dict[str, Any]) -> str:
+        """Add a run; return its last score in a line."""
+        self.runs.append({"entry": entry, "seed": seed, **facts})
+        last, score = facts["curve"][-1], self.protocol["score"]
+        line = f"{score} {last[score]:.2f}, {SWD} {last[SWD]:.0f} after {last['steps']:,.0f} steps"
+        if not self.protocol["target"]:
+            return line
+        seconds = facts["seconds_to_target"]
+        best = min(point[score] for point in facts["curve"])
+        return f"{line}; target {f'after {seconds:.0f} s' if seconds else f'not reached, at best {best:.2f}'}"
+
+    def fail(self, entry: str, seed: int, message: str) -> str:
+        self.failed.append({"entry": entry, "seed": seed, "message": message})
+        return f"failed: {message}"
+
+    def write(self, finished: bool) -> None:
+        content = {"protocol": self.protocol, "runs": self.runs, "failed": self.failed}
+        write_report(self.folder, "race", finished, content, self.markdown(), self.chart() if self.runs else None)
+        write_text(self.folder / "race.csv", self.rows())
+
+    def of_kind(self, conditional: bool) -> dict[str, list[dict[str, Any]]]:
+        """Return the runs with or without classes by entry, the best last score first."""
+        entries: dict[str, list[dict[str, Any]]] = {}
+        for run in self.runs:
+            if run["conditional"] == conditional:
+                entries.setdefault(run["entry"], []).append(run)
+        score = self.protocol["score"]
+        means = {name: statistics.mean(run["curve"][-1][score] for run in runs) for name, runs in entries.items()}
+        return {name: entries[name] for name in sorted(entries, key=means.__getitem__)}
+
+    def tables(self) -> list[tuple[str, str]]:
+        """Return a Markdown table for models with classes and one for those without; their scores do not compare."""
+        score, minutes = self.protocol["score"], self.protocol["minutes"]
+        marks = [f"{score} at {mark * minutes:.3g} min" for mark in MARKS]
+        tables = []
+        for conditional, title in KINDS.items():
+            rows = [[title, "runs", *marks, SWD, *(["as asked"] if conditional else []), "steps", "images", "TFLOP"]]
+            if self.protocol["target"]:
+                rows[0].append(f"seconds to {self.protocol['target']:g}")
+            rows += [self._row(name, runs) for name, runs in self.of_kind(conditional).items()]
+            if len(rows) > 1:
+                tables.append((title, table(rows, markdown=True)))
+        return tables
+
+    def _row(self, entry: str, runs: list[dict[str, Any]]) -> list[str]:
+        last = [run["curve"][-1] for run in runs]
+        cells = [_spread([_at(run, mark)[self.protocol["score"]] for run in runs], 2) for mark in MARKS]
+        cells += [_spread([point[SWD] for point in last], 0)]
+        if runs[0]["conditional"]:
+            cells += [_spread([100 * point["as_asked"] for point in last if "as_asked" in point], 1) + " %"]
+        cells += [_spread([point[name] for point in last], 0) for name in ("steps", "images")]
+        flops = [
+            run["flops_per_step"] * point["steps"] / 1e12 for run, point in zip(runs, last) if run["flops_per_step"]
+        ]
+        cells += [_spread(flops, 0)]
+        if self.protocol["target"]:
+            reached = [run["seconds_to_target"] for run in runs if run["seconds_to_target"]]
+            cells += [_spread(reached, 0) + f" ({len(reached)} of {len(runs)})"]
+        return [entry, str(len(runs)), *cells]
+
+    def rows(self) -> str:
+        """Return CSV with a line for each judged moment and the protocol in every line."""
+        constant = {key: self.protocol[key] for key in ("data", "minutes", "judge", "machine")}
+        constant["torch"] = self.protocol["versions"]["torch"]
+        names = list(dict.fromkeys(key for run in self.runs for point in run["curve"] for key in point))
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["entry", "seed", *names, "flops_per_step", *constant])
+        for run in self.runs:
+            for point in run["curve"]:
+                values = [run["entry"], run["seed"], *(point.get(name, "") for name in names), run["flops_per_step"]]
+                writer.writerow([csv_cell(str(value)) for value in [*values, *constant.values()]])
+        return file.getvalue()
+
+    def markdown(self) -> str:
+        p = self.protocol
+        lines = [f"# Race on {p['data']}, {p['minutes']:g} minutes", ""]
+        for title, text in self.tables():
+            lines += [f"## {title.capitalize()}", "", text, ""]
+        lines += [
+            "## Protocol",
+            "",
+            "- The clock runs from the first batch, and stands still while a run is judged.",
+            f"- {p['judge']}; averaged weights, the same noise at each moment, 8 bits, seed 0.",
+            "- ± is the standard deviation over seeds (n - 1). TFLOP: convolutions and matrix products of one step, "
+            "two for a multiply-add, times the steps.",
+            f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
+            "",
+            *(f"    {run['command']}" for run in self.runs),
+        ]
+        if self.failed:
+            lines += ["", "## Failed", "", *(f"- {f['entry']}-{f['seed']}: {f['message']}" for f in self.failed)]
+        return "\n".join([*lines, "", "![curves](race.png)", ""])
+
+    def chart(self) -> Image.Image:
+        """Return the score against seconds, a line for each entry, from the lowest to the highest of its seeds."""
+        score, curves = self.protocol["score"], []
+        entries = [(name, runs) for kind in KINDS for name, runs in self.of_kind(kind).items()]
+        for i, (name, runs) in enumerate(entries):
+            curve = {}
+            for k, moments in enumerate(zip(*(run["curve"] for run in runs)), 1):
+                values = [moment[score] for moment in moments]
+                seconds = round(60 * self.protocol["minutes"] * k / len(runs[0]["curve"]))
+                curve[seconds] = Measurement(
+                    name, statistics.median(values), min(values), max(values), COLOURS[i % len(COLOURS)]
+                )
+            curves.append(curve)
+        return line_chart(f"{self.protocol['data']}: {score} against seconds", curves)
+
+
+def _at(run: dict[str, Any], mark: float) -> dict[str, float]:
+    """Return the moment of a curve after a fraction of the minutes; moments are evenly spaced."""
+    curve: list[dict[str, float]] = run["curve"]
+    return curve[max(round(mark * len(curve)), 1) - 1]
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Return mean and deviation."""
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):,.{digits}f}{deviation}"
