@@ -16,6 +16,7 @@ SHA256 = {
     "sr_compact-x2-faithful.safetensors": "0d5db533f2da51e8f65144f64d587174ead0974b4d870b9f2f696adef03e1c0e",
     "sr_compact-x4-faithful.safetensors": "7ba16f3388cce985ad7abf5f55736ea215d4826a4331c336ff2f017ca526139a",
     "sr_compact-x4-sharp.safetensors": "6baf316ef7160d386339d453fea5498ee202d8b05dcb530757ccbda1d14ffd47",
+    "starter-cifar10.safetensors": "5b44e954dc767946aa9833646166f2f0395ad99b77dfa1a8c1d542f3a22576b2",
     "starter-mnist.safetensors": "d6a83ba7872434fff1b8eb73d5dd14b4ddfd7e4d8c8982b61a9fbb694e68a58e",
 }
 

@@ -27,6 +27,7 @@ NOT_RUN = {
     "python -m pytest": "a test",
     "python tests/": "trains a classifier on all of MNIST; tests/test_classifier.py has its parts",
     "python benchmarks/": "measures for minutes; only the file is looked for",
+    "gan bench race": "trains for minutes, as tests/bench/test_race.py does for seconds; its words are read",
     "gan push ": "tests/commands/test_push.py pushes to a server of its own; its words are read",
     "gan sample ckpt=hf:": "the same test downloads; its words are read",
     "gan train -m sweep=submitit": "needs a Slurm cluster; its words are read",
