@@ -65,7 +65,7 @@ def test_the_same_command_again_only_reads_the_finished_runs(gan, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mode"], "what=mode is not one of modes, speed; did you mean modes?"),
+        (["mode"], "what=mode is not one of modes, speed, race; did you mean modes?"),
         (["data=[rink]"], "data=rink is not one of ring, grid, stacked; did you mean ring?"),
         (["recipes=[gan,pacgan3]"], "recipes=pacgan3 is not one of"),
         (["recipe=gan"], "did you mean recipes?"),

@@ -59,6 +59,6 @@ def test_an_ended_run_is_continued_by_the_budget_that_ended_it():
 
 
 def test_the_protocol_says_how_many_subsets_the_kernel_distance_has():
-    assert "kd: 1 subset of 500;" in estimators(500, 500)
-    assert "kd: 100 subsets of 500;" in estimators(500, 2000)
-    assert "kd: 100 subsets of 1,000;" in estimators(10_000, 60_000)
+    assert "kd: 1 subset of 500;" in estimators(500, 500, [])
+    assert "kd: 100 subsets of 500;" in estimators(500, 2000, [])
+    assert "kd: 100 subsets of 1,000;" in estimators(10_000, 60_000, [])
