@@ -28,11 +28,10 @@ NOT_RUN = {
     "python tests/": "trains a classifier on all of MNIST; tests/test_classifier.py has its parts",
     "python benchmarks/": "measures for minutes; only the file is looked for",
     "gan bench race": "trains for minutes, as tests/bench/test_race.py does for seconds; its words are read",
+    "gan bench speed": "starts a process for each loop, as tests/bench/test_speed.py does; its words are read",
     "gan push ": "tests/commands/test_push.py pushes to a server of its own; its words are read",
     "gan sample ckpt=hf:": "the same test downloads; its words are read",
-    "gan train -m sweep=submitit": "needs a Slurm cluster; its words are read",
-    "gan train -m sweep=joblib": "starts workers, as tests/training/test_signals.py does; its words are read",
-    "gan train -m sweep=ray": "starts a cluster; benchmarks/launchers.py does",
+    "gan train -m sweep=": "tests/cli/test_train.py runs each choice of sweep=; its words are read",
     "gan train -m experiment=mnist-zoo": "starts workers, as tests/training/test_signals.py does; its words are read",
 }
 # Pages whose newest run at the beginning is of another model than cgan.
@@ -66,9 +65,7 @@ SMALLER = {
     "sample": {"n": "6"},
     "evaluate": {"n": "40", "samples": "2"},
     "project": {"steps": "2"},
-    "bench modes": {"recipes": "[gan]", "steps": "2", "minutes": "0", "seeds": "[0]"},
-    "bench speed": {"models": "[mlp]", "tuned": "[]", "repeats": "1", "steps": "1", "scaling": "false"}
-    | {"width": "4", "batch": "8"},
+    "bench modes": {"data": "[ring]", "recipes": "[gan]", "steps": "2", "minutes": "0", "seeds": "[0]"},
 }
 MEASURED: set[tuple[str, ...]] = set()  # words of gan bench that have run, on whatever page
 
