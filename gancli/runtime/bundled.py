@@ -17,13 +17,15 @@ SHA256 = {
     "sr_compact-x4-faithful.safetensors": "7ba16f3388cce985ad7abf5f55736ea215d4826a4331c336ff2f017ca526139a",
     "sr_compact-x4-sharp.safetensors": "6baf316ef7160d386339d453fea5498ee202d8b05dcb530757ccbda1d14ffd47",
     "starter-cifar10.safetensors": "5b44e954dc767946aa9833646166f2f0395ad99b77dfa1a8c1d542f3a22576b2",
+    "starter-mnist-encoder.safetensors": "8388d9c996d6b6887de988ac256cf03e44fee41b169608c594197a4d3e06a572",
     "starter-mnist.safetensors": "d6a83ba7872434fff1b8eb73d5dd14b4ddfd7e4d8c8982b61a9fbb694e68a58e",
 }
 
 
 def starters() -> dict[str, Path]:
     """Return the bundled checkpoints that `ckpt=NAME` takes, by name."""
-    return {file.stem.removeprefix(STARTER): file for file in sorted(WEIGHTS.glob(f"{STARTER}*.safetensors"))}
+    found = {file.stem.removeprefix(STARTER): file for file in WEIGHTS.glob(f"{STARTER}*.safetensors")}
+    return dict(sorted(found.items()))
 
 
 def trained(starter: Path) -> str:
