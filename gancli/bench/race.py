@@ -47,22 +47,7 @@ def race(
     out: str,
     device: str,
 ) -> int:
-    """Train every entry with every seed and judge it as it trains; return 1 if one failed, else 0."""
-    with own_configs(*config.entries(config_dir)):
-        return run_race(data, entries, seeds, minutes, target, config_dir, out, device)
-
-
-def run_race(
-    data: Sequence[str],
-    entries: Sequence[str],
-    seeds: Sequence[int],
-    minutes: float,
-    target: float,
-    config_dir: str,
-    out: str,
-    device: str,
-) -> int:
-    """Do what `race` says, with all configs found."""
+    """Train every entry with every seed, evaluated as it trains; return 1 if one failed, else 0."""
     name = choose_data("race", data, "mnist")
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UsageError(f"seeds={list(seeds)} are not whole numbers from 0 on; type seeds=[0,1,2]")
@@ -70,35 +55,36 @@ def run_race(
         check_number("minutes", minutes, least=0, example=5)
         check_number("target", target, least=0)
     minutes = minutes or 5.0
-    experiments = choose_entries(name, entries)
-    torch_device, folder = choose_device(device), output_folder("race", out)
-    judge = Judge(name, torch_device)
-    print(f"{folder}: {plural(len(experiments) * len(seeds), 'run')}; {judge}", file=sys.stderr, flush=True)
-    protocol = {
-        "data": name,
-        "minutes": minutes,
-        "target": target or None,
-        "score": judge.score,
-        "judge": str(judge),
-        "machine": describe(torch_device),
-        "device": str(torch_device),
-        "versions": versions(),
-    }
-    report = RaceReport(folder, protocol)
-    # Every entry with one seed before the next: a machine that becomes slower slows all of them.
-    runs = [(experiment, seed) for seed in dict.fromkeys(seeds) for experiment in experiments]
-    for number, (experiment, seed) in enumerate(runs, 1):
-        overrides = [f"experiment={experiment}", f"seed={seed}", f"trainer.minutes={minutes:g}", f"device={device}"]
-        try:
-            facts = run_entry(overrides, minutes, target, judge)
-            own = [f"--config-dir={config_dir}"] if config_dir else []
-            facts["command"] = shell_join(["gan", "train", *own, *overrides])
-            line = report.add(experiment, seed, facts)
-        except Exception as error:
-            record_failure(folder, error, overrides)
-            line = report.fail(experiment, seed, one_line(error))
-        print(f"{number} of {len(runs)}  {experiment}-{seed}: {line}", file=sys.stderr, flush=True)
-        report.write(finished=number == len(runs))
+    with own_configs(*config.entries(config_dir)):
+        experiments = choose_entries(name, entries)
+        torch_device, folder = choose_device(device), output_folder("race", out)
+        evaluate = Evaluator(name, torch_device)
+        print(f"{folder}: {plural(len(experiments) * len(seeds), 'run')}; {evaluate}", file=sys.stderr, flush=True)
+        protocol = {
+            "data": name,
+            "minutes": minutes,
+            "target": target or None,
+            "score": evaluate.score,
+            "evaluation": str(evaluate),
+            "machine": describe(torch_device),
+            "device": str(torch_device),
+            "versions": versions(),
+        }
+        report = RaceReport(folder, protocol)
+        # Every entry with one seed before the next: a machine that becomes slower slows all of them.
+        runs = [(experiment, seed) for seed in dict.fromkeys(seeds) for experiment in experiments]
+        for number, (experiment, seed) in enumerate(runs, 1):
+            overrides = [f"experiment={experiment}", f"seed={seed}", f"trainer.minutes={minutes:g}", f"device={device}"]
+            try:
+                facts = run_entry(overrides, minutes, target, evaluate)
+                own = [f"--config-dir={config_dir}"] if config_dir else []
+                facts["command"] = shell_join(["gan", "train", *own, *overrides])
+                line = report.add(experiment, seed, facts)
+            except Exception as error:
+                record_failure(folder, error, overrides)
+                line = report.fail(experiment, seed, one_line(error))
+            print(f"{number} of {len(runs)}  {experiment}-{seed}: {line}", file=sys.stderr, flush=True)
+            report.write(finished=number == len(runs))
     names = ", ".join(f"{f['entry']}-{f['seed']}" for f in report.failed)
     failed = f"{len(report.failed)} of {plural(len(runs), 'run')} failed: {names}" if names else ""
     return finish(folder, "race", [text for _, text in report.tables()], failed)
@@ -130,7 +116,7 @@ def unfit(composed: Any, data: str) -> str:
     return "it is a sweep" if "zoo" in composed else ""
 
 
-class Judge:
+class Evaluator:
     """Scores of a generator against the test images, by a bundled network and by patches."""
 
     def __init__(self, data: str, device: torch.device):
@@ -155,8 +141,8 @@ class Judge:
         return f"{self.score} and {SWD} of {self.n:,} images against {plural(len(self.data), 'test image')}"
 
 
-def run_entry(overrides: list[str], minutes: float, target: float, judge: Judge) -> dict[str, Any]:
-    """Train one entry for so many minutes and return its curve; judging it does not use them up."""
+def run_entry(overrides: list[str], minutes: float, target: float, evaluate: Evaluator) -> dict[str, Any]:
+    """Train one entry for so many minutes and return its curve; evaluating it does not use them up."""
     with tempfile.TemporaryDirectory() as folder:
         run = TrainingRun(compose(overrides), Path(folder), [])
     trainer, steps = run.trainer, run.trainer.steps()
@@ -173,7 +159,7 @@ def run_entry(overrides: list[str], minutes: float, target: float, judge: Judge)
         if done or (len(curve) < points - 1 and trainer.seconds >= due):
             begin = time.perf_counter()
             facts = {"seconds": trainer.seconds, "steps": trainer.step, "images": trainer.images}
-            curve.append(facts | judge(trainer.ema.network))
+            curve.append(facts | evaluate(trainer.ema.network))
             trainer.leave_out(time.perf_counter() - begin)
         if done:
             break
@@ -181,7 +167,7 @@ def run_entry(overrides: list[str], minutes: float, target: float, judge: Judge)
         "curve": curve,
         "conditional": bool(trainer.objective.G.classes),
         "flops_per_step": flops,
-        "seconds_to_target": first_confirmed(curve, judge.score, target) if target else None,
+        "seconds_to_target": first_confirmed(curve, evaluate.score, target) if target else None,
     }
 
 

@@ -17,7 +17,7 @@ from gancli.runtime.text import csv_cell, table
 
 COLOURS: tuple[Colour, ...] = ((60, 110, 180), (225, 110, 60), (70, 150, 90), (150, 90, 170), (120, 120, 120))
 MARKS = (0.2, 0.4, 1.0)  # fractions of the minutes whose scores the table shows
-KINDS = {True: "with classes", False: "without classes"}
+TITLES = {True: "with classes", False: "without classes"}
 
 
 @dataclass
@@ -49,7 +49,7 @@ class RaceReport:
         write_report(self.folder, "race", finished, content, self.markdown(), self.chart() if self.runs else None)
         write_text(self.folder / "race.csv", self.rows())
 
-    def of_kind(self, conditional: bool) -> dict[str, list[dict[str, Any]]]:
+    def by_entry(self, conditional: bool) -> dict[str, list[dict[str, Any]]]:
         """Return the runs with or without classes by entry, the best last score first."""
         entries: dict[str, list[dict[str, Any]]] = {}
         for run in self.runs:
@@ -64,11 +64,11 @@ class RaceReport:
         score, minutes = self.protocol["score"], self.protocol["minutes"]
         marks = [f"{score} at {mark * minutes:.3g} min" for mark in MARKS]
         tables = []
-        for conditional, title in KINDS.items():
+        for conditional, title in TITLES.items():
             rows = [[title, "runs", *marks, SWD, *(["as asked"] if conditional else []), "steps", "images", "TFLOP"]]
             if self.protocol["target"]:
                 rows[0].append(f"seconds to {self.protocol['target']:g}")
-            rows += [self._row(name, runs) for name, runs in self.of_kind(conditional).items()]
+            rows += [self._row(name, runs) for name, runs in self.by_entry(conditional).items()]
             if len(rows) > 1:
                 tables.append((title, table(rows, markdown=True)))
         return tables
@@ -90,8 +90,8 @@ class RaceReport:
         return [entry, str(len(runs)), *cells]
 
     def rows(self) -> str:
-        """Return CSV with a line for each judged moment and the protocol in every line."""
-        constant = {key: self.protocol[key] for key in ("data", "minutes", "judge", "machine")}
+        """Return CSV with a line for each evaluation and the protocol in every line."""
+        constant = {key: self.protocol[key] for key in ("data", "minutes", "evaluation", "machine")}
         constant["torch"] = self.protocol["versions"]["torch"]
         names = list(dict.fromkeys(key for run in self.runs for point in run["curve"] for key in point))
         file = io.StringIO()
@@ -111,8 +111,8 @@ class RaceReport:
         lines += [
             "## Protocol",
             "",
-            "- The clock runs from the first batch, and stands still while a run is judged.",
-            f"- {p['judge']}; averaged weights, the same noise at each moment, 8 bits, seed 0.",
+            "- The clock runs from the first batch, and stands still while a run is evaluated.",
+            f"- {p['evaluation']}; averaged weights, the same noise at each moment, 8 bits, seed 0.",
             "- ± is the standard deviation over seeds (n - 1). TFLOP: convolutions and matrix products of one step, "
             "two for a multiply-add, times the steps.",
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
@@ -126,7 +126,7 @@ class RaceReport:
     def chart(self) -> Image.Image:
         """Return the score against seconds, a line for each entry, from the lowest to the highest of its seeds."""
         score, curves = self.protocol["score"], []
-        entries = [(name, runs) for kind in KINDS for name, runs in self.of_kind(kind).items()]
+        entries = [(name, runs) for conditional in TITLES for name, runs in self.by_entry(conditional).items()]
         for i, (name, runs) in enumerate(entries):
             curve = {}
             for k, moments in enumerate(zip(*(run["curve"] for run in runs)), 1):

@@ -285,7 +285,7 @@ SCORES = (
     Term(
         ("swd", "swd_full", "swd_half", "swd_quarter"),
         "distance of small patches at three sizes, 1000 times the sliced Wasserstein distance; swd is the mean",
-        f"{LOWER}; the real images' own value is the floor; no network judges, so none can be flattered",
+        f"{LOWER}; the real images' own value is the floor; needs no network",
         "CIFAR-10: 17 for real images, 40 to 120 after some minutes of training",
         "swd_full is high: stripes, or details that are missing; train longer, or let the learning rates fall",
     ),

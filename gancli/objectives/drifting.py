@@ -23,7 +23,7 @@ class Drifting(Objective):
         return [Update("G", self.generator_loss)]
 
     def generator_loss(self, x: Tensor, c: Tensor, fakes: Fakes | None = None) -> tuple[Terms, Fakes | None]:
-        """Return the mean drifting loss over kinds of features."""
+        """Return the drifting loss, the mean over the features."""
         fake = self.G(sample_noise(self.G, c), c)
         losses = [feature_drifting(a, b, c) for a, b in zip(patch_features(fake), patch_features(x))]
         return {"G/drifting": sum(losses[1:], losses[0]) / len(losses)}, None

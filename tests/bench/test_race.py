@@ -1,4 +1,4 @@
-"""gan bench race: entries judged as they train, at tiny width."""
+"""gan bench race: entries evaluated as they train, at tiny width."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_entries_are_judged_and_one_that_crashes_stops_no_other(
+def test_entries_are_evaluated_and_one_that_crashes_stops_no_other(
     gan: Any, tmp_path: Path, own: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(race, "N", 200)
@@ -44,14 +44,14 @@ def test_entries_are_judged_and_one_that_crashes_stops_no_other(
     assert "| with classes" in out and "| without classes" in out and out.split()[-1] == "o/race.png"
     result = json.loads((tmp_path / "o" / "race.json").read_text())
     assert result["finished"] and [run["entry"] for run in result["runs"]] == ["plain", "classes"]
-    assert result["protocol"]["judge"] == "fd_mnist and swd of 200 images against 1,000 test images"
+    assert result["protocol"]["evaluation"] == "fd_mnist and swd of 200 images against 1,000 test images"
     plain, classes = (run["curve"][-1] for run in result["runs"])
     assert plain["images"] == 16 * plain["steps"] and "as_asked" not in plain and 0 <= classes["as_asked"] <= 1
     assert all(run["flops_per_step"] > 10**6 for run in result["runs"])
     rows = list(csv.DictReader((tmp_path / "o" / "race.csv").read_text().splitlines()))
-    assert {row["judge"] for row in rows} == {result["protocol"]["judge"]} and {row["entry"] for row in rows} == {
-        *("plain", "classes")
-    }
+    assert {row["evaluation"] for row in rows} == {result["protocol"]["evaluation"]} and {
+        row["entry"] for row in rows
+    } == {*("plain", "classes")}
     with Image.open(tmp_path / "o" / "race.png") as image:
         assert image.width > 500
     command = "gan train --config-dir=conf experiment=plain seed=0 trainer.minutes=0.02 device=cpu"
@@ -59,7 +59,7 @@ def test_entries_are_judged_and_one_that_crashes_stops_no_other(
 
 
 @pytest.mark.slow
-def test_the_clock_stands_still_while_a_run_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_stands_still_while_a_run_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         score = "fd_mnist"
 
@@ -69,7 +69,7 @@ def test_the_clock_stands_still_while_a_run_is_judged(monkeypatch: pytest.Monkey
 
     words = ["model=mlp", "model.width=4", "data=synthetic", "data.n=32", "data.size=8", "device=cpu"]
     facts = run_entry([*words, "data.batch_size=8", "trainer.minutes=0.03"], 0.03, 0, Slow())  # type: ignore[arg-type]
-    assert len(facts["curve"]) == race.POINTS, "1.8 seconds of training, in spite of 2.5 seconds of judging"
+    assert len(facts["curve"]) == race.POINTS, "1.8 seconds of training, in spite of 2.5 seconds of evaluations"
 
 
 def test_one_lucky_score_does_not_reach_the_target() -> None:
