@@ -1,4 +1,4 @@
-"""PSNR of every style of `gan upscale` on damaged images, and how often style=auto sees the damage.
+"""PSNR, SSIM and NIQE of every style of `gan upscale` on damaged images, and how often style=auto sees the damage.
 
     python benchmarks/upscale_damage.py Set14/ photos/ [--out docs/results/upscale-damage.json]
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gancli import images
 from gancli.data.decoder import open_image
+from gancli.evaluation.super_resolution import more_scores
 from gancli.inference.damage import NO_TRACE, Damage, estimate
 from gancli.inference.styles import AutoUpscaler, choose
 from gancli.inference.upscaler import bundled_styles, load_upscaler
@@ -60,8 +61,13 @@ def tensor(image: Image.Image) -> Tensor:
     return images.to_float(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
 
 
-def scores(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the mean PSNR of bicubic, every style, half of faithful and auto, for each damage."""
+def measure(result: Tensor, real: Tensor) -> dict[str, float]:
+    fidelities = fidelity(result, real, 4)
+    return {"psnr": fidelities["psnr"], "ssim": fidelities["ssim"]} | more_scores(["niqe"], result, real, 4)
+
+
+def scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the mean scores of bicubic, every style, half of faithful and auto, for each damage."""
     upscalers = {style: load_upscaler(style=style) for style in bundled_styles()}
     upscalers["half of faithful"] = load_upscaler(style="faithful", strength=0.5)
     auto, table = AutoUpscaler(), {}
@@ -76,9 +82,16 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
             results = {"bicubic": images.enlarge(x, 4).clamp(-1, 1)}
             results |= {style: upscaler.enlarge(x) for style, upscaler in upscalers.items()}
             results["auto"] = auto.choose(estimate(damaged))[0].enlarge(x)
-            rows.append({style: fidelity(result, y, 4)["psnr"] for style, result in results.items()})
-        table[name] = {style: round(float(np.mean([row[style] for row in rows])), 2) for style in rows[0]}
-        print(f"{name:36}", "  ".join(f"{style} {value:.2f}" for style, value in table[name].items()), flush=True)
+            rows.append({style: measure(result, y) for style, result in results.items()})
+        table[name] = {
+            style: {score: round(float(np.nanmean([row[style][score] for row in rows])), 4) for score in scores}
+            for style, scores in rows[0].items()
+        }
+        for style, means in table[name].items():
+            print(
+                f"{name:36} {style:16} {means['psnr']:.2f} dB  SSIM {means['ssim']:.4f}  NIQE {means['niqe']:.2f}",
+                flush=True,
+            )
     return table
 
 
@@ -105,7 +118,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    content = {"psnr": scores(options.images), "auto": decisions(options.photos)}
+    content = {"scores": scores(options.images), "auto": decisions(options.photos)}
     if options.out:
         options.out.write_text(json.dumps(content, indent=1) + "\n")
 
