@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gancli.checkpoint import format as checkpoint
 from gancli.checkpoint.exported import settings
+from gancli.config import data_title
 from gancli.images import in_pixels
 from gancli.report.run_folder import read_run
-from gancli.runtime.text import one_line, plural
+from gancli.runtime.text import one_line, plural, printable
 
 LONGEST = 1000  # characters
 
@@ -21,9 +22,10 @@ def main(ckpt: str) -> None:
     first = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     extent = f"{plural(content['step'], 'step')}, {plural(content['images'], 'image')}"
     extent += f", {content['seconds'] / 60:.1f} minutes"
+    data = printable(data_title(config["data"]["name"], config["data"].get("path")))
     rows = {
         "file": f"{path}  ({path.stat().st_size / 2**20:.1f} MB, format {content['format']})",
-        "model": f"{config['model']['name']} on {config['data']['name']}",
+        "model": f"{config['model']['name']} on {data}",
         "trained": f"G alone: {content['trained']}" if "trained" in content else extent,
         "images": f"{in_pixels(output['size'])}, {plural(output['channels'], 'channel')}, values in [-1, 1]",
         "classes": f"{len(names)}: {first}" if config["model"]["classes"] else "none: unconditional",
