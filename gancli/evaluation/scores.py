@@ -15,16 +15,17 @@ from gancli.evaluation.features import MAX_FEATURES, SPLITS, FeatureStatistics
 from gancli.metrics.feature_extractors import BUNDLED, FeatureExtractor, default_extractor
 from gancli.metrics.fid import Moments, frechet
 from gancli.metrics.kid import kid, subsets_of
-from gancli.metrics.precision_recall import density_coverage, precision_recall
+from gancli.metrics.precision_recall import overlap
 from gancli.metrics.sliced_wasserstein import patch_distances
 from gancli.metrics.term import score_name
 from gancli.runtime.text import plural
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance
 PRECISION_K, DENSITY_K = 3, 5
+OVERLAP = ("precision", "recall", "density", "coverage")  # computed together
 SWD, SWD_IMAGES = "swd", 2000  # the patches' sliced Wasserstein distance, and the images on either side as in its paper
 
-METRICS = ("fd", "kd", "score", "precision", "recall", "density", "coverage", "accuracy", "class_fd")
+METRICS = ("fd", "kd", "score", *OVERLAP, "accuracy", "class_fd")
 NETWORKS = (*BUNDLED, "inception")
 SCORES = {score_name(metric, network): (network, metric) for network in NETWORKS for metric in METRICS}
 
@@ -116,12 +117,8 @@ def compute_scores(
         distance = kid(fake.features, real.features, SUBSETS, SUBSET_SIZE, seed)
         scores.values["kd"], scores.deviations["kd"] = distance
     scores.values["score"], scores.deviations["score"] = fake.inception_score
-    if wanted & {"precision", "recall"}:
-        precision, recall = precision_recall(fake.features, real.features, PRECISION_K)
-        scores.values |= {"precision": precision, "recall": recall}
-    if wanted & {"density", "coverage"}:
-        density, coverage = density_coverage(fake.features, real.features, DENSITY_K)
-        scores.values |= {"density": density, "coverage": coverage}
+    if wanted & {*OVERLAP}:
+        scores.values |= dict(zip(OVERLAP, overlap(fake.features, real.features, PRECISION_K, DENSITY_K)))
     if "accuracy" in wanted and class_names and list(class_names) == extractor.class_names:
         scores.values["accuracy"], scores.by_class["accuracy"] = accuracy(fake, class_names)
         scores.real["accuracy"], _ = accuracy(real, class_names)

@@ -4,6 +4,8 @@ Around each image lies a ball that reaches its k-th nearest neighbour of the sam
 of the data are covered; for density and coverage the authors' code has open balls.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,14 +21,7 @@ def precision_recall(fake: Tensor, real: Tensor, k: int = 3) -> tuple[float, flo
     Eq. 1 and 2 of Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991. One outlier's ball can hold much of the
     space. fake, real: features (N, D), with their own N.
     """
-    fake, real = as_float64(fake, real, fewest=k + 1)
-    fake_radii, real_radii = radii(fake, k), radii(real, k)
-    precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for part, radius in zip(fake.split(BLOCK), fake_radii.split(BLOCK)):
-        d = distances(part, real)
-        precise += int((d <= real_radii).any(1).sum())
-        recalled |= (d <= radius[:, None]).any(0)
-    return precise / len(fake), float(recalled.double().mean())
+    return overlap(fake, real, k, k)[:2]
 
 
 def density_coverage(fake: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
@@ -35,30 +30,44 @@ def density_coverage(fake: Tensor, real: Tensor, k: int = 5) -> tuple[float, flo
     Section 3 of Naeem et al. 2020, https://arxiv.org/abs/2002.09797. For fakes distributed as the data, density is
     about 1 (it may exceed 1) and coverage, 0 to 1, about 1 - 2^-k (lemma 2). Copies of the data have (k + 1) / k and 1.
     """
-    fake, real = as_float64(fake, real, fewest=k + 1)
-    radius = radii(real, k)
-    inside, covered = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for part in fake.split(BLOCK):
-        within = distances(part, real) <= radius
+    return overlap(fake, real, k, k)[2:]
+
+
+def overlap(fake: Tensor, real: Tensor, recall_k: int = 3, density_k: int = 5) -> tuple[float, float, float, float]:
+    """Return precision and recall with one k, density and coverage with another, from the same distances."""
+    fake, real = as_float64(fake, real, fewest=max(recall_k, density_k) + 1)
+    (fake_radii,) = squared_radii(fake, [recall_k])
+    real_radii, density_radii = squared_radii(real, [recall_k, density_k])
+    precise = inside = 0
+    recalled, covered = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    for part, radius in zip(fake.split(BLOCK), fake_radii.split(BLOCK)):
+        d = squared_distances(part, real)
+        precise += int((d <= real_radii).any(1).sum())
+        recalled |= (d <= radius[:, None]).any(0)
+        within = d <= density_radii
         inside += int(within.sum())
         covered |= within.any(0)
-    return inside / (k * len(fake)), float(covered.double().mean())
+    recall, coverage = (float(found.double().mean()) for found in (recalled, covered))
+    return precise / len(fake), recall, inside / (density_k * len(fake)), coverage
 
 
-def radii(x: Tensor, k: int) -> Tensor:
-    """Return the distance of each row of x (N, D) to its k-th nearest neighbour: (N,)."""
-    radius = torch.empty(len(x), device=x.device)  # allocated first: small results among blocks prevent memory reuse
-    for part, out in zip(x.split(BLOCK), radius.split(BLOCK)):
-        out.copy_(distances(part, x).topk(k + 1, largest=False).values[:, -1])  # the nearest is the row itself
-    return radius
+def squared_radii(x: Tensor, neighbours: Sequence[int]) -> list[Tensor]:
+    """Return the squared distances of each row of x (N, D) to its k-th nearest neighbours: (N,) for each k."""
+    # Allocated first: small results among blocks prevent the reuse of memory.
+    result = torch.empty(len(neighbours), len(x), device=x.device)
+    for part, out in zip(x.split(BLOCK), result.split(BLOCK, 1)):
+        # The nearest is the row itself.
+        nearest = squared_distances(part, x).topk(max(neighbours) + 1, largest=False).values
+        out.copy_(nearest.T[list(neighbours)])
+    return list(result)
 
 
-def distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return Euclidean distances (N, M) in float32 of features x (N, D) and y (M, D) in float64; 0 for copies.
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Return squared distances (N, M) in float32 of features x (N, D) and y (M, D) in float64; 0 for copies.
 
     |x|^2 + |y|^2 - 2 x.y is up to ten times faster than differences. Float64 keeps enough digits down to a distance of
     1e-6 |x|; anything nearer counts as the same. In float32 equal distances are equal for any order of their sums.
     """
-    norms = x.norm(dim=1).square()[:, None] + y.norm(dim=1).square()
+    norms = x.square().sum(1)[:, None] + y.square().sum(1)
     squared = torch.addmm(norms, x, y.T, alpha=-2)
-    return squared.where(squared > SAME * norms, 0).sqrt_().float()
+    return squared.masked_fill_(squared <= norms.mul_(SAME), 0).float()

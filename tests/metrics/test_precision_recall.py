@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from gancli.metrics import precision_recall as manifold
-from gancli.metrics.precision_recall import density_coverage, distances, precision_recall, radii
+from gancli.metrics.precision_recall import (
+    density_coverage,
+    overlap,
+    precision_recall,
+    squared_distances,
+    squared_radii,
+)
 
 normal = partial(helpers.normal, dtype=torch.float32)
 
@@ -33,10 +39,15 @@ def test_the_metrics_equal_their_equations_for_any_block_size(monkeypatch, k, bl
     assert density == pytest.approx(ours.sum() / (k * 50)) and coverage == pytest.approx(ours.any(0).mean())
 
 
+def test_all_four_together_equal_each_pair_alone():
+    fake, real = 0.9 * normal(50, 4) + 0.3, normal(70, 4, seed=1)
+    assert overlap(fake, real, 2, 5) == (*precision_recall(fake, real, 2), *density_coverage(fake, real, 5))
+
+
 def test_points_on_a_line():
     """Real 0, 1, 2, 3, 10 have with k = 1 the radii 1, 1, 1, 1, 7; the balls are closed: 3 and 17 are inside."""
     real, fake = torch.tensor([[0.0], [1], [2], [3], [10]]), torch.tensor([[3.0], [17], [17.1], [-5]])
-    assert radii(real.double(), 1).tolist() == [1, 1, 1, 1, 7]
+    assert squared_radii(real.double(), [1, 2])[0].tolist() == [1, 1, 1, 1, 49]
     assert precision_recall(fake, real, 1)[0] == 2 / 4
     assert density_coverage(fake, real, 1) == ((3 + 1) / 4, 3 / 5)  # 3 lies in the balls of 2, 3 and 10
 
@@ -47,7 +58,7 @@ def test_copies_of_the_data_are_inside_exactly(offset, d):
     """Inside their own balls and on the border of those whose k-th neighbour they are."""
     real = normal(300, d) + offset
     fake = real[torch.randperm(300, generator=torch.Generator().manual_seed(1))]
-    assert (distances(fake.double(), real.double()) == 0).sum() == 300
+    assert (squared_distances(fake.double(), real.double()) == 0).sum() == 300
     for k in (1, 3, 5):
         assert precision_recall(fake, real, k) == (1, 1)
         assert density_coverage(fake, real, k) == (pytest.approx((k + 1) / k, rel=1e-12), 1)
@@ -59,7 +70,7 @@ def test_more_copies_than_neighbours_have_balls_of_radius_zero(noise):
     once = normal(40, 64)
     real = once.repeat(6, 1)
     real, fake = (x * (1 + noise * normal(*x.shape, seed=k)) for k, x in ((1, real), (2, once[:10])))
-    assert radii(real.double(), 5).max() == 0
+    assert squared_radii(real.double(), [5])[0].max() == 0
     precision, recall = precision_recall(fake.repeat(6, 1), real)
     assert precision == 1 and recall == 10 / 40
     assert density_coverage(fake, real) == (6 / 5, 10 / 40)
@@ -71,10 +82,10 @@ def test_distances_keep_their_digits_between_near_duplicates():
     x, direction = normal(30, 200).double() + 4, normal(30, 200, seed=1).double()
     for far, rel in ((1, 1e-6), (1e-2, 1e-6), (1e-4, 1e-5), (2e-5, 1e-3)):
         y = x + far * direction
-        assert torch.allclose(distances(x, y).diagonal().double(), (x - y).norm(dim=1), rtol=rel, atol=0)
-    assert distances(x, x).diagonal().max() == 0
-    assert torch.equal(distances(x, y), distances(y, x).T)
-    assert distances(0 * x, 0 * x).max() == 0
+        assert torch.allclose(squared_distances(x, y).diagonal().double().sqrt(), (x - y).norm(dim=1), rtol=rel, atol=0)
+    assert squared_distances(x, x).diagonal().max() == 0
+    assert torch.equal(squared_distances(x, y), squared_distances(y, x).T)
+    assert squared_distances(0 * x, 0 * x).max() == 0
 
 
 def test_no_matrix_of_all_pairs_is_allocated():
