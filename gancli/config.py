@@ -23,7 +23,7 @@ _HERE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a checkout next to it.
 CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is_dir()), _HERE / "configs")
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
-
+EXPERIMENT = "experiment"  # the group whose names may have folders: experiment=paper/wgan
 
 _OWN: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())  # folders of the user's own configs
 
@@ -173,13 +173,20 @@ def groups() -> list[str]:
 
 @functools.cache
 def _groups_in(folder: Path) -> set[str]:
-    return {file.relative_to(folder).parent.as_posix() for file in folder.rglob("*/*.yaml")}
+    parents = {file.relative_to(folder).parent.as_posix() for file in folder.rglob("*/*.yaml")}
+    return {group for group in parents if not group.startswith(f"{EXPERIMENT}/")}
 
 
 def choices(group: str) -> list[str]:
-    """Return the names in a group. Those that begin with _ are bases of others and no choices."""
-    files = [file for folder in folders() for file in (folder / group).glob("*.yaml")]
-    return sorted({file.stem for file in files if not file.stem.startswith("_")})
+    """Return the names in a group. Those that begin with _ are bases of others and no choices.
+
+    An experiment may lie in a folder: paper/wgan.
+    """
+    at = [folder / group for folder in folders()]
+    files = [(file, root) for root in at for file in (root.rglob if group == EXPERIMENT else root.glob)("*.yaml")]
+    return sorted(
+        {file.relative_to(root).with_suffix("").as_posix() for file, root in files if not file.stem.startswith("_")}
+    )
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

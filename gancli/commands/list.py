@@ -19,6 +19,7 @@ GROUPS = {
     "sweeps": "sweep",
 }
 CHECKPOINTS = "checkpoints"
+WIDTH = 24  # of the names, in characters
 
 
 def main(group: str, config_dir: str) -> None:
@@ -34,14 +35,14 @@ def main(group: str, config_dir: str) -> None:
                 print(f"{folder}=")
             for choice in choices(folder):
                 title = header(f"{folder}/{choice}").partition("\n")[0]
-                print(f"  {choice:<18}{title}".rstrip())
+                print(f"  {choice:<{WIDTH}}{title}".rstrip())
     if group in ("", CHECKPOINTS) and starters():
         print("" if group else "ckpt=\n", end="")
         for name, file in starters().items():
-            print(f"  {name:<18}{trained(file)}")
+            print(f"  {name:<{WIDTH}}{trained(file)}")
     elif group == CHECKPOINTS:
         print("no checkpoint is bundled with this version")
     if not group and (there := plugins.installed()):
         print("plugins")
         for plugin in there:
-            print(f"  {plugin.name:<18}configs of {plugin.package}, networks of {plugin.vouched}")
+            print(f"  {plugin.name:<{WIDTH}}configs of {plugin.package}, networks of {plugin.vouched}")

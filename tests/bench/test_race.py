@@ -83,7 +83,7 @@ def test_one_lucky_score_does_not_reach_the_target() -> None:
         (["entries=[mnist-dcgan]"], "entries=mnist-dcgan cannot race: it trains on data=mnist; type data=mnist"),
         (["entries=[]"], "no experiment is called after data=mnist10k"),
         (["entries=[plaim]"], "did you mean plain?"),
-        (["data=mnist", "entries=[mnist-zoo]"], "entries=mnist-zoo cannot race: it is a sweep"),
+        (["data=mnist", "entries=[zoo/mnist]"], "entries=zoo/mnist cannot race: it is a sweep"),
         (["data=[mnist,cifar10]"], "gan bench race trains on one data set"),
         (["seeds=[-1]"], "are not whole numbers from 0 on"),
         (["minutes=-1"], "minutes=-1.0 is out of range"),

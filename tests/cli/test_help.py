@@ -66,7 +66,7 @@ def test_help_and_lists_show_the_users_own_configs_too(gan, tmp_path):
     for option in ([f"--config-dir={tmp_path}"], ["--config-dir", str(tmp_path)]):
         code, out, _ = gan("train", "model=mine", *option, "--help")
         assert code == 0 and "model.extra=1" in out and "model.width=" in out and "untitled" in out
-        assert "  mine              Mine\n" in gan("list", "models", *option)[1]
+        assert f"  {'mine':<24}Mine\n" in gan("list", "models", *option)[1]
         assert "  untitled\n" in gan("list", *option)[1]
     assert "mine" not in choices("model") and gan("train", "model=mine", "--help")[0] == 2
 

@@ -32,7 +32,7 @@ NOT_RUN = {
     "gan push ": "tests/commands/test_push.py pushes to a server of its own; its words are read",
     "gan sample ckpt=hf:": "the same test downloads; its words are read",
     "gan train -m sweep=": "tests/cli/test_train.py runs each choice of sweep=; its words are read",
-    "gan train -m experiment=mnist-zoo": "starts workers, as tests/training/test_signals.py does; its words are read",
+    "gan train -m experiment=zoo/mnist": "starts workers, as tests/training/test_signals.py does; its words are read",
 }
 # Pages whose newest run at the beginning is of another model than cgan.
 FIRST_RUN = {
