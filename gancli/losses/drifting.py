@@ -79,6 +79,20 @@ def patch_features(x: Tensor) -> list[Tensor]:
     return [_patches(x), _patches(half), whole[None], torch.cat(edges, 1)[None]]
 
 
+def map_features(maps: list[Tensor]) -> list[Tensor]:
+    """Return features of a network's maps (N, C, h, w), each (P, N, D).
+
+    Means over the whole map, over its quarters and over 16 places, and its standard deviation: after the paper's
+    appendix, with fewer places.
+    """
+    features = []
+    for one in maps:
+        places = [adaptive_avg_pool2d(one, side).flatten(2).permute(2, 0, 1) for side in (1, 2, 4)]
+        deviation = (one.flatten(2).var(2, correction=0) + 1e-6).sqrt()
+        features += [*places, deviation[None]]
+    return features
+
+
 def _patches(x: Tensor, side: int = 8, most: int = 8) -> Tensor:
     """Return patches of images (N, C, H, W) that cover them and overlap by half, at most 8x8 of them: (P, N, D)."""
     side = min(side, *x.shape[2:])

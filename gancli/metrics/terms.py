@@ -60,8 +60,8 @@ LOSSES = (
         "it no longer falls: type a larger trainer.steps= or model.width=",
     ),
     Term(
-        ("G/reconstruction", "D/reconstruction"),
-        "reconstruction: -log p(x | z) in nats (VAE), or distance from the image (AE-GAN; by D's decoders: FastGAN)",
+        ("G/reconstruction", "D/reconstruction", "E/reconstruction"),
+        "reconstruction: -log p(x | z) in nats (VAE), or distance from the image (AE-GAN; FastGAN's D; masked E)",
         LOWER,
         "falls quickly at first and then slowly; a Gaussian likelihood may go below 0",
         "images are blurred: type a larger model.z_dim= or a lower model.beta=",
@@ -128,7 +128,7 @@ OUTPUTS = (
 )
 TRAINING = (
     Term(
-        ("gradient_norm(G)", "gradient_norm(D)"),
+        ("gradient_norm(G)", "gradient_norm(D)", "gradient_norm(E)"),
         "length of the gradient of a network's whole loss",
         "no direction: compare with its own past",
         "steady within a factor of 10; often 1 to 100",
