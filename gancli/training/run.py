@@ -152,7 +152,7 @@ class TrainingRun:
                 if (due or trainer.progress >= 1) and (part := self.non_finite()):
                     self.recover(part)
                     continue
-                if step == first and "log" not in due:
+                if step == first and "log" not in due and trainer.progress < 1:
                     self.log.first_step()
                 if trainer.progress >= 1 and not signum:
                     break  # all tasks are due, and one checkpoint holds their results
