@@ -22,7 +22,7 @@ from gancli.data.decoder import open_image
 from gancli.evaluation.super_resolution import more_scores
 from gancli.inference.damage import NO_TRACE, Damage, estimate
 from gancli.inference.styles import AutoUpscaler, choose
-from gancli.inference.upscaler import bundled_styles, load_upscaler
+from gancli.inference.upscaler import STYLES, load_upscaler
 from gancli.metrics.psnr_ssim import fidelity
 
 RNG = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def measure(result: Tensor, real: Tensor) -> dict[str, float]:
 
 def scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return the mean scores of bicubic, every style, half of faithful and auto, for each damage."""
-    upscalers = {style: load_upscaler(style=style) for style in bundled_styles()}
+    upscalers = {style: load_upscaler(style=style) for style in STYLES}
     upscalers["half of faithful"] = load_upscaler(style="faithful", strength=0.5)
     auto, table = AutoUpscaler(), {}
     pairs = [(path, path.with_name(path.name.replace("_HR", "_LR"))) for path in sorted(folder.glob("*_HR.png"))]
@@ -98,14 +98,14 @@ def scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
 def decisions(folder: Path) -> dict[str, str]:
     """Return how many images of each damage auto takes for damaged, for a clean one for clean."""
     table, names = {}, list(DAMAGES)[:5]
-    clean = choose(Damage(NO_TRACE, 0), bundled_styles())[:2]
+    clean = choose(Damage(NO_TRACE, 0))[:2]
     files = sorted(folder.glob("*.jpg"))[:100]
     for k, name in enumerate(names):
         right = 0
         for path in files[k :: len(names)]:
             photo = open_image(path).convert("RGB")
             small = DAMAGES[name](photo.resize((photo.width // 2, photo.height // 2), Image.Resampling.BICUBIC))
-            chosen = choose(estimate(small.crop((3, 5, *small.size))), bundled_styles())[:2]
+            chosen = choose(estimate(small.crop((3, 5, *small.size))))[:2]
             right += (chosen == clean) == (name == "clean")
         table[name] = f"{right} of {len(files[k :: len(names)])}"
         print(f"{name:36} decided rightly: {table[name]}", flush=True)

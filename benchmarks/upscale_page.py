@@ -20,7 +20,7 @@ from gancli import images
 from gancli.data.decoder import open_image
 from gancli.inference.damage import estimate
 from gancli.inference.styles import choose
-from gancli.inference.upscaler import bundled_styles, load_upscaler
+from gancli.inference.upscaler import STYLES, load_upscaler
 from gancli.metrics.niqe import niqe
 from gancli.metrics.psnr_ssim import rgb_psnr, studio_luma
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    upscalers = {style: load_upscaler(style=style) for style in bundled_styles()}
+    upscalers = {style: load_upscaler(style=style) for style in STYLES}
     columns = ["small", "bicubic", "lanczos", *upscalers, "real"]
     print(f"| PSNR (dB), NIQE | auto takes | {' | '.join(columns[1:-1])} |")
     print("|" + "---|" * len(columns))
@@ -146,7 +146,7 @@ def main() -> None:
     for name, real, degraded, corner in types(options.images):
         results = {"bicubic": degraded.resize(real.size, BICUBIC), "lanczos": degraded.resize(real.size, LANCZOS)}
         results |= {style: upscaler(degraded) for style, upscaler in upscalers.items()}
-        taken = choose(estimate(degraded), bundled_styles())
+        taken = choose(estimate(degraded))
         style = taken.style if taken.strength == 1 else f"{taken.strength:g} of {taken.style}"
         print(f"| {name} | {style} | {' | '.join(scores(result, real) for result in results.values())} |")
         nearest = degraded.resize(real.size, Image.Resampling.NEAREST)

@@ -54,9 +54,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of small bundled networks, in half precision: faithful x4, sharp x4 and x2."""
+    """A folder of small bundled networks, in half precision: faithful x4, sharp x4 and x2, restore x4."""
     folder = tmp_path_factory.mktemp("weights")
-    for style, scale in (("faithful", 4), ("sharp", 4), ("sharp", 2)):
+    for style, scale in (("faithful", 4), ("sharp", 4), ("sharp", 2), ("restore", 4)):
         config = {"_target_": "gancli.networks.sr.Compact", "channels": 3, "width": 8, "depth": 2, "scale": scale}
         state = {name: x.half() for name, x in compact(scale).state_dict().items()}
         write_generator(folder / f"sr_compact-x{scale}-{style}.safetensors", config, state)

@@ -181,18 +181,12 @@ def bundled_network(style: str, scale: int) -> nn.Module:
         for path in weights_of(style, available):
             network = load(verified(path)).network
             return network if available == scale else Downscaled(network, scale)
-    others = ", ".join(bundled_styles()) or "none; type ckpt=FILE"
-    raise ValueError(f"style={style} has no weights in this installation; type another style=, of {others}")
+    raise ValueError(f"the weights of style={style} are missing from this installation; install gancli again")
 
 
 def weights_of(style: str, scale: int) -> list[Path]:
     """Return the files of bundled weights of a style and a scale."""
     return sorted(WEIGHTS.glob(f"sr_*-x{scale}-{style}.safetensors"))
-
-
-def bundled_styles() -> list[str]:
-    """Return those of STYLES that have weights, if only those of 4 times."""
-    return [style for style in STYLES if weights_of(style, 4)]
 
 
 def blended_network(style: str, scale: int, strength: float) -> nn.Module:

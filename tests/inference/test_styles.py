@@ -98,16 +98,14 @@ def test_text_and_drawings_on_a_grid_of_8_are_not_taken_for_a_jpeg():
     assert estimate(checkerboard).noise == 0
 
 
-def test_the_style_follows_the_damage_and_the_weights_that_exist():
-    every = ("faithful", "sharp", "restore")
-    assert choose(Damage(100, 0.4), every)[:2] == ("faithful", 1)
-    assert choose(Damage(92, 1.4), every).reason == "style=faithful: JPEG of quality 92 and noise of 1.4 grey levels"
-    assert choose(Damage(40, 0.4), every) == ("restore", 1, "style=restore: JPEG of quality 40")
-    assert choose(Damage(100, 5), every)[:2] == ("restore", 1)
-    style, strength, reason = choose(Damage(60, 0), every[:2])
-    assert (style, strength) == ("faithful", 0.5) and "style=restore has no weights in this installation" in reason
-    assert choose(Damage(30, 0), every[:2])[:2] == ("faithful", 0.25)
-    assert choose(Damage(100, 5), every[:2])[:2] == ("faithful", 0.5)
+def test_the_style_and_its_strength_follow_the_damage():
+    assert choose(Damage(100, 0.4))[:2] == ("faithful", 1)
+    assert choose(Damage(95, 1.4)).reason == "style=faithful: JPEG of quality 95 and noise of 1.4 grey levels"
+    assert choose(Damage(40, 0.4)) == ("restore", 1, "style=restore: JPEG of quality 40")
+    assert choose(Damage(85, 0)) == ("restore", 0.5, "style=restore strength=0.5: JPEG of quality 85")
+    assert choose(Damage(100, 20))[:2] == ("restore", 1)
+    strengths = [choose(Damage(quality, 0)).strength for quality in (92, 80, 70, 60)]
+    assert strengths == sorted(strengths) and choose(Damage(92, 6)).strength > choose(Damage(92, 0)).strength
 
 
 def test_strength_blends_a_style_with_faithful_and_faithful_with_bicubic(weights):
@@ -126,14 +124,12 @@ def test_strength_blends_a_style_with_faithful_and_faithful_with_bicubic(weights
         load_upscaler(weights / "sr_compact-x4-sharp.safetensors", strength=0.5)
 
 
-def test_auto_uses_restore_as_soon_as_its_weights_are_there(weights, gan):
+def test_auto_restores_what_is_damaged(weights, gan):
     as_jpeg(photo(40), 30).convert("RGB").save("a.png")
-    code, _, error = gan("upscale", "a.png", "style=restore")
-    assert code == 1 and "style=restore has no weights in this installation; type another style=, of faithful" in error
     network = compact(4)
     network.last.bias.data += 0.1
     config = {"_target_": "gancli.networks.sr.Compact", "channels": 3, "width": 8, "depth": 2, "scale": 4}
-    write_generator(weights / "sr_attentive-x4-restore.safetensors", config, network.state_dict())
+    write_generator(weights / "sr_compact-x4-restore.safetensors", config, network.state_dict())
     code, _, error = gan("upscale", "a.png")
     assert code == 0 and error.startswith("gan: a.png: style=restore: JPEG of quality ")
     assert difference("a_x4.png", Upscaler(network)(Image.open("a.png"))) <= 1
