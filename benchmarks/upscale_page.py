@@ -1,6 +1,6 @@
 """Six types of small image, enlarged 4 times in every style of `gan upscale`: one table and one picture.
 
-    python benchmarks/upscale_page.py Set14/ [--out docs/images/upscale-types.png]
+    python benchmarks/upscale_page.py Set14/ [--out docs/images/upscale-types.png] [--short docs/images/upscale.png]
 
 Each small image is made of one whose real pixels are known, an image of Set14 or a drawn icon. PSNR is that of the
 colours, of an icon that of its colours on white; NIQE has no reference, and lower is better.
@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from gancli import images
 from gancli.data.decoder import open_image
 from gancli.inference.damage import estimate
-from gancli.inference.styles import choose
+from gancli.inference.styles import AutoUpscaler, choose
 from gancli.inference.upscaler import STYLES, load_upscaler
 from gancli.metrics.niqe import niqe
 from gancli.metrics.psnr_ssim import rgb_psnr, studio_luma
@@ -136,23 +136,28 @@ def row(pictures: list[Image.Image], corner: tuple[int, int]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="picture of every type in every style")
+    parser.add_argument("--short", type=Path, help="picture of three types as gan upscale enlarges them")
     options = parser.parse_args()
-    upscalers = {style: load_upscaler(style=style) for style in STYLES}
-    columns = ["small", "bicubic", "lanczos", *upscalers, "real"]
-    print(f"| PSNR (dB), NIQE | auto takes | {' | '.join(columns[1:-1])} |")
-    print("|" + "---|" * len(columns))
-    rows = []
+    upscalers, auto = {style: load_upscaler(style=style) for style in STYLES}, AutoUpscaler()
+    columns = ["bicubic", "lanczos", *upscalers]
+    print(f"| PSNR (dB), NIQE | auto takes | {' | '.join([*columns, 'auto'])} |")
+    print("|" + "---|" * (len(columns) + 3))
+    every, few = [], []
     for name, real, degraded, corner in types(options.images):
         results = {"bicubic": degraded.resize(real.size, BICUBIC), "lanczos": degraded.resize(real.size, LANCZOS)}
         results |= {style: upscaler(degraded) for style, upscaler in upscalers.items()}
+        best = auto(degraded)
         taken = choose(estimate(degraded))
         style = taken.style if taken.strength == 1 else f"{taken.strength:g} of {taken.style}"
-        print(f"| {name} | {style} | {' | '.join(scores(result, real) for result in results.values())} |")
+        print(f"| {name} | {style} | {' | '.join(scores(x, real) for x in [*results.values(), best])} |")
         nearest = degraded.resize(real.size, Image.Resampling.NEAREST)
-        rows.append((f"{name}: auto takes {style}", row([nearest, *results.values(), real], corner)))
+        every.append((f"{name}: auto takes {style}", row([nearest, *results.values(), real], corner)))
+        few.append((name, row([nearest, results["bicubic"], best, real], corner)))
     if options.out:
-        draw_page(columns, rows, options.out)
+        draw_page(["small", *columns, "real"], every, options.out)
+    if options.short:
+        draw_page(["small", "bicubic", "gan upscale", "real"], [few[4], few[5], few[2]], options.short)
 
 
 def draw_page(columns: list[str], rows: list[tuple[str, Image.Image]], out: Path) -> None:

@@ -39,15 +39,15 @@ class Choice(NamedTuple):
 def choose(damage: Damage) -> Choice:
     """Return the style and the strength for an image of this damage.
 
-    Strength grows with the damage, and is 1 up to a JPEG of quality 60 or from 11 grey levels of noise: a mean of both
-    styles has a higher PSNR than either where there is little damage.
+    Strength grows with the damage, and is 1 up to a JPEG of quality 65 or from 10 grey levels of noise. Where there is
+    less, a mean of both styles has a higher PSNR than either.
     """
     signs = [f"JPEG of quality {damage.quality}"] if damage.quality < NO_TRACE else []
     signs += [f"noise of {damage.noise:.1f} grey levels"] if damage.noise >= 1 else []
     seen = " and ".join(signs) or "no JPEG blocks and no noise"
     if damage.quality > DAMAGED_QUALITY and damage.noise < NOISY:
         return Choice("faithful", 1, f"style=faithful: {seen}")
-    strength = round(min(1, 0.2 + max(0.02 * (NO_TRACE - damage.quality), 0.07 * damage.noise)), 1)
+    strength = round(min(1, 0.3 + max(0.02 * (NO_TRACE - damage.quality), 0.07 * damage.noise)), 1)
     typed = "style=restore" if strength == 1 else f"style=restore strength={strength:g}"
     return Choice("restore", strength, f"{typed}: {seen}")
 

@@ -102,7 +102,7 @@ def test_the_style_and_its_strength_follow_the_damage():
     assert choose(Damage(100, 0.4))[:2] == ("faithful", 1)
     assert choose(Damage(95, 1.4)).reason == "style=faithful: JPEG of quality 95 and noise of 1.4 grey levels"
     assert choose(Damage(40, 0.4)) == ("restore", 1, "style=restore: JPEG of quality 40")
-    assert choose(Damage(85, 0)) == ("restore", 0.5, "style=restore strength=0.5: JPEG of quality 85")
+    assert choose(Damage(85, 0)) == ("restore", 0.6, "style=restore strength=0.6: JPEG of quality 85")
     assert choose(Damage(100, 20))[:2] == ("restore", 1)
     strengths = [choose(Damage(quality, 0)).strength for quality in (92, 80, 70, 60)]
     assert strengths == sorted(strengths) and choose(Damage(92, 6)).strength > choose(Damage(92, 0)).strength
