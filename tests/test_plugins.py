@@ -89,8 +89,8 @@ def write(path: Path, target: str, **arguments: object) -> str:
 
 def test_a_plugin_is_listed_completed_trained_and_sampled(site, gan, tmp_path):
     package(site)
-    assert "  calm              Calm: one linear layer\n" in gan("list", "models")[1]
-    assert "calm              configs of calm_gan.configs, networks of calm_gan.networks" in gan("list")[1]
+    assert f"  {'calm':<24}Calm: one linear layer\n" in gan("list", "models")[1]
+    assert f"{'calm':<24}configs of calm_gan.configs, networks of calm_gan.networks" in gan("list")[1]
     assert "model.calmness=1.0" in gan("train", "model=calm", "--help")[1]
     assert gan("--complete", "gan train model=ca")[1].split() == ["model=calm"]
     code, _, error = gan("train", *TINY, "model=calm", "data.size=8", "run.dir=run", "trainer.steps=1")

@@ -43,7 +43,7 @@ def test_every_command_takes_a_starter_by_its_name(starter: Path, gan: Any) -> N
 
 
 def test_the_list_names_starters_and_what_they_were_trained_on(starter: Path, gan: Any) -> None:
-    line = f"  tiny              {checkpoint.read(starter)['trained']}"
+    line = f"  {'tiny':<24}{checkpoint.read(starter)['trained']}"
     assert gan("list", "checkpoints")[1] == f"{line}\n" and "cgan on synthetic" in line
     assert f"ckpt=\n{line}\n" in gan("list")[1]
     assert torch.equal(gancli.load("tiny").sample(2), gancli.load(starter).sample(2))

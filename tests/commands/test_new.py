@@ -30,7 +30,7 @@ def test_a_new_package_is_a_plugin_with_a_model_and_a_loss(gan, tmp_path, site):
     texts = [file.read_text() for file in (tmp_path / "my work").rglob("*") if file.is_file()]
     assert not [text for text in texts if "my_gan" in text or "my-gan" in text]
     pretend_install(tmp_path / "my work" / "quiet_gan", site)
-    assert "  quiet_gan         DCGAN with" in gan("list", "models")[1]
+    assert f"  {'quiet_gan':<24}DCGAN with" in gan("list", "models")[1]
     assert "model.loss.smoothing=0.1" in gan("train", "model=quiet_gan", "--help")[1]
     code, _, error = gan("train", *TINY, "model=quiet_gan", "run.dir=run", "trainer.steps=1")
     assert code == 0 and "warning" not in error, error
