@@ -38,7 +38,7 @@ def test_it_learns_to_continue_stripes():
     optimizer = torch.optim.Adam(E.parameters(), 5e-3)
     stripes = torch.where(torch.arange(16) % 4 < 2, 1.0, -1.0)
     errors = []
-    for step in range(120):
+    for step in range(90):
         x = stripes.roll(step).expand(16, 1, 16, 16)
         x = torch.where(torch.arange(16).reshape(16, 1, 1, 1) < 8, x, x.transpose(2, 3))
         errors.append(E(x))
