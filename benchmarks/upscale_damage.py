@@ -67,9 +67,8 @@ def measure(result: Tensor, real: Tensor) -> dict[str, float]:
 
 
 def scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the mean scores of bicubic, every style, half of faithful and auto, for each damage."""
+    """Return the mean scores of bicubic, every style and auto, for each damage."""
     upscalers = {style: load_upscaler(style=style) for style in STYLES}
-    upscalers["half of faithful"] = load_upscaler(style="faithful", strength=0.5)
     auto, table = AutoUpscaler(), {}
     pairs = [(path, path.with_name(path.name.replace("_HR", "_LR"))) for path in sorted(folder.glob("*_HR.png"))]
     for name, damage in DAMAGES.items():

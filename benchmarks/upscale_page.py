@@ -7,14 +7,13 @@ colours, of an icon that of its colours on white; NIQE has no reference, and low
 """
 
 import argparse
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFilter
+from upscale_damage import jpeg, tensor
 
 from gancli import images
 from gancli.data.decoder import open_image
@@ -30,12 +29,6 @@ BICUBIC, LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS
 
 def small(image: Image.Image) -> Image.Image:
     return image.resize((image.width // SCALE, image.height // SCALE), BICUBIC)
-
-
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return open_image(file).convert("RGB")
 
 
 def noisy(image: Image.Image, sigma: float, grey: bool = False) -> Image.Image:
@@ -111,10 +104,6 @@ def types(folder: Path) -> list[Type]:
         Type("photograph", *of_set14(11, small), (300, 160)),
         Type("icon", icon(), small(icon()), (48, 40)),
     ]
-
-
-def tensor(image: Image.Image) -> torch.Tensor:
-    return images.to_float(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
 
 
 def scores(image: Image.Image, real: Image.Image) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gancli.images import Size, sides
+from gancli.images import Size
 from gancli.networks.dcgan import doublings
 
 
@@ -54,10 +54,10 @@ class MaskedAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean squared error of the hidden pixels, a scalar."""
-        height, width = sides(tuple(x.shape[2:]))
+        height, width = x.shape[2:]
         places = torch.rand(len(x), 1, -(-height // self.patch), -(-width // self.patch), device=x.device)
         mask = (places < self.masked).float()
         mask = interpolate(mask, scale_factor=self.patch, mode="nearest")[..., :height, :width]
-        output = self.decoder(self.encode(x, mask)[-1])
-        difference = interpolate(output, (height, width)) - x if output.shape != x.shape else output - x
-        return (mask * difference.square()).sum() / (mask.sum() * x.shape[1]).clamp_min(1)
+        # The stages leave out the last odd row and column of a map, so the decoder's image may be smaller.
+        output = interpolate(self.decoder(self.encode(x, mask)[-1]), (height, width))
+        return (mask * (output - x).square()).sum() / (mask.sum() * x.shape[1]).clamp_min(1)
