@@ -72,9 +72,6 @@ def start_from(trainer: Trainer, ckpt: str, class_names: Sequence[str], by_posit
         left_out = load_fitting(network, states[name], without)
         sizes = {key: x.numel() for key, x in network.state_dict().items()}
         fits |= any(x.dim() > 1 and key not in left_out for key, x in network.state_dict().items())
-        if left_out and name == "G" and not int(trainer.objective.G.z_dim):  # no size changes these networks
-            fits = False
-            break
         if left_out:
             some = ", ".join(left_out[:NAMED]) + (f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else "")
             percent = 100 * (1 - sum(sizes[key] for key in left_out) / sum(sizes.values()))

@@ -104,6 +104,10 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path):
     second = start(tmp_path / "second", "sr_compact_gan", f"trainer.start={tmp_path / 'first'}")
     for G in (second.trainer.objective.G, second.trainer.ema.network):
         assert all(torch.equal(a, b) for a, b in zip(G.parameters(), first.parameters()))
+    body = start(
+        tmp_path / "x2", "sr_compact", f"trainer.start={tmp_path / 'first'}", "model.scale=2"
+    ).trainer.objective.G
+    assert all(torch.equal(x, first.body.state_dict()[name]) for name, x in body.body.state_dict().items())
     with pytest.raises(ValueError, match=r"the G of .*last\.safetensors, a sr_compact, does not fit this model's"):
         start(tmp_path / "third", "sr_compact", f"trainer.start={tmp_path / 'first'}", "model.width=6")
     with pytest.raises(ValueError, match="there is no checkpoint"):
