@@ -5,7 +5,7 @@ import re
 import gancli
 from gancli.cli.help import commands as command_names
 from gancli.commands.list import GROUPS
-from gancli.config import Key, choices, header, keys
+from gancli.config import Key, choices, header, keys, readable
 from gancli.metrics.terms import GROUPS as GROUPS_OF_TERMS
 
 LINK = re.compile(r"(?<!<)(https?://\S+?)(?=[,;)]*(?:\s|$))")
@@ -21,7 +21,9 @@ def table_of(rows: list[Key]) -> list[str]:
     """Return a table of keys, defaults and meanings, or nothing if there are no keys."""
     if not rows:
         return []
-    cells = [(f"`{key.name}`", f"`{default}`" if (default := key.default) else "", escape(key.meaning)) for key in rows]
+    cells = [
+        (f"`{key.name}`", f"`{readable(key.default)}`" if key.default else "", escape(key.meaning)) for key in rows
+    ]
     return ["| key | default | meaning |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells), ""]
 
 

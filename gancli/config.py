@@ -23,6 +23,7 @@ _HERE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a checkout next to it.
 CONFIGS = next((d for d in (_HERE / "configs", _HERE.parent / "configs") if d.is_dir()), _HERE / "configs")
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")  # one whole text in Hydra's quotes
+ON_CPU = re.compile(r"\$\{gan\.on_cpu:(\[[^]]*\]|[^,]+),(\[[^]]*\]|[^,}]+)\}")  # ${gan.on_cpu:32,64}
 EXPERIMENT = "experiment"  # the group whose names may have folders: experiment=paper/wgan
 
 _OWN: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())  # folders of the user's own configs
@@ -157,6 +158,11 @@ def _bases(name: str, text: str) -> list[str]:
     """Return the configs of the same group that a config builds on: a variant's `defaults: [- dcgan]`."""
     bases = re.findall(r"^  - ([\w-]+) *(?:#.*)?$", text, re.M)
     return [(Path(name).parent / base).as_posix() for base in bases if base != "_self_"]
+
+
+def readable(default: str) -> str:
+    """Return a default as a reader is shown it: `${gan.on_cpu:32,64}` is 32 on a CPU, else 64."""
+    return ON_CPU.sub(r"\1 on a CPU, else \2", default)
 
 
 def header(name: str) -> str:
@@ -321,6 +327,13 @@ def _environment(name: str, default: str | None = None) -> str | None:
     return os.environ.get(name, default)
 
 
+def _on_cpu(cpu: Any, other: Any, *, _root_: Any) -> Any:
+    """Return `cpu` where the run computes on a CPU: a width, say, with which minutes of a CPU suffice."""
+    from gancli.runtime.device import choose_device
+
+    return cpu if choose_device(_root_.device).type == "cpu" else other
+
+
 def register_resolvers(name: str = "") -> None:
     """Register the functions that the yaml files call, such as `${gan.times:a,b}`.
 
@@ -333,6 +346,7 @@ def register_resolvers(name: str = "") -> None:
         "gan.where": lambda a, b, then, otherwise: then if a == b else otherwise,
         "gan.times": lambda a, b: None if b is None else a * b,  # null until the data set is known
         "gan.plus": lambda a, b: None if a is None else a + b,
+        "gan.on_cpu": _on_cpu,
     }
     functions |= {"gan.title": _in_folder_name, "oc.env": _environment}
     for key, function in functions.items():

@@ -5,7 +5,7 @@ import textwrap
 
 from gancli.cli.known import chosen, every_key, train_keys
 from gancli.cli.overrides import full_key, places_of, read_train
-from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, own_configs
+from gancli.config import CONFIGS, Key, UsageError, choices, groups, header, keys, own_configs, readable
 
 WIDTH, COLUMN = 100, 40  # of the help, and where the meanings begin
 ORDER = ["train", "sample", "upscale", "translate", "inpaint", "reconstruct", "edit", "project", "evaluate"]
@@ -65,7 +65,7 @@ def key_lines(shown: list[Key]) -> list[str]:
     """Return lines of `key=default  meaning`."""
     lines = []
     for key in shown:
-        left = f"  {key.name}={key.default.strip(chr(34))}"
+        left = f"  {key.name}={readable(key.default).strip(chr(34))}"
         meaning = textwrap.wrap(key.meaning, WIDTH - COLUMN)
         if len(left) >= COLUMN or not meaning:
             meaning.insert(0, "")

@@ -13,6 +13,7 @@ from gancli.cli.known import LOGGERS, chosen, every_key, swept_values, train_key
 from gancli.cli.stored import Word
 from gancli.config import (
     CONFIGS,
+    ON_CPU,
     QUOTED,
     Key,
     UsageError,
@@ -81,8 +82,7 @@ def read_values(command: str, words: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text(encoding="utf-8"))
     first = next(iter(values))
     texts = [key for key, default in values.items() if isinstance(default, str)]
-    bare: list[str] = []
-    rest = iter(words)
+    bare, rest = list[str](), iter(words)
     for word in rest:
         key, equals, text = word.partition("=")
         if WITH_VALUE.get(key) == "config_dir" and "config_dir" in values:  # an option, as in gan train
@@ -356,7 +356,7 @@ def unknown_key(key: str, value: str = "") -> str:
 
 def typed_default(key: str, known: dict[str, Key]) -> int | float | bool | None:
     """Return the default of a key if it is a number or true or false, else None."""
-    text = known[key].default if key in known else ""
+    text = ON_CPU.sub(r"\1", known[key].default) if key in known else ""
     if follows := re.fullmatch(r"\$\{([\w.]+)\}", text):
         return typed_default(follows[1], known)
     for type_ in (bool, int, float):

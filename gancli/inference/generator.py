@@ -245,7 +245,7 @@ def command_for(network: nn.Module) -> str:
         return "reconstruct"
     if hasattr(network, "source_channels"):
         return "inpaint" if getattr(network, "masked", False) else "translate"
-    return "upscale" if hasattr(network, "scale") else "sample"
+    return "upscale" if isinstance(getattr(network, "scale", None), int) else "sample"
 
 
 def _another_command(network: nn.Module, model: dict[str, Any], file: Path, command: str) -> str:

@@ -45,11 +45,11 @@ class TrainingRun:
     """
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str], terminal: Terminal | None = None):
+        device = choose_device(cfg.device)
         setup.check_options(cfg.trainer)
         setup.check_counts(cfg)
         self.folder, self.overrides, self.options = folder, overrides, cfg.trainer
         self.terminal = terminal or Terminal(quiet=True)
-        device = choose_device(cfg.device)
         self.checkpoints = CheckpointManager(
             *(folder / "checkpoints", self.options.checkpoint_every, self.options.checkpoint_minutes),
             *(self.options.keep_every, self.options.keep_last),

@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gancli.checkpoint.trust import not_vouched
-from gancli.config import base_configs, build, choices, data_title, literal_text
+from gancli.config import ON_CPU, base_configs, build, choices, data_title, flatten, literal_text
 from gancli.data import labels
 from gancli.data.contents import PATHS
 from gancli.data.crops import ImageCrops
@@ -129,6 +129,7 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     if data.codes is not None:
         take_labels(cfg)
     refuse_no_classes(cfg)
+    data.notes += chosen_for_cpu(cfg)
     cfg.run.dir = literal_text(str(folder))
     if "betas" in cfg.model:
         cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
@@ -137,6 +138,16 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     few = f"there {'is' if len(data) == 1 else 'are'} {plural(len(data), 'image')}"
     few += f" and {plural(len(data.sources), 'source image')}" if len(data.sources) else ""
     return f"data.batch_size is {cfg.data.batch_size} instead of {typed}: {few}"
+
+
+def chosen_for_cpu(cfg: DictConfig) -> list[str]:
+    """Return a sentence on the defaults of the model that differ on a CPU, where they do; typed ones do not."""
+    raw, values = flatten(OmegaConf.to_container(cfg)), flatten(OmegaConf.to_container(cfg, resolve=True))
+    others = {key: match[2] for key, value in raw.items() if (match := ON_CPU.fullmatch(str(value)))}
+    different = [f"{key}={values[key]} (else {other})" for key, other in others.items() if str(values[key]) != other]
+    paper = f"paper/{cfg.model.name}"
+    whole = f"; experiment={paper} has the paper's" if paper in choices("experiment") else ""
+    return [f"on a CPU {', '.join(different)}, to learn more in minutes{whole}"] if different else []
 
 
 def take_labels(cfg: DictConfig) -> None:

@@ -6,6 +6,7 @@ from helpers import MODELS, config
 from torch import nn
 
 from gancli.config import build, choices
+from gancli.inference.generator import command_for
 from gancli.metrics.terms import find
 from gancli.testing import PHASES, ModelContract, assert_resumes
 
@@ -32,6 +33,21 @@ def test_the_name_in_a_yaml_is_the_name_of_its_file():
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_run_that_is_interrupted_between_log_lines_or_at_one_resumes_to_the_bit(at, tmp_path):
     assert_resumes(tmp_path, "dcgan", at)
+
+
+FOR_IMAGES = {
+    **dict.fromkeys(["aegan", "vae", "vae_mlp", "vaegan"], "reconstruct"),
+    **{"cyclegan": "translate", "pix2pix": "translate", "inpainting": "inpaint"},
+    **dict.fromkeys([model for model in MODELS if model.startswith("sr")], "upscale"),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_network_is_for_one_command(model):
+    """What its attributes are called must not decide: the layer `scale` once made R3GAN's G one that enlarges."""
+    with torch.device("meta"):
+        G = build(config(f"model={model}", "data.classes=4", "data.channels=3").model.G)
+    assert command_for(G) == FOR_IMAGES.get(model, "sample")
 
 
 REMEDIES = {
