@@ -22,3 +22,14 @@ def test_a_paper_keeps_its_values_whatever_the_models_defaults_are(name):
     model, schedule = cfg.model, cfg.model.schedule._target_.rpartition(".")[2]
     values = (cfg.data.batch_size, model.n_critic, cfg.trainer.steps, model.width, *rates, model.betas, schedule)
     assert values == PAPERS[name] and not cfg.trainer.minutes
+
+
+def test_defaults_of_a_cpu_are_those_of_minutes_and_the_log_says_which(gan, monkeypatch):
+    words = ["model=sngan", "data=synthetic", "data.n=16", "data.batch_size=8", "trainer.steps=1"]
+    error = gan("train", *words, "model.lr=5e-4", "run.dir=run")[2]
+    assert "on a CPU model.n_critic=1 (else 5), model.width=8 (else 128), to learn more in minutes" in error
+    assert "experiment=paper/sngan has the paper's" in error
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    model = compose(words).model
+    assert (model.width, model.lr, model.n_critic) == (128, 2e-4, 5)
+    assert compose([*words, "device=cpu"]).model.width == 8
