@@ -1,6 +1,7 @@
 """gan bench race: which experiment has which score after how many minutes of training. The rules are docs/race.md."""
 
 import contextlib
+import math
 import sys
 import tempfile
 import time
@@ -148,17 +149,21 @@ def run_entry(overrides: list[str], minutes: float, target: float, evaluate: Eva
     trainer, steps = run.trainer, run.trainer.steps()
     points = POINTS_TO_TARGET if target else POINTS
     curve: list[dict[str, float]] = []
-    flops = None
+    # One step after each evaluation is counted, as those until the next, since a model of two phases has two kinds.
+    counted, flop, flop_of_step, before = WARM_UP, 0.0, math.nan, 0
     while True:
-        counted = trainer.step == WARM_UP and not trainer.compiled
-        with FlopCounter() if counted else contextlib.nullcontext() as counter:
+        counts = trainer.step == counted and not trainer.compiled
+        with FlopCounter() if counts else contextlib.nullcontext() as counter:
             done = next(steps, None) is None
         if counter:
-            flops = counter.total
+            flop_of_step = counter.total
         due = 60 * minutes * (len(curve) + 1) / points
         if done or (len(curve) < points - 1 and trainer.seconds >= due):
             begin = time.perf_counter()
+            flop += (trainer.step - before) * flop_of_step
+            counted = before = trainer.step
             facts = {"seconds": trainer.seconds, "steps": trainer.step, "images": trainer.images}
+            facts |= {"tflop": flop / 1e12} if math.isfinite(flop) else {}
             curve.append(facts | evaluate(trainer.ema.network))
             trainer.leave_out(time.perf_counter() - begin)
         if done:
@@ -166,7 +171,6 @@ def run_entry(overrides: list[str], minutes: float, target: float, evaluate: Eva
     return {
         "curve": curve,
         "conditional": bool(trainer.objective.G.classes),
-        "flops_per_step": flops,
         "seconds_to_target": first_confirmed(curve, evaluate.score, target) if target else None,
     }
 

@@ -80,10 +80,7 @@ class RaceReport:
         if runs[0]["conditional"]:
             cells += [_spread([100 * point["as_asked"] for point in last if "as_asked" in point], 1) + " %"]
         cells += [_spread([point[name] for point in last], 0) for name in ("steps", "images")]
-        flops = [
-            run["flops_per_step"] * point["steps"] / 1e12 for run, point in zip(runs, last) if run["flops_per_step"]
-        ]
-        cells += [_spread(flops, 0)]
+        cells += [_spread([point["tflop"] for point in last if "tflop" in point], 0)]
         if self.protocol["target"]:
             reached = [run["seconds_to_target"] for run in runs if run["seconds_to_target"]]
             cells += [_spread(reached, 0) + f" ({len(reached)} of {len(runs)})"]
@@ -96,10 +93,10 @@ class RaceReport:
         names = list(dict.fromkeys(key for run in self.runs for point in run["curve"] for key in point))
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["entry", "seed", *names, "flops_per_step", *constant])
+        writer.writerow(["entry", "seed", *names, *constant])
         for run in self.runs:
             for point in run["curve"]:
-                values = [run["entry"], run["seed"], *(point.get(name, "") for name in names), run["flops_per_step"]]
+                values = [run["entry"], run["seed"], *(point.get(name, "") for name in names)]
                 writer.writerow([csv_cell(str(value)) for value in [*values, *constant.values()]])
         return file.getvalue()
 
@@ -113,8 +110,8 @@ class RaceReport:
             "",
             "- The clock runs from the first batch, and stands still while a run is evaluated.",
             f"- {p['evaluation']}; averaged weights, the same noise at each moment, 8 bits, seed 0.",
-            "- ± is the standard deviation over seeds (n - 1). TFLOP: convolutions and matrix products of one step, "
-            "two for a multiply-add, times the steps.",
+            "- ± is the standard deviation over seeds (n - 1). TFLOP: convolutions and matrix products, two for "
+            "a multiply-add, of one step after each evaluation times the steps until the next.",
             f"- {p['machine']}; {', '.join(f'{name} {version}' for name, version in p['versions'].items())}.",
             "",
             *(f"    {run['command']}" for run in self.runs),

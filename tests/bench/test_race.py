@@ -47,7 +47,7 @@ def test_entries_are_evaluated_and_one_that_crashes_stops_no_other(
     assert result["protocol"]["evaluation"] == "fd_mnist and swd of 200 images against 1,000 test images"
     plain, classes = (run["curve"][-1] for run in result["runs"])
     assert plain["images"] == 16 * plain["steps"] and "as_asked" not in plain and 0 <= classes["as_asked"] <= 1
-    assert all(run["flops_per_step"] > 10**6 for run in result["runs"])
+    assert all(run["curve"][-1]["tflop"] > 10**6 * run["curve"][-1]["steps"] / 1e12 for run in result["runs"])
     rows = list(csv.DictReader((tmp_path / "o" / "race.csv").read_text().splitlines()))
     assert {row["evaluation"] for row in rows} == {result["protocol"]["evaluation"]} and {
         row["entry"] for row in rows
