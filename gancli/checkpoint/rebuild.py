@@ -105,11 +105,20 @@ def outline(config: Any, state: dict[str, Tensor], registrations: int = 1) -> nn
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with Unfilled(), torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about layers without a weight
             return rebuild(config)
     finally:
         hook.remove()
+
+
+class Unfilled(TorchFunctionMode):
+    """Context in which nothing is filled with normal numbers: for the meta device PyTorch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "").endswith("normal_"):  # nn.init.kaiming_normal_, Tensor.normal_
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 class LargestTensor(TorchFunctionMode):

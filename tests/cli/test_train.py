@@ -23,13 +23,15 @@ NO_STEPS = [word for word in TINY if not word.startswith("trainer.steps")]
 
 
 @pytest.mark.slow
-def test_a_training_imports_nothing_slow_that_it_does_not_use(tmp_path):
+def test_a_command_imports_nothing_slow_that_it_does_not_use(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = "import sys; from gancli.cli.main import main; print(main(sys.argv[1:]), *sys.modules)"
-    words = ["train", *TINY, "model=dcgan", f"run.dir={tmp_path / 'run'}"]
-    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=100)
-    _folder, code, *modules = run.stdout.split()
-    assert code == "0", run.stderr
-    assert not HEAVY & set(modules)
+    sample = ["sample", "ckpt=run", "n=2", "overwrite=true", "out=a.png"]  # the first one checks the network
+    for words, light in ((["train", *TINY, "model=dcgan", "run.dir=run"], True), (sample, False), (sample, True)):
+        run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=100)
+        _path, status, *modules = run.stdout.split()
+        assert status == "0", run.stderr
+        assert not light or not HEAVY & set(modules), HEAVY & set(modules)
 
 
 def test_a_run_folder_is_complete_and_a_finished_run_is_left_alone(gan, tmp_path):
