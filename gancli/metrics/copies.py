@@ -25,6 +25,7 @@ COARSE = 8  # side of the pixels that are searched
 CALIBRATED = 500  # training images that are compared with the others, for the threshold
 BLOCK = 16  # images compared at once
 FEWEST = 20  # training images for a threshold
+ALIKE = 0.999  # correlation from which two images are one
 EULER = 0.5772156649015329  # mean of the standard Gumbel distribution
 
 
@@ -69,7 +70,9 @@ class CopyDetector:
         self.keys = [torch.cat(parts) for parts in zip(self._keys(training), self._keys(training.flip(3)))]
         chosen = torch.randperm(len(training), generator=torch.Generator().manual_seed(derive_seed(seed, "copies")))
         chosen = chosen[:CALIBRATED]
-        self.threshold = exceeded_by(FALSE_ALARMS, self._search(training[chosen], chosen).correlation.double())
+        others = self._search(training[chosen], chosen).correlation.double()
+        # Fisher's transformation: where digits are nearly alike the distribution's tail would end beyond 1.
+        self.threshold = math.tanh(exceeded_by(FALSE_ALARMS, others.clamp(max=ALIKE).atanh()))
 
     def __call__(self, images: Tensor) -> Copies:
         """Return the nearest training image of each of `images` (N, C, H, W), of the training images' size."""

@@ -5,6 +5,7 @@ import torch
 from helpers import normal
 from torch.nn.functional import interpolate, pad
 
+from gancli.data.builtin import mnist10k
 from gancli.images import to_uint8
 from gancli.metrics.copies import FALSE_ALARMS, SHIFT, CopyDetector, correlation, details, exceeded_by
 
@@ -65,6 +66,13 @@ def test_the_threshold_of_maxima_is_their_quantile():
     assert exceeded_by(FALSE_ALARMS, sample) == pytest.approx(gumbel_r(0.3, 0.05).ppf(1 - FALSE_ALARMS), abs=1e-3)
     # Some images that do have a twin raise it, and ordinary ones never exceed it more often.
     assert float((sample > exceeded_by(0.02, torch.cat([sample[:90], torch.ones(10)]))).double().mean()) < 0.02
+
+
+def test_copies_are_found_among_digits_which_are_nearly_alike():
+    digits = mnist10k().images
+    detector = CopyDetector(digits[:400])
+    assert 0.8 < detector.threshold < 1 and detector(digits[:60]).fraction == 1
+    assert detector(digits[400:600]).fraction <= 0.05
 
 
 def test_the_correlation_is_numpys_at_the_best_shift():
