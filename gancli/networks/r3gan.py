@@ -16,7 +16,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, leaky_relu, pad
 
 from gancli.images import Size
 from gancli.networks.dcgan import crop, doublings, first_map, last_map
@@ -38,14 +38,26 @@ class Up(nn.Module):
     """Bilinear upsampling by 2: pixels doubled, then blurred; constants stay constant."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return blur(interpolate(x, scale_factor=2.0, mode="nearest"))
+        if x.is_cuda:  # where the gradient of bilinear interpolation is a sum in no fixed order
+            return blur(interpolate(x, scale_factor=2.0, mode="nearest"))
+        return interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
 class Down(nn.Module):
-    """Downsampling by 2 without aliasing: blurred, then the mean of 2x2; an odd last row or column is dropped."""
+    """Downsampling by 2 without aliasing: blurred, then the mean of 2x2; an odd last row or column is dropped.
+
+    Both are one convolution of each channel with [1, 3, 3, 1] / 8 along both axes: pooling is slow on a CPU.
+    """
+
+    weight: Tensor
+
+    def __init__(self, width: int):
+        super().__init__()
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("weight", torch.outer(row, row).expand(width, 1, 4, 4).contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return avg_pool2d(blur(x), 2)
+        return conv2d(pad(x, (1, 1, 1, 1), mode="replicate"), self.weight, stride=2, groups=len(self.weight))
 
 
 def linear_(weight: Tensor) -> None:
@@ -156,7 +168,7 @@ class Discriminator(nn.Module):
         image = nn.Conv2d(channels, width, 1, bias=False)
         layers: list[nn.Module] = [image]
         for i in range(k + 1):
-            layers += [Down()] if i else []
+            layers += [Down(width)] if i else []
             layers += [Block(width, blocks * (k + 1), zero) for _ in range(blocks)]
         basis = nn.Conv2d(width, width, last_map(size, k), groups=width, bias=False)
         self.layers = nn.Sequential(*layers, basis, nn.Flatten())

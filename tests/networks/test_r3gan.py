@@ -48,10 +48,15 @@ def test_the_first_step_is_as_long_for_any_number_of_blocks():
     assert lengths == pytest.approx([lengths[0]] * 3, rel=0.1)
 
 
-@pytest.mark.parametrize(("resample", "shape"), [(blur, (5, 7)), (Up(), (10, 14)), (Down(), (2, 3))])
+@pytest.mark.parametrize(("resample", "shape"), [(blur, (5, 7)), (Up(), (10, 14)), (Down(2), (2, 3))])
 def test_a_constant_stays_a_constant_at_the_edges_too(resample, shape):
     y = resample(torch.full((1, 2, 5, 7), 3.0))
     assert y.shape == (1, 2, *shape) and torch.allclose(y, torch.full_like(y, 3.0))
+
+
+def test_doubling_on_a_gpu_is_doubling_on_a_cpu():
+    x = torch.randn(2, 3, 5, 7)
+    assert torch.allclose(blur(x.repeat_interleave(2, 2).repeat_interleave(2, 3)), Up()(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [8, 28, 32])
