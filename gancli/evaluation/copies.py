@@ -41,7 +41,7 @@ def evaluate(fake: Images, training: Images, sources: list[str], seed: int, devi
         "generated": len(generated),
         "training images": len(known),
         "threshold": round(found.threshold, 4),
-        "nearest by": f"{extractor.name} {extractor.hash} and {copies.COARSE}x{copies.COARSE} pixels",
+        "nearest by": f"{extractor.name} {extractor.hash} and spectra of {copies.WAVES} waves",
         "seed": seed,
         "sources": sources,
         "versions": versions(),

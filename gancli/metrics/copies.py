@@ -1,8 +1,8 @@
 """Copies of training images among generated ones: a G that has memorised its data has not learned it.
 
 Two images are compared by the largest correlation of their details over small shifts, of an image and of its mirror
-image: it does not depend on brightness or contrast. Only the nearest images in the features of a network and in coarse
-pixels are compared so. Images of the training set that have no partner, each against all others, tell how much alike
+image: it does not depend on brightness or contrast. Only the nearest images in the features of a network and by their
+spectra, which a shift leaves as they are, are compared so. Images of the training set that have no partner, each against all others, tell how much alike
 two different images are: above the correlation that only FALSE_ALARMS of them reach, an image counts as a copy.
 """
 
@@ -20,8 +20,8 @@ from gancli.runtime.seeding import derive_seed
 FALSE_ALARMS = 0.02  # of real images that were not trained on
 SHIFT = 4  # pixels each way, at SIDE pixels or less
 SIDE = 64  # larger images are compared at this size
-NEAREST = 8  # training images that an image is compared with, by features and by pixels each
-COARSE = 8  # side of the pixels that are searched
+NEAREST = 8  # training images that an image is compared with, by features and by spectra each
+WAVES = 8  # frequencies of a spectrum along each axis
 CALIBRATED = 500  # training images that are compared with the others, for the threshold
 BLOCK = 16  # images compared at once
 FEWEST = 20  # training images for a threshold
@@ -56,7 +56,7 @@ class CopyDetector:
 
     Args:
         training: (M, C, H, W) uint8 or float in [-1, 1].
-        extractor: network of the features, or None to search by pixels alone.
+        extractor: network of the features, or None to search by spectra alone.
         seed: of the choice of CALIBRATED training images.
     """
 
@@ -79,9 +79,8 @@ class CopyDetector:
         return self._search(images)
 
     def _keys(self, images: Tensor) -> list[Tensor]:
-        """Return vectors of length 1 to search by, (N, D) each: coarse pixels, and features."""
-        coarse = [adaptive_avg_pool2d(to_float(part), COARSE).flatten(1) for part in images.split(1000)]
-        keys = [torch.cat(coarse)]
+        """Return vectors of length 1 to search by, (N, D) each: spectra, and features."""
+        keys = [torch.cat([spectra(part) for part in images.split(1000)])]
         if self.extractor:
             keys += [torch.cat([self.extractor(part)[0] for part in images.split(1000)])]
         return [normalize(key - key.mean(1, keepdim=True), dim=1) for key in keys]
@@ -128,6 +127,14 @@ def details(images: Tensor) -> Tensor:
         x = adaptive_avg_pool2d(x, SIDE)
     width = x.shape[-1] // 4 | 1
     return x - avg_pool2d(pad(x, (width // 2,) * 4, mode="reflect"), width, 1)
+
+
+def spectra(images: Tensor) -> Tensor:
+    """Return the square roots of the amplitudes of the lowest frequencies of images (N, C, H, W): (N, D)."""
+    x = details(images).mean(1)
+    height, width = (torch.hann_window(side, periodic=False, device=x.device) for side in x.shape[1:])
+    amplitudes = torch.fft.rfft2(x * torch.outer(height, width)).abs().sqrt()
+    return torch.cat([amplitudes[:, :WAVES, :WAVES], amplitudes[:, 1 - WAVES :, :WAVES]], 1).flatten(1)
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
