@@ -2,8 +2,9 @@
 
 Two images are compared by the largest correlation of their details over small shifts, of an image and of its mirror
 image: it does not depend on brightness or contrast. Only the nearest images in the features of a network and by their
-spectra, which a shift leaves as they are, are compared so. Images of the training set that have no partner, each against all others, tell how much alike
-two different images are: above the correlation that only FALSE_ALARMS of them reach, an image counts as a copy.
+spectra, which a shift leaves as they are, are compared so. Images of the training set that have no partner, each
+against all others, tell how much alike two different images are: above the correlation that only FALSE_ALARMS of them
+reach, an image counts as a copy.
 """
 
 import math
