@@ -60,7 +60,8 @@ def pauses(steps: Iterator[Any], every: float) -> Iterator[tuple[float, int]]:
 
 
 def train_baseline(name: str, seed: int, minutes: float, device: str) -> tuple[BaselineLoop, int]:
-    loop = BaselineLoop(["model=dcgan", f"data={name}", f"seed={seed}", f"device={device}"])
+    paper = ["model=dcgan", "model.width=64", "model.lr=2e-4", "data.batch_size=128"]
+    loop = BaselineLoop([*paper, f"data={name}", f"seed={seed}", f"device={device}"])
     _, steps = next(pauses(loop.steps(), 60 * minutes))
     return loop, steps
 

@@ -329,9 +329,12 @@ def _environment(name: str, default: str | None = None) -> str | None:
 
 def _on_cpu(cpu: Any, other: Any, *, _root_: Any) -> Any:
     """Return `cpu` where the run computes on a CPU: a width, say, with which minutes of a CPU suffice."""
-    from gancli.runtime.device import choose_device
+    device = str(_root_.device)
+    if device == "auto":
+        from gancli.runtime.device import choose_device
 
-    return cpu if choose_device(_root_.device).type == "cpu" else other
+        device = choose_device(device).type
+    return cpu if device == "cpu" else other
 
 
 def register_resolvers(name: str = "") -> None:

@@ -70,7 +70,7 @@ class ModeData(NamedTuple):
 COMMON = ["trainer.sample_every=1000", "model.schedule._target_=gancli.training.schedules.linear"]
 POINTS = ["data=synthetic", "data.n=100000", "model=mlp", "model.width=64", "model.z_dim=2", "data.batch_size=256"]
 POINTS += ["model.lr=2e-3", "model.betas=[0,0.99]", *COMMON]
-DIGITS = ["data=stacked_mnist", "model=dcgan", "model.width=32", "data.batch_size=64", *COMMON]
+DIGITS = ["data=stacked_mnist", "model=dcgan", "model.width=32", "model.lr=2e-4", "data.batch_size=64", *COMMON]
 DATA = {
     "ring": ModeData(8, [*POINTS, "data.kind=ring"], PLANE, 3.0, 2500),
     "grid": ModeData(25, [*POINTS, "data.kind=grid"], PLANE, 5.0, 2500),

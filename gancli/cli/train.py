@@ -18,7 +18,9 @@ from gancli.cli.received import check_config, targets
 from gancli.cli.stored import SWEEP, is_within, literal, stored_sweep
 from gancli.config import (
     CONFIGS,
+    ON_CPU,
     UsageError,
+    flatten,
     literal_text,
     nearest,
     own_configs,
@@ -167,6 +169,10 @@ def restored(command: TrainCommand) -> list[str]:
     words = hydra_overrides(command._replace(overrides=command.overrides[: command.stored]))
     cfg = hydra.compose(command.config_name, [*words, "run.dir=none"])
     values = {key: old for key, (old, _) in changes(command.config, cfg, free=LOCAL).items()}
+    # A run that goes on with device=cuda keeps what a CPU chose.
+    of_cpu, old = flatten(OmegaConf.to_container(cfg.model)), flatten(command.config)
+    of_cpu = {f"model.{key}" for key, value in of_cpu.items() if ON_CPU.fullmatch(str(value))}
+    values |= {key: old[key] for key in sorted(of_cpu & old.keys())}
     overrides = []
     for key in [key.rpartition(".")[0] for key in values if key.endswith("._target_")]:  # objects of another class
         values = {name: value for name, value in values.items() if not is_within(name, [key])}

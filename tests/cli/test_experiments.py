@@ -27,9 +27,11 @@ def test_a_paper_keeps_its_values_whatever_the_models_defaults_are(name):
 def test_defaults_of_a_cpu_are_those_of_minutes_and_the_log_says_which(gan, monkeypatch):
     words = ["model=sngan", "data=synthetic", "data.n=16", "data.batch_size=8", "trainer.steps=1"]
     error = gan("train", *words, "model.lr=5e-4", "run.dir=run")[2]
-    assert "on a CPU model.n_critic=1 (else 5), model.width=8 (else 128), to learn more in minutes" in error
+    assert "on a CPU model.n_critic=1 (else 5), model.width=16 (else 128), to learn more in minutes" in error
     assert "experiment=paper/sngan has the paper's" in error
+    moved = gan("train", "run.dir=run", "device=cuda", "--cfg", "job", "--resolve")[1]
+    assert "n_critic: 1\n" in moved and "width: 16\n" in moved, "a run keeps its values on another device"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     model = compose(words).model
     assert (model.width, model.lr, model.n_critic) == (128, 2e-4, 5)
-    assert compose([*words, "device=cpu"]).model.width == 8
+    assert compose([*words, "device=cpu"]).model.width == 16

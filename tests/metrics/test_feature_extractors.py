@@ -144,7 +144,7 @@ def test_unknown_networks_and_shapes_are_refused(random):
 
 
 def test_missing_and_damaged_weights_are_refused(tmp_path, monkeypatch):
-    other = next(file for file in FILES["mnist"].parent.iterdir() if file.name.startswith("sr_compact")).read_bytes()
+    other = next(file for file in FILES["mnist"].parent.iterdir() if file.name.startswith("sr_")).read_bytes()
     monkeypatch.setattr(features, "WEIGHTS", tmp_path)
     with pytest.raises(ValueError, match=r"scores mnist .* type python benchmarks/train_features.py mnist$"):
         features.bundled_extractor("mnist")

@@ -51,7 +51,7 @@ def test_packing_stacks_neighbours_as_channels_with_the_classes_of_each(tmp_path
 
 def test_schedules_set_the_rate_the_momentum_and_the_penalty(tmp_path):
     """R3GAN: rate 2e-4 to 5e-5, beta2 0.9 to 0.99, gamma 0.05 to 0.005, over the first 8 % of the budget."""
-    trainer = start(tmp_path, "r3gan", "model.optimizers.D.lr=1e-3").trainer
+    trainer = start(tmp_path, "r3gan", "model.lr=2e-4", "model.optimizers.D.lr=1e-3", "model.penalty.every=1").trainer
     G, D = (trainer.optimizers[name].param_groups[0] for name in "GD")
     values = ((0.0, 2e-4, 0.9, 0.05), (0.04, 1.25e-4, 0.945, 0.0275), (0.5, 5e-5, 0.99, 0.005))
     for progress, rate, beta2, gamma in values:

@@ -96,7 +96,7 @@ def test_a_failed_capture_leaves_steps_eager(tmp_path):
 
 def test_too_many_phases_end_the_captures(tmp_path):
     """A penalty whose weight changes with every step would be captured with every step."""
-    changing = trainer(tmp_path, "model=r3gan", "model.beta2=null", graphs=RepeatedCalls())
+    changing = trainer(tmp_path, "model=r3gan", "model.beta2=null", "model.penalty.every=1", graphs=RepeatedCalls())
     train(changing, 8)
     assert not changing.graphs.replayed
     changing.graphs.replays = dict.fromkeys(range(MAX_PHASES))
