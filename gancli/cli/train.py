@@ -170,9 +170,8 @@ def restored(command: TrainCommand) -> list[str]:
     cfg = hydra.compose(command.config_name, [*words, "run.dir=none"])
     values = {key: old for key, (old, _) in changes(command.config, cfg, free=LOCAL).items()}
     # A run that goes on with device=cuda keeps what a CPU chose.
-    of_cpu, old = flatten(OmegaConf.to_container(cfg.model)), flatten(command.config)
-    of_cpu = {f"model.{key}" for key, value in of_cpu.items() if ON_CPU.fullmatch(str(value))}
-    values |= {key: old[key] for key in sorted(of_cpu & old.keys())}
+    raw, old = flatten(OmegaConf.to_container(cfg)), flatten(command.config)
+    values |= {key: old[key] for key, value in raw.items() if key in old and ON_CPU.fullmatch(str(value))}
     overrides = []
     for key in [key.rpartition(".")[0] for key in values if key.endswith("._target_")]:  # objects of another class
         values = {name: value for name, value in values.items() if not is_within(name, [key])}

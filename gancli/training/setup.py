@@ -123,13 +123,13 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
     Returns:
         A sentence about the smaller batch, or an empty string.
     """
+    data.notes += chosen_for_cpu(cfg)
     typed, packing = cfg.data.batch_size, cfg.model.get("packing", 1)
     cfg.data.batch_size = fitting_batch(data, typed, packing * ranks.world_size() * cfg.trainer.accumulate)
     cfg.data.update(size=data.size, channels=data.channels, classes=data.classes)
     if data.codes is not None:
         take_labels(cfg)
     refuse_no_classes(cfg)
-    data.notes += chosen_for_cpu(cfg)
     cfg.run.dir = literal_text(str(folder))
     if "betas" in cfg.model:
         cfg.model.betas = [float(beta) for beta in cfg.model.betas]  # Adam refuses [0, 0.9]
@@ -143,6 +143,9 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
 def chosen_for_cpu(cfg: DictConfig) -> list[str]:
     """Return a sentence on the defaults of the model that differ on a CPU, where they do; typed ones do not."""
     raw, values = flatten(OmegaConf.to_container(cfg)), flatten(OmegaConf.to_container(cfg, resolve=True))
+    if OmegaConf.is_interpolation(cfg.data, "batch_size"):
+        raw["data.batch_size"] = raw["model.default_batch_size"]
+    raw.pop("model.default_batch_size", None)  # which nobody types
     others = {key: match[2] for key, value in raw.items() if (match := ON_CPU.fullmatch(str(value)))}
     different = [f"{key}={values[key]} (else {other})" for key, other in others.items() if str(values[key]) != other]
     paper = f"paper/{cfg.model.name}"
