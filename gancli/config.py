@@ -331,9 +331,9 @@ def _on_cpu(cpu: Any, other: Any, *, _root_: Any) -> Any:
     """Return `cpu` where the run computes on a CPU: a width, say, with which minutes of a CPU suffice."""
     device = str(_root_.device)
     if device == "auto":
-        from gancli.runtime.device import choose_device
+        import torch
 
-        device = choose_device(device).type
+        device = "gpu" if torch.cuda.is_available() or torch.backends.mps.is_available() else "cpu"
     return cpu if device == "cpu" else other
 
 
