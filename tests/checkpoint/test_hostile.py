@@ -173,6 +173,6 @@ def test_every_network_can_be_outlined_without_memory(model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory, as Linux does")
 def test_randomly_damaged_files_open_or_are_refused():
-    words = [sys.executable, str(FUZZER), "--cases", "15", "--seed", "1"]
+    words = [sys.executable, str(FUZZER), "--cases", "25", "--seed", "1"]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr

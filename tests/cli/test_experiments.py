@@ -35,3 +35,10 @@ def test_defaults_of_a_cpu_are_those_of_minutes_and_the_log_says_which(gan, monk
     model = compose(words).model
     assert (model.width, model.lr, model.n_critic) == (128, 2e-4, 5)
     assert compose([*words, "device=cpu"]).model.width == 16
+
+
+def test_experiments_whose_results_are_told_keep_their_values_on_a_cpu():
+    told = {"mnist-dcgan": (64, 4e-4, 32), "cifar10-dcgan": (64, 4e-4, 32), "mnist-aegan": (64, 4e-4, 32)}
+    for name, values in (told | {"mnist-vae": (128, 1e-3, 128), "mnist-cgan": (64, 1e-3, 16)}).items():
+        cfg = compose([f"experiment={name}", "device=cpu"])
+        assert (cfg.data.batch_size, cfg.model.optimizers.G.lr, cfg.model.width) == values, name

@@ -40,6 +40,7 @@ def files(run: str = "run") -> dict[Path, bytes]:
 def test_only_the_change_itself_is_reported_not_what_follows_from_it():
     before, cfg = resolved("model=dcgan")
     assert changes(before, resolved("model=dcgan", "trainer.steps=9", "run.dir=x", "device=cpu")[1]) == {}
+    assert changes(resolved("model=cgan")[0], resolved("model=cgan", "device=cuda")[1]) == {}
     # A number that reaches both optimizers, one that others are computed from, and one in a list.
     assert changes(before, resolved("model=dcgan", "model.lr=1e-3")[1]) == {"model.lr": (5e-4, 1e-3)}
     assert changes(before, resolved("model=dcgan", "model.packing=2")[1]) == {"model.packing": (1, 2)}
