@@ -129,7 +129,12 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         scales = self.scale(torch.cat([z, self.embed(c)], 1))
-        return self.image(crop(self.layers(self.basis * scales[:, :, None, None]), self.size))
+        x = self.basis * scales[:, :, None, None]
+        first = self.layers[0]
+        if isinstance(first, Block) and first.mix.weight.is_contiguous(memory_format=torch.channels_last):
+            # Each block adds to x and keeps its layout, so every convolution would convert it.
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.image(crop(self.layers(x), self.size))
 
 
 class Ones(nn.Module):

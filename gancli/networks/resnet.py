@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from gancli.images import Size, sides
 from gancli.networks.dcgan import crop, doublings, first_map
-from gancli.networks.layers import minibatch_layer, spectral
+from gancli.networks.layers import DoublingConv, HalvingConv, minibatch_layer, spectral
 from gancli.networks.outputs import DiscriminatorOutputs
 from gancli.runtime.checks import check_choice
 
@@ -58,12 +58,12 @@ class UpBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = batch_norm(before, classes), batch_norm(after, classes)
         # paper: with biases; later batch norm removes every one of them.
-        self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.conv1 = DoublingConv(before, after, bias=False)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.shortcut = nn.Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        y = self.conv1(double(relu(self.norm1(x, c))))
+        y = self.conv1(relu(self.norm1(x, c)))
         y = self.conv2(relu(self.norm2(y, c)))
         # A 1x1 convolution of doubled pixels is the same before doubling, at a quarter of the work.
         return y + double(self.shortcut(x))
@@ -81,17 +81,14 @@ class DownBlock(nn.Module):
         super().__init__()
         self.first, self.halve = first, halve
         self.conv1 = nn.Conv2d(before, after, 3, padding=1)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+        self.conv2 = HalvingConv(after, after) if halve else nn.Conv2d(after, after, 3, padding=1)
         identity = before == after and not halve
         self.shortcut: nn.Module = nn.Identity() if identity else nn.Conv2d(before, after, 1)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return avg_pool2d(x, 2) if self.halve else x
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x if self.first else relu(x))
         # The paper pools after the shortcut's 1x1: the same, at four times the work.
-        return self.pool(self.conv2(relu(y))) + self.shortcut(self.pool(x))
+        return self.conv2(relu(y)) + self.shortcut(avg_pool2d(x, 2) if self.halve else x)
 
 
 def init_xavier(network: nn.Module) -> None:
