@@ -1,5 +1,7 @@
 # Each target first makes a virtual environment with the dependencies, once.
 .PHONY: train test test-all test-gpu correctness lint docs lowest next lock sbom
+# Some containers forbid the compiled files, without which each of the hundreds of processes of the tests compiles the package.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PYTEST ?=
 LOWEST = tests/checkpoint/test_format.py tests/commands/test_push.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py

@@ -13,6 +13,7 @@ from gancli.data import decode_cache as decoded
 from gancli.runtime import cache
 
 torch.set_num_threads(1)  # the networks of the tests are too small for several threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # nor in the processes that they start, next to other tests
 
 
 SLOW_OVER_ALL_MODELS = (

@@ -1,6 +1,7 @@
 """gan export: G alone as a checkpoint, and as ONNX for other programs."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 import gancli
 from gancli.checkpoint import format as checkpoint
 from gancli.commands import export
+from gancli.config import config_file
 from gancli.data.classes import one_hot
 
 
@@ -103,10 +105,13 @@ def test_mistakes_get_one_sentence_and_write_nothing(words, message, gan, checkp
     assert {*Path().iterdir()} == before and Path("there.safetensors").read_text() == "mine"
 
 
+SAME_GENERATOR = {"drifting": "dcgan", "sngan": "acgan", "mlp": "cgan_mlp"}  # the second with classes, if it can
+
+
 def generators() -> list[str]:
-    """Return the first model with each generator."""
-    models = {str(config(f"model={model}").model.G): model for model in reversed(MODELS)}
-    return sorted(models.values())
+    """Return a model with each generator: those whose yaml has one of its own. Composing all takes longer."""
+    own = [model for model in MODELS if re.search(r"^G:", config_file(f"model/{model}").read_text(), re.M)]
+    return sorted({SAME_GENERATOR.get(model, model) for model in own})
 
 
 @pytest.mark.slow

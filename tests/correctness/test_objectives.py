@@ -326,9 +326,11 @@ def test_directions(oracle, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [m for m in MODELS if composed(*TINY, f"model={m}").model.bf16_safe])
+@pytest.mark.parametrize("model", MODELS)
 def test_bfloat16_changes_terms_by_its_rounding(model, oracle, tmp_path):
     """Eight bits of mantissa: a layer rounds to 0.4 %, and a few layers add up to a few percent of the largest term."""
+    if not composed(*TINY, f"model={model}").model.bf16_safe:
+        return  # it trains in float32
     run = start(tmp_path, model)
     objective = run.trainer.objective
     x, c = run.trainer.next_batch()

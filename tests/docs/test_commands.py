@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ from PIL import Image
 from gancli import plugins
 from gancli.cli.overrides import chosen, read_train, read_values, train_keys
 from gancli.config import CONFIGS
+from gancli.data import builtin
+from gancli.data.dataset import ImageDataset
 
 Gan = Callable[..., tuple[int, str, str]]
 
@@ -67,6 +69,7 @@ SMALLER = {
     "project": {"steps": "2"},
     "bench modes": {"data": "[ring]", "recipes": "[gan]", "steps": "2", "minutes": "0", "seeds": "[0]"},
 }
+ALL_DIGITS = builtin.mnist10k
 MEASURED: set[tuple[str, ...]] = set()  # words of gan bench that have run, on whatever page
 
 
@@ -208,6 +211,7 @@ def scratch(stand_ins: Path, gan: Gan, tmp_path: Path, monkeypatch: pytest.Monke
     """Yield an empty folder with the stand-ins, from which nothing can be downloaded."""
     shutil.copytree(stand_ins, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("GAN_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(builtin, "mnist10k", few_digits)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a command of a page used the network"))
     monkeypatch.syspath_prepend(tmp_path)
     before = list(sys.path)
@@ -216,6 +220,12 @@ def scratch(stand_ins: Path, gan: Gan, tmp_path: Path, monkeypatch: pytest.Monke
     for name in [name for name in sys.modules if name.partition(".")[0] == "calm_gan"]:
         del sys.modules[name]
     plugins._read.cache_clear()
+
+
+def few_digits(*size_and_channels: Any, split: str = "train", **options: Any) -> ImageDataset:
+    """Return the first 250 of the bundled digits: what evaluates the pages' runs reads all of them."""
+    every = ALL_DIGITS(*size_and_channels, split=split, **options)
+    return ImageDataset(every.images[:250], every.labels[:250], every.class_names)
 
 
 def first_run(gan: Gan, model: str) -> None:
