@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import MODELS, TINY, config, start
+from helpers import MODELS, TINY, start
 from PIL import Image
 
 import gancli
