@@ -30,7 +30,8 @@ def report_text(report: CheckReport) -> str:
     rows = [("folder", str(report.path)), ("images", f"{len(report.infos):,}")]
     rows += [("layout", note) for note in report.notes]
     if report.infos:
-        rows += [("classes", f"{len(report.classes)}" if report.classes else "none: there are no class folders")]
+        without = "none, but a table of labels" if report.has_labels else "none: there are no class folders"
+        rows += [("classes", f"{len(report.classes)}" if report.classes else without)]
         rows += [("", f"{n:>9,}  {name}") for name, n in report.classes.items()]
         for name in ("width", "height"):
             sides = [getattr(info, name) for info in report.infos]

@@ -1,13 +1,11 @@
 """Your own images as a data set."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gancli.data.archive import LABELS, is_archive, unpacked
 from gancli.data.classes import printable_names
 from gancli.data.dataset import ImageDataset, check_size_and_channels
 from gancli.data.decode_cache import DecodedImages, decode_cached
@@ -22,10 +20,10 @@ from gancli.data.listing import (
     list_folder,
     no_images,
     printable_skipped,
+    table_of,
 )
 from gancli.images import Size, sides, size_of
 from gancli.runtime.checks import check_choice, check_number
-from gancli.runtime.files import typed_path
 from gancli.runtime.text import printable
 
 
@@ -117,23 +115,6 @@ def folders_as_classes(listing: FolderListing, good: list[int]) -> dict[str, Any
     indices = {name: k for k, name in enumerate(names)}
     labels = torch.tensor([indices[name] for name in classes] or [0] * len(good), dtype=torch.int64)
     return {"class_names": printable_names(names), "labels": labels}
-
-
-def table_of(path: str, labels: str) -> tuple[str, bool]:
-    """Return the table of labels that was typed, or that a zip of the StyleGAN tools holds, and whether it holds one.
-
-    Their zips number folders for order alone, so these are no classes, also where the table has no labels.
-    """
-    if labels or not is_archive(typed_path(str(path))):
-        return labels, bool(labels)
-    own = unpacked(typed_path(str(path))) / LABELS
-    if not own.is_file():
-        return "", False
-    try:
-        has_labels = bool(json.loads(own.read_text(encoding="utf-8")).get("labels"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{LABELS} in {path} is no JSON object; pack it again without it") from error
-    return str(own) if has_labels else "", True
 
 
 def unusable(folder: Path, name: str, reason: str) -> ValueError:

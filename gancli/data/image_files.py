@@ -28,7 +28,15 @@ from gancli.data.decoder import (
     upright,
 )
 from gancli.data.layout import find_layout
-from gancli.data.listing import Skipped, existing_folder, images_left_out, list_split, walk_images, with_classes
+from gancli.data.listing import (
+    Skipped,
+    existing_folder,
+    images_left_out,
+    list_split,
+    table_of,
+    walk_images,
+    with_classes,
+)
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import one_line
 
@@ -157,6 +165,7 @@ class CheckReport:
     skipped: Skipped
     notes: list[str] = field(default_factory=list)
     has_domains: bool = False  # two sets to train on, such as trainA and trainB
+    has_labels: bool = False  # those of a table in the zip or tables of images, in place of sub-folders
 
     @property
     def bad(self) -> Skipped:
@@ -172,12 +181,13 @@ class CheckReport:
 def check_folder(path: str) -> CheckReport:
     """Decode every image below the folder `path`, of every split, as data=folder does."""
     root = existing_folder(path)
+    table, has_table = table_of(path)
     names, skipped = walk_images(root)
     layout = find_layout(names)
     if layout:
-        listing = list_split(root, names, skipped, layout, "train")
+        listing = list_split(root, names, skipped, layout, "train", classes=not has_table)
     else:
-        listing = with_classes(root, [(name, name) for name in names], skipped, wanted=True)
+        listing = with_classes(root, [(name, name) for name in names], skipped, wanted=not has_table)
     classes = dict(zip(listing.names, listing.classes))
     left_out = {name for name, _ in listing.skipped}
     names = [name for name in names if name not in left_out]
@@ -189,5 +199,12 @@ def check_folder(path: str) -> CheckReport:
         else:
             infos.append(result)
             counts.update([classes[name]] if name in classes else [])
-    domains = bool(layout and layout.has_domains)
-    return CheckReport(typed_path(path), infos, dict(sorted(counts.items())), sorted(bad), listing.notes, domains)
+    return CheckReport(
+        typed_path(path),
+        infos,
+        dict(sorted(counts.items())),
+        sorted(bad),
+        listing.notes,
+        has_domains=bool(layout and layout.has_domains),
+        has_labels=bool(table),
+    )

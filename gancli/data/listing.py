@@ -5,13 +5,14 @@ This module does not import torch: checking a folder answers at once.
 
 import contextlib
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gancli.data.archive import is_archive, unpacked
+from gancli.data.archive import LABELS, is_archive, unpacked
 from gancli.data.layout import Layout, find_layout
 from gancli.runtime.files import typed_path
 from gancli.runtime.text import plural, printable, shell_quote
@@ -22,7 +23,7 @@ Skipped = list[tuple[str, str]]  # (file or folder, reason)
 # Files and beginnings of names that systems write: hidden ones, and thumbnails and metadata of a NAS, a Mac or Windows.
 SYSTEM = (".", "@eaDir", "__MACOSX")
 UNFINISHED_SAMPLES = ".gan-samples"  # in a folder: samples that are about to replace older ones
-SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r", LABELS}  # what lies next to images as a rule
 # Pillow alone cannot decode HEIC, but a phone's images should be reported rather than overlooked.
 EXTENSIONS = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -108,6 +109,26 @@ def existing_folder(path: str, key: str = "path") -> Path:
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"{path} is {what}, not a folder; type data.{key}=DIR or gan data check DIR")
     return root
+
+
+def table_of(path: str, labels: str = "") -> tuple[str, bool]:
+    """Return the table of labels that was typed, or that what is packed holds, and whether it holds one.
+
+    A zip of the StyleGAN tools does, and tables of images with several columns of classes. Those zips number folders
+    for order alone, so these are no classes, also where the table has no labels.
+    """
+    typed, root = typed_path(str(path)), existing_folder(path)
+    if labels or root == typed:
+        return labels, bool(labels)
+    own = root / LABELS
+    if not own.is_file():
+        return "", False
+    try:
+        content = json.loads(own.read_text(encoding="utf-8"))
+        has_labels = bool(content.get("labels") if is_archive(typed) else content)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{LABELS} in {path} is no JSON object; pack it again without it") from error
+    return str(own) if has_labels else "", True
 
 
 def is_source(path: Path) -> bool:

@@ -4,13 +4,14 @@ Only files that lie there are read: no script of a data set is run, and nothing 
 """
 
 import contextlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from gancli.data.archive import most_bytes, too_large
+from gancli.data.archive import LABELS, most_bytes, too_large
 from gancli.data.classes import class_folders
 from gancli.data.layout import DOMAINS, as_split, find_layout
 from gancli.data.listing import EXTENSIONS
@@ -25,11 +26,11 @@ STARTS = {b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
 class Columns(NamedTuple):
-    """The columns that are read, and the classes of `label`, empty where the column holds their names itself."""
+    """The columns that are read, and the classes of each of `labels`, empty where the column holds names itself."""
 
     image: str
-    label: str
-    class_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    class_names: tuple[tuple[str, ...], ...]
 
 
 class Table:
@@ -89,7 +90,7 @@ class Table:
             ) from error
 
     def columns(self, root: Path) -> Columns:
-        """Return the column of images and that of classes; raise ValueError where it is not clear which."""
+        """Return the column of images and those of classes; raise ValueError unless one column holds images."""
         from datasets import ClassLabel, Image, Value
 
         images = [name for name, of in self.features.items() if isinstance(of, Image) or is_image_struct(of)]
@@ -104,13 +105,8 @@ class Table:
         own = self.features.get(LABEL)
         if isinstance(own, ClassLabel) or (isinstance(own, Value) and own.dtype in ("string", "large_string")):
             labels = [LABEL]
-        if len(labels) > 1:
-            raise ValueError(
-                f"{root} has the class columns {printable(', '.join(labels))} and none called {LABEL}; save it with "
-                f"table.rename_column({labels[0]!r}, {LABEL!r}).save_to_disk(DIR), and type data.path=DIR"
-            )
-        label = labels[0] if labels else ""
-        return Columns(images[0], label, tuple(map(str, getattr(self.features.get(label), "names", ()))))
+        names = [tuple(map(str, getattr(self.features[label], "names", ()))) for label in labels]
+        return Columns(images[0], tuple(labels), tuple(names))
 
 
 def is_image_struct(feature: Any) -> bool:
@@ -122,7 +118,8 @@ def is_image_struct(feature: Any) -> bool:
 def unpack_tables(root: Path, files: Sequence[Path], folder: Path) -> None:
     """Write the images of the tables `files`, those of the file or folder `root`, as split/class/number below `folder`.
 
-    One split alone has no folder, and so the classes are as those of any folder.
+    One split alone has no folder, and so the classes are as those of any folder. Several columns of classes become a
+    table of labels next to the images instead.
     """
     most, limit = most_bytes(sum(file.stat().st_size for file in files), folder.parent)
     tables = [Table(file, split_of(file, root)) for file in files]
@@ -130,21 +127,42 @@ def unpack_tables(root: Path, files: Sequence[Path], folder: Path) -> None:
         raise too_large(root, size, limit)
     columns, splits = agreed_columns(root, tables), {table.split for table in tables}
     folders, size, known, numbers, has_image = folders_of(tables, columns), 0, set(), Counter[str](), False
-    for table, content, path, label in images(tables, columns):
-        place = folder / (table.split if len(splits) > 1 else "") / folders.get(label, "")
+    labels: dict[str, dict[str, str]] = {}
+    for table, content, path, values in images(tables, columns):
+        place = folder / (table.split if len(splits) > 1 else "") / (folders.get(values[0], "") if folders else "")
         if place not in known:
             place.mkdir(parents=True, exist_ok=True)
             known.add(place)
         size += max(len(content), BLOCK)
         if size > most:
             raise too_large(root, size, limit)
-        (place / f"{numbers[table.split]:06}{suffix_of(content, path)}").write_bytes(content)
+        file = place / f"{numbers[table.split]:06}{suffix_of(content, path)}"
+        file.write_bytes(content)
+        if len(values) > 1:
+            labels[file.relative_to(folder).as_posix()] = named_classes(root, columns, values)
         numbers[table.split] += 1
         has_image |= bool(content)
     if not has_image:
         raise ValueError(
             f"{root} holds no image itself, at most paths of images; type data.path=, the folder that these are in"
         )
+    if said := [name for name in columns.labels if len({row[name] for row in labels.values()}) > 1]:
+        rows = {file: {name: row[name] for name in said} for file, row in labels.items()}
+        (folder / LABELS).write_text(json.dumps(rows), encoding="utf-8")
+
+
+def named_classes(root: Path, columns: Columns, values: Sequence[Any]) -> dict[str, str]:
+    """Return the class of a row in each of several columns; raise ValueError where it has none."""
+    row = {}
+    for column, names, value in zip(columns.labels, columns.class_names, values):
+        if value is None or not 0 <= value < len(names):
+            rest = f"table.filter(lambda row: row[{column!r}] in range({len(names)}))"
+            raise ValueError(
+                f"{root} has a row without a class in its column {printable(column)}; leave such rows out by "
+                f"{rest}.save_to_disk(DIR), and type data.path=DIR"
+            )
+        row[column] = names[value]
+    return row
 
 
 def agreed_columns(root: Path, tables: Sequence[Table]) -> Columns:
@@ -171,20 +189,22 @@ def split_of(file: Path, root: Path) -> str:
 
 
 def folders_of(tables: Sequence[Table], columns: Columns) -> dict[Any, str]:
-    """Return the folder of each value of the column of classes; a row with another value has no class."""
-    if columns.class_names or not columns.label:
-        return dict(enumerate(class_folders(columns.class_names)))
-    names = sorted({value for table in tables for [value] in table.rows([columns.label]) if value})
+    """Return the folder of each value of the only column of classes; a row with another value has no class."""
+    if len(columns.labels) != 1:
+        return {}
+    [names] = columns.class_names
+    if names:
+        return dict(enumerate(class_folders(names)))
+    names = tuple(sorted({value for table in tables for [value] in table.rows(columns.labels) if value}))
     return dict(zip(names, class_folders(names)))
 
 
-def images(tables: Sequence[Table], columns: Columns) -> Iterator[tuple[Table, bytes, str, Any]]:
-    """Yield the table, the bytes, the path and the value of `label` of each row; no bytes where it has no image."""
-    names = [columns.image, *([columns.label] if columns.label else [])]
+def images(tables: Sequence[Table], columns: Columns) -> Iterator[tuple[Table, bytes, str, list[Any]]]:
+    """Yield the table, the bytes, the path and the values of `labels` of each row; no bytes where it has no image."""
     for table in tables:
-        for image, *label in table.rows(names):
+        for image, *values in table.rows([columns.image, *columns.labels]):
             image = image or {}
-            yield table, image.get("bytes") or b"", str(image.get("path") or ""), label[0] if label else None
+            yield table, image.get("bytes") or b"", str(image.get("path") or ""), values
 
 
 def suffix_of(content: bytes, path: str) -> str:

@@ -18,6 +18,7 @@ from gancli.runtime.files import user_folder
 
 datasets = pytest.importorskip("datasets", reason="needs the extra: type pip install 'gancli[datasets]'")
 KINDS = ["cat", "big dog"]
+OTHER = datasets.ClassLabel(names=["x", "y"])
 IMAGE, CLASS, TEXT = datasets.Image(), datasets.ClassLabel(names=KINDS), datasets.Value("string")
 
 
@@ -85,6 +86,28 @@ def test_a_tenth_of_one_split_is_held_out_and_contents_follow_the_images(tmp_pat
     assert describe_files(path)["count"] == 298, "tables that have changed are unpacked again"
 
 
+def test_several_columns_of_classes_are_labels(gan, tmp_path):
+    rows = table(8, constant=(OTHER, 0)).rename_column("label", "kind").to_dict()
+    rows["size"] = [i // 4 for i in range(8)]
+    features = datasets.Features({"image": IMAGE, "kind": CLASS, "size": datasets.ClassLabel(names=["big", "small"])})
+    features["constant"] = OTHER
+    whole = datasets.Dataset.from_dict(rows, features)
+    whole.save_to_disk(tmp_path / "one")
+    splits = snapshot(tmp_path / "hub", train=whole, test=whole.select(range(4)))
+    for path, split in ((tmp_path / "one", "train"), (splits, "train"), (splits, "test")):
+        data = folder(str(path), 8, split=split)
+        assert [str(column) for column in data.columns] == ["kind (big dog, cat)", "size (big, small)"], path
+        c = data.condition(data.labels, data.classes)
+        assert c[:2].tolist() == [[0, 1, 1, 0], [1, 0, 1, 0]] and len(c) == (8 if split == "train" else 4)
+    words = ["train", "data=folder", f"data.path={tmp_path / 'one'}", "data.size=8", "model=cgan", "model.width=2"]
+    assert gan(*words, "data.batch_size=2", "trainer.steps=1", "run.dir=run")[0] == 0
+    assert gan("sample", "ckpt=run", "labels.kind=cat", "n=2", "out=cats.png")[0] == 0 and Path("cats.png").is_file()
+    assert "classes   none, but a table of labels" in gan("data", "check", str(tmp_path / "one"))[1]
+    rows["size"][3] = -1
+    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", r"a row without a class in its column size; leave such rows out by table\.filter")
+
+
 def test_a_row_without_a_class_or_an_image_is_left_out(tmp_path):
     rows = table(4).to_dict()
     rows["label"][0], rows["image"][1] = -1, None
@@ -100,14 +123,9 @@ def test_an_image_beside_tables_makes_it_a_folder_of_images(tmp_path):
     assert len(folder(str(path), 8)) == 1
 
 
-OTHER = datasets.ClassLabel(names=["x", "y"])
 BAD = {
     "no image": (lambda: table().remove_columns("image"), "has no column of images, only label; save a table with"),
     "two images": (lambda: table(mask=(IMAGE, None)), "has the image columns image, mask; save a table with one"),
-    "two classes": (
-        lambda: table(kind=(OTHER, 0)).rename_column("label", "species"),
-        r"has the class columns species, kind and none called label; save it with table\.rename_column\('species'",
-    ),
     "paths": (
         lambda: datasets.Dataset.from_dict({"image": [{"path": "/etc/passwd"}]}, datasets.Features(image=IMAGE)),
         "holds no image itself, at most paths of images",
