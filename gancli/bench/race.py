@@ -1,6 +1,7 @@
 """gan bench race: which experiment has which score after how many minutes of training. The rules are docs/race.md."""
 
 import contextlib
+import hashlib
 import math
 import sys
 import tempfile
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
-from gancli import config
+from gancli import config, images
 from gancli.bench.common import choose_data, choose_names, finish, output_folder, usage_errors
 from gancli.bench.race_report import RaceReport
 from gancli.bench.timing import WARM_UP, FlopCounter
@@ -35,6 +37,7 @@ from gancli.training.run_log import record_failure
 
 POINTS, POINTS_TO_TARGET = 5, 20  # of the curve; with a target it is looked for more often
 N = 10_000  # generated images, and real ones at most
+SHOWN = 40  # images of a grid of samples: each of ten classes four times
 Scores = dict[str, float]
 
 
@@ -48,7 +51,10 @@ def race(
     out: str,
     device: str,
 ) -> int:
-    """Train every entry with every seed, evaluated as it trains; return 1 if one failed, else 0."""
+    """Train every entry with every seed, evaluated as it trains; return 1 if one failed, else 0.
+
+    A race into a folder that has one with the same protocol goes on with it: what it has is not trained again.
+    """
     name = choose_data("race", data, "mnist")
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UsageError(f"seeds={list(seeds)} are not whole numbers from 0 on; type seeds=[0,1,2]")
@@ -72,19 +78,26 @@ def race(
             "versions": versions(),
         }
         report = RaceReport(folder, protocol)
+        report.load()
         # Every entry with one seed before the next: a machine that becomes slower slows all of them.
         runs = [(experiment, seed) for seed in dict.fromkeys(seeds) for experiment in experiments]
         for number, (experiment, seed) in enumerate(runs, 1):
             overrides = [f"experiment={experiment}", f"seed={seed}", f"trainer.minutes={minutes:g}", f"device={device}"]
+            cfg = compose(overrides)
+            facts = {"entry": experiment, "seed": seed, "config": digest(cfg)}
+            label = f"{number} of {len(runs)}  {experiment}-{seed}"
+            if report.has(facts):
+                print(f"{label}: raced before", file=sys.stderr, flush=True)
+                continue
             try:
-                facts = run_entry(overrides, minutes, target, evaluate)
+                facts |= run_entry(cfg, minutes, target, evaluate, report.samples(facts))
                 own = [f"--config-dir={config_dir}"] if config_dir else []
                 facts["command"] = shell_join(["gan", "train", *own, *overrides])
-                line = report.add(experiment, seed, facts)
+                line = report.add(facts)
             except Exception as error:
                 record_failure(folder, error, overrides)
                 line = report.fail(experiment, seed, one_line(error))
-            print(f"{number} of {len(runs)}  {experiment}-{seed}: {line}", file=sys.stderr, flush=True)
+            print(f"{label}: {line}", file=sys.stderr, flush=True)
             report.write(finished=number == len(runs))
     names = ", ".join(f"{f['entry']}-{f['seed']}" for f in report.failed)
     failed = f"{len(report.failed)} of {plural(len(runs), 'run')} failed: {names}" if names else ""
@@ -130,22 +143,32 @@ class Evaluator:
 
     def __call__(self, G: nn.Module) -> Scores:
         """Return the scores of images of the same noise each time."""
-        fake = GeneratedImages(
-            Generator(G.eval(), self.data.size, self.data.channels, self.data.class_names), self.n, 0
-        )
+        fake = GeneratedImages(self.generator(G), self.n, 0)
         scores = self.comparison(fake, self.data.class_names if G.classes else ()).values
         names = {self.score: self.score, SWD: SWD}
         names |= {name: "as_asked" for name in scores if name.startswith("accuracy_")}
         return {names[name]: value for name, value in scores.items() if name in names}
 
+    def generator(self, G: nn.Module) -> Generator:
+        return Generator(G.eval(), self.data.size, self.data.channels, self.data.class_names)
+
     def __str__(self) -> str:
         return f"{self.score} and {SWD} of {self.n:,} images against {plural(len(self.data), 'test image')}"
 
 
-def run_entry(overrides: list[str], minutes: float, target: float, evaluate: Evaluator) -> dict[str, Any]:
-    """Train one entry for so many minutes and return its curve; evaluating it does not use them up."""
+def digest(cfg: Any) -> str:
+    """Return a hash of a config: a race that goes on trains an entry again whose recipe has changed."""
+    return hashlib.blake2b(OmegaConf.to_yaml(cfg, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def run_entry(cfg: Any, minutes: float, target: float, evaluate: Evaluator, samples: Path) -> dict[str, Any]:
+    """Train one entry for so many minutes and return its curve; evaluating it does not use them up.
+
+    Args:
+        samples: file for a grid of its last images.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        run = TrainingRun(compose(overrides), Path(folder), [])
+        run = TrainingRun(cfg, Path(folder), [])
     trainer, steps = run.trainer, run.trainer.steps()
     points = POINTS_TO_TARGET if target else POINTS
     curve: list[dict[str, float]] = []
@@ -168,6 +191,8 @@ def run_entry(overrides: list[str], minutes: float, target: float, evaluate: Eva
             trainer.leave_out(time.perf_counter() - begin)
         if done:
             break
+    x, _ = next(evaluate.generator(trainer.ema.network).blocks(SHOWN, 0))
+    images.write(images.grid(x, columns=SHOWN // 4), samples)
     return {
         "curve": curve,
         "conditional": bool(trainer.objective.G.classes),

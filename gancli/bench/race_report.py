@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,31 +10,60 @@ from typing import Any
 
 from PIL import Image
 
-from gancli.bench.charts import Colour, Measurement, line_chart
+from gancli import images
+from gancli.bench.charts import Colour, Measurement, captioned, line_chart, side_by_side
 from gancli.bench.common import write_report
+from gancli.config import UsageError
 from gancli.evaluation.scores import SWD
 from gancli.runtime.files import write_text
-from gancli.runtime.text import csv_cell, table
+from gancli.runtime.text import csv_cell, table, without_nan
 
-COLOURS: tuple[Colour, ...] = ((60, 110, 180), (225, 110, 60), (70, 150, 90), (150, 90, 170), (120, 120, 120))
+COLOURS: tuple[Colour, ...] = (
+    *((60, 110, 180), (225, 110, 60), (70, 150, 90), (150, 90, 170)),
+    *((120, 120, 120), (200, 60, 90), (90, 180, 190), (190, 160, 50)),
+)
 MARKS = (0.2, 0.4, 1.0)  # fractions of the minutes whose scores the table shows
+GAP = 12  # pixels between grids of samples
 TITLES = {True: "with classes", False: "without classes"}
 
 
 @dataclass
 class RaceReport:
-    """Everything measured so far, written to race.json, race.csv, race.md and race.png."""
+    """Everything measured so far, written to race.json, race.csv, race.md, race.png and race-samples.png."""
 
     folder: Path
     protocol: dict[str, Any]
     runs: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, entry: str, seed: int, facts: dict[str, Any]) -> str:
-        """Add a run; return its last score in a line."""
-        self.runs.append({"entry": entry, "seed": seed, **facts})
-        last, score = facts["curve"][-1], self.protocol["score"]
-        line = f"{score} {last[score]:.2f}, {SWD} {last[SWD]:.0f} after {last['steps']:,.0f} steps"
+    def load(self) -> None:
+        """Read the runs of an earlier race in this folder; raise UsageError for one whose runs do not compare."""
+        file = self.folder / "race.json"
+        if not file.is_file():
+            return
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            protocol, runs = content["protocol"], content["runs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{file} is no result of a race; type another out=") from error
+        own = json.loads(json.dumps(without_nan(self.protocol)))
+        if other := [name for name in own if protocol.get(name) != own[name]]:
+            raise UsageError(f"out={self.folder} has a race with other {', '.join(other)}; type another out=")
+        self.runs = runs
+
+    def has(self, facts: dict[str, Any]) -> bool:
+        """Return whether this entry, seed and config have raced."""
+        return any(facts.items() <= run.items() for run in self.runs)
+
+    def samples(self, run: dict[str, Any]) -> Path:
+        """Return the file of a run's samples."""
+        return self.folder / "samples" / f"{run['entry'].replace('/', '-')}-{run['seed']}.png"
+
+    def add(self, facts: dict[str, Any]) -> str:
+        """Add a run in place of one of an older config; return its last score in a line."""
+        which = (facts["entry"], facts["seed"])
+        self.runs = [*(run for run in self.runs if (run["entry"], run["seed"]) != which), facts]
+        line, score = self._last(facts), self.protocol["score"]
         if not self.protocol["target"]:
             return line
         seconds = facts["seconds_to_target"]
@@ -48,6 +78,8 @@ class RaceReport:
         content = {"protocol": self.protocol, "runs": self.runs, "failed": self.failed}
         write_report(self.folder, "race", finished, content, self.markdown(), self.chart() if self.runs else None)
         write_text(self.folder / "race.csv", self.rows())
+        if sheet := self.sheet():
+            images.write(sheet, self.folder / "race-samples.png")
 
     def by_entry(self, conditional: bool) -> dict[str, list[dict[str, Any]]]:
         """Return the runs with or without classes by entry, the best last score first."""
@@ -118,22 +150,42 @@ class RaceReport:
         ]
         if self.failed:
             lines += ["", "## Failed", "", *(f"- {f['entry']}-{f['seed']}: {f['message']}" for f in self.failed)]
-        return "\n".join([*lines, "", "![curves](race.png)", ""])
+        return "\n".join([*lines, "", "![curves](race.png)", "", "![samples](race-samples.png)", ""])
 
     def chart(self) -> Image.Image:
-        """Return the score against seconds, a line for each entry, from the lowest to the highest of its seeds."""
-        score, curves = self.protocol["score"], []
-        entries = [(name, runs) for conditional in TITLES for name, runs in self.by_entry(conditional).items()]
-        for i, (name, runs) in enumerate(entries):
-            curve = {}
-            for k, moments in enumerate(zip(*(run["curve"] for run in runs)), 1):
-                values = [moment[score] for moment in moments]
-                seconds = round(60 * self.protocol["minutes"] * k / len(runs[0]["curve"]))
-                curve[seconds] = Measurement(
-                    name, statistics.median(values), min(values), max(values), COLOURS[i % len(COLOURS)]
-                )
-            curves.append(curve)
-        return line_chart(f"{self.protocol['data']}: {score} against seconds", curves)
+        """Return a chart for each table: scores against seconds, of the best entries."""
+        charts = []
+        for conditional, title in TITLES.items():
+            if entries := list(self.by_entry(conditional).items())[: len(COLOURS)]:
+                curves = [self._curve(name, runs, COLOURS[i]) for i, (name, runs) in enumerate(entries)]
+                name = f"{self.protocol['data']} {title}: {self.protocol['score']} against seconds"
+                charts.append(line_chart(name, curves))
+        return images.stack(charts, GAP)
+
+    def _curve(self, name: str, runs: list[dict[str, Any]], colour: Colour) -> dict[int, Measurement]:
+        """Return the score at each moment, from the lowest to the highest of the seeds."""
+        curve = {}
+        for k, moments in enumerate(zip(*(run["curve"] for run in runs)), 1):
+            values = [moment[self.protocol["score"]] for moment in moments]
+            seconds = round(60 * self.protocol["minutes"] * k / len(runs[0]["curve"]))
+            curve[seconds] = Measurement(name, statistics.median(values), min(values), max(values), colour)
+        return curve
+
+    def sheet(self) -> Image.Image | None:
+        """Return the samples of each entry's first seed, the best first, two next to each other."""
+        grids = []
+        for conditional, title in TITLES.items():
+            for name, (run, *_) in self.by_entry(conditional).items():
+                if (file := self.samples(run)).is_file():
+                    with Image.open(file) as grid:
+                        grids.append(captioned(f"{name}, {title}", self._last(run), grid))
+        if not grids:
+            return None
+        return images.stack([side_by_side(grids[i : i + 2], GAP) for i in range(0, len(grids), 2)], GAP)
+
+    def _last(self, run: dict[str, Any]) -> str:
+        last, score = run["curve"][-1], self.protocol["score"]
+        return f"{score} {last[score]:.2f}, {SWD} {last[SWD]:.0f} after {last['steps']:,.0f} steps"
 
 
 def _at(run: dict[str, Any], mark: float) -> dict[str, float]:

@@ -133,7 +133,7 @@ def classifier_extractor(path: Path, name: str, device: torch.device | str = "cp
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or holds no feature network: {one_line(error, 200)}") from error
-    network.eval().requires_grad_(False).to(device)
+    network.folded().requires_grad_(False).to(device)
 
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         features = network.features(to_float(x).contiguous(memory_format=torch.channels_last))

@@ -1,5 +1,6 @@
 """Sliced Wasserstein distance between two sets of images, or of their patches: no feature network needed."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
@@ -22,7 +23,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
     a, b = a.flatten(1).float().cpu(), b.flatten(1).float().cpu()
     d = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed))
     d = d / d.norm(dim=0)
-    return float(((a @ d).sort(0).values - (b @ d).sort(0).values).abs().mean())
+    x, y = (np.sort((d.T @ points.T).numpy(), axis=1) for points in (a, b))  # torch's sort takes ten times as long
+    return float(np.abs(x - y).mean(dtype=np.float64))
 
 
 def patch_distances(a: Tensor, b: Tensor, directions: int = 128, seed: int = 0) -> dict[str, float]:

@@ -1,6 +1,9 @@
 """Small classifiers for the feature space of metrics; `gancli.metrics.feature_extractors` loads trained ones."""
 
+from typing import Self
+
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class Unit(nn.Sequential):
@@ -46,3 +49,12 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
+
+    def folded(self) -> Self:
+        """Return self, in evaluation alone, with each batch norm as part of the convolution before it."""
+        self.eval()
+        for unit in [module for module in self.modules() if isinstance(module, Unit)]:
+            convolution, norm, *_ = unit
+            assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            unit[0], unit[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+        return self

@@ -11,6 +11,8 @@ from PIL import Image
 
 from gancli.bench import race
 from gancli.bench.race import first_confirmed, run_entry
+from gancli.config import compose
+from gancli.inference.generator import Generator
 
 TINY = """# @package _global_
 # {name}
@@ -56,10 +58,23 @@ def test_entries_are_evaluated_and_one_that_crashes_stops_no_other(
         assert image.width > 500
     command = "gan train --config-dir=conf experiment=plain seed=0 trainer.minutes=0.02 device=cpu"
     assert command in (tmp_path / "o" / "race.md").read_text()
+    with Image.open(tmp_path / "o" / "race-samples.png") as image:
+        assert image.width > 1000, "two grids of ten columns"
+
+    own_yaml = tmp_path / "conf" / "experiment" / "plain.yaml"
+    own_yaml.write_text(own_yaml.read_text().replace("width: 4", "width: 5"))
+    code, _, error = gan(*WORDS, "entries=[plain,classes]", "minutes=0.02", "target=0.1")
+    assert code == 0 and "classes-0: raced before" in error and "plain-0: fd_mnist" in error, "its recipe has changed"
+    again = json.loads((tmp_path / "o" / "race.json").read_text())["runs"]
+    assert [run["entry"] for run in again] == ["classes", "plain"] and again[0] == result["runs"][1]
+    code, _, error = gan(*WORDS, "entries=[plain]", "minutes=0.03", "target=0.1")
+    assert code == 2 and "out=o has a race with other minutes; type another out=" in error
+    (tmp_path / "o" / "race.json").write_text("{}")
+    assert "race.json is no result of a race" in gan(*WORDS, "entries=[plain]")[2]
 
 
 @pytest.mark.slow
-def test_the_clock_stands_still_while_a_run_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_stands_still_while_a_run_is_evaluated(tmp_path: Path) -> None:
     class Slow:
         score = "fd_mnist"
 
@@ -67,8 +82,12 @@ def test_the_clock_stands_still_while_a_run_is_evaluated(monkeypatch: pytest.Mon
             time.sleep(0.5)
             return {"fd_mnist": 1.0}
 
+        def generator(self, G: Any) -> Generator:
+            return Generator(G, 8, 3)
+
     words = ["model=mlp", "model.width=4", "data=synthetic", "data.n=32", "data.size=8", "device=cpu"]
-    facts = run_entry([*words, "data.batch_size=8", "trainer.minutes=0.03"], 0.03, 0, Slow())  # type: ignore[arg-type]
+    cfg = compose([*words, "data.batch_size=8", "trainer.minutes=0.03"])
+    facts = run_entry(cfg, 0.03, 0, Slow(), tmp_path / "a.png")  # type: ignore[arg-type]
     assert len(facts["curve"]) == race.POINTS, "1.8 seconds of training, in spite of 2.5 seconds of evaluations"
 
 
