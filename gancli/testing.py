@@ -303,34 +303,46 @@ class ModelContract:
             for a, b in zip(whole, parts, strict=True):
                 assert (a - b).abs().max() <= 1e-6 * max(1.0, float(a.abs().max()))
 
-    def test_a_checkpoint_alone_gives_the_same_samples_and_a_seed_the_same_run(self, tmp_path: Path) -> None:
-        typed = {"a": ["seed=1"], "b": ["seed=1"], "c": ["seed=2", "trainer.steps=1"]}
-        runs = [start(tmp_path / name, self.model, *words, *self.overrides) for name, words in typed.items()]
-        for run in runs:
-            run.train()
-        a, b, other = (learned(run.folder) for run in runs)
-        assert_same(a, b)
-        assert not torch.equal(next(iter(a["ema"].values())), next(iter(other["ema"].values())))
-        logged = {key for row in rows_of(tmp_path / "a") if "event" not in row for key in row}
+    @pytest.fixture(scope="class")
+    @classmethod
+    def whole(cls, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
+        """Return a tiny run after its last step."""
+        run = start(tmp_path_factory.mktemp(cls.model), cls.model, *cls.overrides)
+        run.train()
+        return run
+
+    def test_a_checkpoint_alone_gives_the_same_samples_and_another_seed_another_run(
+        self, whole: TrainingRun, tmp_path: Path
+    ) -> None:
+        runs = [start(tmp_path / seed, self.model, f"seed={seed}", *self.overrides) for seed in "01"]
+        a, b = (run.trainer.ema.network.state_dict() for run in runs)
+        assert any(not torch.equal(a[key], b[key]) for key in a)
+        logged = {key for row in rows_of(whole.folder) if "event" not in row for key in row}
         assert not [key for key in logged if not self.explains(key)]
-        G, run = load(tmp_path / "a"), runs[0]
-        z, c, _ = run.preview.inputs
+        G = load(whole.folder)
+        z, c, _ = whole.preview.inputs
         with torch.no_grad():
-            expected = run.trainer.ema.network(z, c)
+            expected = whole.trainer.ema.network(z, c)
             assert torch.allclose(G.network(z, c), expected, atol=1e-6)
         if G.z_dim:
-            assert torch.allclose(G.sample(len(z), seed=1), expected.clamp(-1, 1), atol=1e-6)
-        live = load(tmp_path / "a", ema=False).network
-        assert_same(dict(live.state_dict()), dict(run.trainer.objective.G.state_dict()))
+            assert torch.allclose(G.sample(len(z), seed=whole.config["seed"]), expected.clamp(-1, 1), atol=1e-6)
+        live = load(whole.folder, ema=False).network
+        assert_same(dict(live.state_dict()), dict(whole.trainer.objective.G.state_dict()))
 
-    def test_interrupted_and_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
-        assert_resumes(tmp_path, self.model, 3, *self.overrides)
+    def test_interrupted_and_resumed_equals_uninterrupted_with_the_same_seed(
+        self, whole: TrainingRun, tmp_path: Path
+    ) -> None:
+        assert_resumes_as(whole.folder, tmp_path / "parts", self.model, 3, *self.overrides)
 
 
 def assert_resumes(folder: Path, model: str, at: int, *overrides: str) -> None:
     """Assert that a run stopped in step `at` and resumed equals one that was not: weights, logs and grids."""
-    whole, parts = folder / "whole", folder / "parts"
-    start(whole, model, *overrides).train()
+    start(folder / "whole", model, *overrides).train()
+    assert_resumes_as(folder / "whole", folder / "parts", model, at, *overrides)
+
+
+def assert_resumes_as(whole: Path, parts: Path, model: str, at: int, *overrides: str) -> None:
+    """Assert that a run in the folder `parts`, stopped in step `at` and resumed, equals the run `whole`."""
     stop(start(parts, model, *overrides), at)
     start(parts, model, *overrides).train()
     assert_same_runs(whole, parts)
