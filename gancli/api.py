@@ -41,15 +41,15 @@ class TrainedRun(Run):
     def _repr_html_(self) -> str:
         """Return the newest grid of samples with its step, next to real images, and the scores."""
         real = self.folder / "samples" / "real.png"
-        pictures = [(f"generated, step {step:,}", path) for step, path in self.samples[-1:]]
-        pictures += [("real", real)] if real.is_file() else []
+        images = [(f"generated, step {step:,}", path) for step, path in self.samples[-1:]]
+        images += [("real", real)] if real.is_file() else []
         shown = [f"{name} {value:.4g}" for score in self.scores for name, value in score.metrics.items() if value]
         title = f"{self.choice('model')} on {self.choice('data')}, {self.status}: {', '.join(shown)}"
         figures = [
             f'<figure style="display:inline-block;margin:4px"><img style="max-width:45vw" '
             f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
             f"<figcaption>{html.escape(name)}</figcaption></figure>"
-            for name, path in pictures
+            for name, path in images
         ]
         return f"<p>{html.escape(printable(title))}<br><code>{html.escape(printable(str(self.folder)))}</code></p>" + (
             "".join(figures)

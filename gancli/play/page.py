@@ -114,7 +114,7 @@ def directions(G: Generator) -> list[list[float]]:
 
 
 def picture_graphs(network: Any, weights: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the graphs of a network that turns pictures into pictures, and what the page must know of it."""
+    """Return the graphs of a network that maps images to images, and what the page must know of it."""
     multiple, there = int(getattr(network, "multiple", 1)), getattr(network, "there", network)
     source_channels, masked = source_channels_of(network), bool(getattr(network, "masked", False))
     if source_channels - masked not in (1, 3):
@@ -147,7 +147,7 @@ def _translation(network: nn.Module) -> Any:
 
 
 def examples(G: Generator) -> Tensor:
-    """Return some images, or results for some random pictures, on which rounding is measured."""
+    """Return some images, or results for some random images, on which rounding is measured."""
     if G.z_dim:
         return G.generate(noise(range(TRIED), G.z_dim, 0), G.condition(G.labels(TRIED)))
     network, multiple = G.network, int(getattr(G.network, "multiple", 1))

@@ -115,7 +115,7 @@ def data_title(run: Run) -> str:
 
 
 def _facts(run: Run) -> list[tuple[str, str, str]]:
-    """Return the numbers at the top of the page, each with its label and a remark."""
+    """Return the numbers at the top of the page, each with its label and a note."""
     minutes = run.ending.get("minutes")
     minutes = minutes if is_number(minutes) else run.latest("minutes")
     budget = str(run.started.get("budget") or "") if run.status == "running" else ""
@@ -128,7 +128,7 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
     ]
     values = {key: value for key in metric_keys(run) if (value := run.latest(key)) is not None}
     facts += [(value, number, key, _direction(key)) for key, value in list(values.items())[:4]]
-    texts = [(show(value), label, remark) for value, show, label, remark in facts if value is not None]
+    texts = [(show(value), label, note) for value, show, label, note in facts if value is not None]
     return [fact for fact in texts if fact[0]]
 
 
