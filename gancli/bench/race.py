@@ -31,7 +31,7 @@ from gancli.metrics.term import score_name
 from gancli.runtime.checks import check_number
 from gancli.runtime.device import choose_device
 from gancli.runtime.hardware import describe
-from gancli.runtime.text import one_line, plural, shell_join
+from gancli.runtime.text import one_line, plural, shell_join, shell_quote
 from gancli.training.run import TrainingRun
 from gancli.training.run_log import record_failure
 
@@ -94,6 +94,10 @@ def race(
                 own = [f"--config-dir={config_dir}"] if config_dir else []
                 facts["command"] = shell_join(["gan", "train", *own, *overrides])
                 line = report.add(facts)
+            except KeyboardInterrupt:
+                where = shell_quote(config.typed("out", str(folder)))
+                print(f"type the same with {where} to go on with this race", file=sys.stderr, flush=True)
+                raise
             except Exception as error:
                 record_failure(folder, error, overrides)
                 line = report.fail(experiment, seed, one_line(error))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def test_entries_are_evaluated_and_one_that_crashes_stops_no_other(
     assert [run["entry"] for run in again] == ["classes", "plain"] and again[0] == result["runs"][1]
     code, _, error = gan(*WORDS, "entries=[plain]", "minutes=0.03", "target=0.1")
     assert code == 2 and "out=o has a race with other minutes; type another out=" in error
+    before = (tmp_path / "o" / "race.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(race, "run_entry", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        code, _, error = gan(*WORDS, "entries=[broken]", "minutes=0.02", "target=0.1")
+    assert code == 130 and "type the same with out=o to go on with this race" in error
+    assert (tmp_path / "o" / "race.json").read_text() == before
     (tmp_path / "o" / "race.json").write_text("{}")
     assert "race.json is no result of a race" in gan(*WORDS, "entries=[plain]")[2]
 
