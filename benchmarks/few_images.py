@@ -86,7 +86,7 @@ def main() -> None:
     for recipe in options.recipes:
         run = options.out / recipe
         gan("train", *words, *RECIPES[recipe], f"run.dir={run}", f"trainer.minutes={options.minutes:g}")
-        found = scores(run, 1000)
+        found = scores(run, 1000 if source.is_dir() else 10_000)
         rows.append([recipe, *(f"{found[key]:.4g}" if key in found else "" for key in (*SCORES, "copies"))])
         print(table(rows), flush=True)
 
