@@ -14,6 +14,7 @@ from gancli import images
 from gancli.bench.charts import Colour, Measurement, captioned, line_chart, side_by_side
 from gancli.bench.common import write_report
 from gancli.config import UsageError
+from gancli.data.decoder import open_image
 from gancli.evaluation.scores import SWD
 from gancli.runtime.files import write_text
 from gancli.runtime.text import csv_cell, table, without_nan
@@ -177,7 +178,7 @@ class RaceReport:
         for conditional, title in TITLES.items():
             for name, (run, *_) in self.by_entry(conditional).items():
                 if (file := self.samples(run)).is_file():
-                    with Image.open(file) as grid:
+                    with open_image(file) as grid:
                         grids.append(captioned(f"{name}, {title}", self._last(run), grid))
         if not grids:
             return None
