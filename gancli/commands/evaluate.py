@@ -22,9 +22,9 @@ from gancli.evaluation.result import EvaluationResult
 from gancli.inference.generator import command_for, load
 from gancli.inference.styles import AUTO, AutoUpscaler, load_style
 from gancli.inference.upscaler import STYLES, Upscaler, load_upscaler
-from gancli.report.run_folder import refuse_links
 from gancli.runtime.device import choose_device
 from gancli.runtime.files import append_line, check_writable, typed_path, write_text
+from gancli.runtime.links import refuse_links
 from gancli.runtime.terminal import say
 from gancli.runtime.text import plural, printable, shell_join, without_nan
 

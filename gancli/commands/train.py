@@ -7,11 +7,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gancli.report.run_folder import refuse_links, resume_command
+from gancli.report.run_folder import resume_command
 from gancli.runtime import ranks
 from gancli.runtime.determinism import deterministic
 from gancli.runtime.files import check_writable, make_folder, relative
 from gancli.runtime.hardware import is_out_of_memory
+from gancli.runtime.links import refuse_links
 from gancli.runtime.locks import RunBusy, RunLock
 from gancli.runtime.terminal import Terminal, say
 from gancli.runtime.text import sentence

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from gancli.config import typed
 from gancli.runtime.files import relative
-from gancli.runtime.text import one_line, plural, printable, shell_join
+from gancli.runtime.links import is_inside, links_out
+from gancli.runtime.text import one_line, plural, shell_join
 
 BOOKKEEPING = ("step", "kimg", "minutes", "images_per_second", "lr", "evaluate_seconds")  # in rows, never metrics
 NOT_METRICS = ("augment_p",)  # named like a metric, but says nothing about quality
@@ -231,7 +232,7 @@ class Run:
 def records_of(folder: Path, overrides: Any) -> list[str]:
     """Return what decides what a resumed run does: the words that it was started with, and its config file if any."""
     file = folder / "config.yaml"
-    return [json.dumps(overrides), *([file.read_text("utf-8", "replace")] if _is_inside(file) else [])]
+    return [json.dumps(overrides), *([file.read_text("utf-8", "replace")] if is_inside(file) else [])]
 
 
 def resume_command(folder: Path) -> str:
@@ -299,13 +300,16 @@ def _config(path: Path, damage: list[str]) -> dict[str, Any]:
     """Return the config in a file; append to `damage` why there is none."""
     if not (text := _text(path, damage)):
         return {}
-    config: Any = None
-    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
-        config = yaml.load(text, WithoutAliases)
-    if not isinstance(config, dict):
+    if not isinstance(config := _parsed(text), dict):
         damage.append(f"{path.name} is not the config of a run")
         return {}
     return config
+
+
+@lru_cache(maxsize=16)  # a run's page is written again with every grid
+def _parsed(text: str) -> Any:
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+        return yaml.load(text, WithoutAliases)
 
 
 def _missing(run: Run) -> list[str]:
@@ -316,7 +320,7 @@ def _missing(run: Run) -> list[str]:
         found.append("metrics.jsonl is missing or has no line that can be read")
     last = run.folder / "checkpoints" / "last.safetensors"
     try:
-        if _is_inside(last):
+        if is_inside(last):
             with safe_open(last, "numpy"):  # compares the header with the size
                 pass
     except (OSError, SafetensorError):
@@ -333,34 +337,10 @@ class WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def links_out(folder: Path) -> list[Path]:
-    """Return the links in a run folder, and in its folders of samples and checkpoints, that lead out of it."""
-    root = folder.resolve()
-    found: list[Path] = []
-    for place in (folder, *(p for p in (folder / "samples", folder / "checkpoints") if p.is_dir())):
-        if place not in found:
-            found += [p for p in place.iterdir() if p.is_symlink() and not p.resolve().is_relative_to(root)]
-    return sorted(found)
-
-
-def refuse_links(folder: Path) -> None:
-    """Raise ValueError where a link in a run folder leads out of it: nothing is written through one."""
-    for link in links_out(folder):
-        raise ValueError(
-            f"{printable(str(link))} is a link out of the run, to {printable(str(link.resolve()))}, and a run is "
-            f"written in its own folder alone; put the file or folder itself in its place, or remove the link"
-        )
-
-
-def _is_inside(path: Path) -> bool:
-    """Return whether a file of a run folder is there, and is no link out of it."""
-    return path.is_file() and path.resolve().is_relative_to(path.parent.resolve())
-
-
 def _text(path: Path, damage: list[str]) -> str:
     """Return the text of a file, empty where there is none; append to `damage` why it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace") if _is_inside(path) else ""
+        return path.read_text(encoding="utf-8", errors="replace") if is_inside(path) else ""
     except OSError as error:
         damage.append(f"{path.name} cannot be read ({error.strerror})")
         return ""
@@ -391,7 +371,7 @@ def _samples(folder: Path) -> list[tuple[int, Path]]:
     paths: list[Path] = []
     with contextlib.suppress(OSError):  # this user may not look
         if folder.resolve().is_relative_to(folder.parent.resolve()):
-            paths = [path for path in folder.glob("step-*.png") if _is_inside(path)]
+            paths = [path for path in folder.glob("step-*.png") if is_inside(path)]
     matches = ((re.fullmatch(r"step-([0-9]{1,15})\.png", path.name), path) for path in paths)
     return sorted((int(match[1]), path) for match, path in matches if match)
 

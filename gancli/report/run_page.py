@@ -12,9 +12,10 @@ from gancli.metrics.terms import find
 from gancli.report.charts import metric_keys, run_charts, time_axes
 from gancli.report.formatting import count, duration, number, pairs, yaml_value
 from gancli.report.rendering import render
-from gancli.report.run_folder import Run, is_number, links_out, read_run, resume_command
+from gancli.report.run_folder import Run, is_number, read_run, resume_command
 from gancli.report.thumbnails import thumbnail
 from gancli.runtime.files import relative, write_text
+from gancli.runtime.links import links_out
 from gancli.runtime.text import one_line, shell_quote
 
 GRIDS = 40  # on the page at most: first, last and evenly spaced ones

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def _cleaned(text: str) -> str:
         whole = text.startswith("/") and os.path.lexists(text)  # and no sentence that begins with a path
         text = _cut(text) if whole else _PATH.sub(lambda match: _cut(match[0]), text)
         text = _HOMES.sub("~/", text)
-    for name, stand_in in _names().items():
+    for name, stand_in in _names(_home(), socket.gethostname()):
         if name in text:
             text = re.sub(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", stand_in, text)
     return text
@@ -81,12 +82,12 @@ def _home() -> str:
     return home if len(home) > 1 else ""
 
 
-def _names() -> dict[str, str]:
+@lru_cache(maxsize=1)  # a page has hundreds of texts
+def _names(home: str, machine: str) -> list[tuple[str, str]]:
     """Return the names of the user and of the machine, each with what stands in its place; the longest first."""
-    users = {Path(_home()).name}
+    users = {Path(home).name}
     with contextlib.suppress(OSError, KeyError, ImportError):
         users.add(getpass.getuser())
-    machine = socket.gethostname()
     names = dict.fromkeys(users, "USER") | dict.fromkeys((machine, machine.partition(".")[0]), "HOST")
     telling = (name for name in names if len(name) > 2 and name.lower() not in _NOBODY)
-    return {name: names[name] for name in sorted(telling, key=len, reverse=True)}
+    return [(name, names[name]) for name in sorted(telling, key=len, reverse=True)]

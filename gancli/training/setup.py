@@ -142,12 +142,13 @@ def complete_config(cfg: DictConfig, data: Any, folder: Path) -> str:
 
 def chosen_for_cpu(cfg: DictConfig) -> list[str]:
     """Return a sentence on the defaults of the model that differ on a CPU, where they do; typed ones do not."""
-    raw, values = flatten(OmegaConf.to_container(cfg)), flatten(OmegaConf.to_container(cfg, resolve=True))
+    raw = flatten(OmegaConf.to_container(cfg))
     if OmegaConf.is_interpolation(cfg.data, "batch_size"):
         raw["data.batch_size"] = raw["model.default_batch_size"]
     raw.pop("model.default_batch_size", None)  # which nobody types
     others = {key: match[2] for key, value in raw.items() if (match := ON_CPU.fullmatch(str(value)))}
-    different = [f"{key}={values[key]} (else {other})" for key, other in others.items() if str(values[key]) != other]
+    values = {key: str(OmegaConf.select(cfg, key)) for key in others}
+    different = [f"{key}={values[key]} (else {other})" for key, other in others.items() if values[key] != other]
     paper = f"paper/{cfg.model.name}"
     whole = f"; experiment={paper} has the paper's" if paper in choices("experiment") else ""
     return [f"on a CPU {', '.join(different)}, to learn more in minutes{whole}"] if different else []

@@ -6,8 +6,9 @@ import pytest
 from run_fixtures import FINISHED, add_score, metric_row, protocol, write_run
 
 from gancli.report.logger import RunLogger
-from gancli.report.run_folder import Run, Score, read_run, refuse_links
+from gancli.report.run_folder import Run, Score, read_run
 from gancli.report.sweep_folder import find_runs
+from gancli.runtime.links import refuse_links
 from gancli.runtime.terminal import Terminal
 
 
