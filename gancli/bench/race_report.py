@@ -1,5 +1,6 @@
 """Tables, curves and rows of `gan bench race`."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ from gancli import images
 from gancli.bench.charts import Colour, Measurement, captioned, line_chart, side_by_side
 from gancli.bench.common import write_report
 from gancli.config import UsageError
-from gancli.data.decoder import open_image
+from gancli.data.decoder import BadImage, open_image
 from gancli.evaluation.scores import SWD
 from gancli.runtime.files import write_text
 from gancli.runtime.text import csv_cell, table, without_nan
@@ -177,9 +178,9 @@ class RaceReport:
         grids = []
         for conditional, title in TITLES.items():
             for name, (run, *_) in self.by_entry(conditional).items():
-                if (file := self.samples(run)).is_file():
-                    with open_image(file) as grid:
-                        grids.append(captioned(f"{name}, {title}", self._last(run), grid))
+                # One may be absent or damaged in the folder of a race that goes on.
+                with contextlib.suppress(OSError, BadImage), open_image(self.samples(run)) as grid:
+                    grids.append(captioned(f"{name}, {title}", self._last(run), grid))
         if not grids:
             return None
         return images.stack([side_by_side(grids[i : i + 2], GAP) for i in range(0, len(grids), 2)], GAP)

@@ -64,10 +64,13 @@ def test_entries_are_evaluated_and_one_that_crashes_stops_no_other(
 
     own_yaml = tmp_path / "conf" / "experiment" / "plain.yaml"
     own_yaml.write_text(own_yaml.read_text().replace("width: 4", "width: 5"))
+    (tmp_path / "o" / "samples" / "classes-0.png").write_bytes(b"damaged")
     code, _, error = gan(*WORDS, "entries=[plain,classes]", "minutes=0.02", "target=0.1")
     assert code == 0 and "classes-0: raced before" in error and "plain-0: fd_mnist" in error, "its recipe has changed"
     again = json.loads((tmp_path / "o" / "race.json").read_text())["runs"]
     assert [run["entry"] for run in again] == ["classes", "plain"] and again[0] == result["runs"][1]
+    with Image.open(tmp_path / "o" / "race-samples.png") as image:
+        assert image.width < 1000, "the grid that can be read"
     code, _, error = gan(*WORDS, "entries=[plain]", "minutes=0.03", "target=0.1")
     assert code == 2 and "out=o has a race with other minutes; type another out=" in error
     before = (tmp_path / "o" / "race.json").read_text()
