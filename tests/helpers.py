@@ -1,15 +1,18 @@
 """Helpers of several tests: tiny runs, comparisons to the bit, and processes of the command line."""
 
 import importlib
+import io
 import socket
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gancli import plugins
 from gancli.checkpoint import format as checkpoint
@@ -140,3 +143,13 @@ def pretend_install(folder: Path, site: Path) -> None:
     sys.path.insert(0, str(folder))
     plugins._read.cache_clear()
     importlib.invalidate_caches()
+
+
+def broken_png() -> bytes:
+    """Return a PNG whose header is whole and whose pixels are not: Pillow raises SyntaxError when it decodes them."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
+    header, chunk, pixels = file.getvalue().partition(b"IDAT")
+    part = pixels[:200]
+    crc = zlib.crc32(chunk + part).to_bytes(4, "big")
+    return header[:-4] + len(part).to_bytes(4, "big") + chunk + part + crc + bytes(range(0xA0, 0xC0))

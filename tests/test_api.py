@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TINY
+from helpers import ROOT, TINY, broken_png
 from PIL import Image
 from torch.utils.data import TensorDataset
 
@@ -68,6 +68,9 @@ def test_upscale_takes_paths_and_arrays_and_gives_their_like(here):
     assert gancli.upscale(array[..., :1], scale=2).shape == (10, 12, 1)
     with pytest.raises(ValueError, match=r"b\.png is not a file"):
         gancli.upscale("b.png")
+    (here / "c.png").write_bytes(broken_png())
+    with pytest.raises(ValueError, match=r"c\.png broken PNG file"):
+        gancli.upscale("c.png")
     with pytest.raises(ValueError, match="float64"):
         gancli.upscale(array / 255)
 

@@ -15,7 +15,8 @@ from gancli import images
 from gancli.bench.charts import Colour, Measurement, captioned, line_chart, side_by_side
 from gancli.bench.common import write_report
 from gancli.config import UsageError
-from gancli.data.decoder import BadImage, open_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 from gancli.evaluation.scores import SWD
 from gancli.runtime.files import write_text
 from gancli.runtime.text import csv_cell, table, without_nan
@@ -179,7 +180,8 @@ class RaceReport:
         for conditional, title in TITLES.items():
             for name, (run, *_) in self.by_entry(conditional).items():
                 # One may be absent or damaged in the folder of a race that goes on.
-                with contextlib.suppress(OSError, BadImage), open_image(self.samples(run)) as grid:
+                with contextlib.suppress(BadImage):
+                    grid = decode_image(self.samples(run))[0]
                     grids.append(captioned(f"{name}, {title}", self._last(run), grid))
         if not grids:
             return None

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancli import images
-from gancli.data.decoder import BITS, TWELVE_BITS, profile_note, sixteen_bits, to_srgb, upright
+from gancli.data.decoder import BITS, TWELVE_BITS, BadImage, profile_note, sixteen_bits, to_srgb, upright
+from gancli.runtime.text import one_line
 
 XMP_CHUNK = "XML:com.adobe.xmp"  # key of the text chunk of a PNG
 EXIF_IFD = 0x8769  # the block of EXIF with exposure and date
@@ -41,9 +42,14 @@ def standardize(image: Image.Image) -> Image.Image:
 
     Its `info` holds icc_profile, exif, dpi, xmp, comment, text and the quantization tables of a JPEG, as far as the
     image has them, and nothing else. An `ImageWarning` says what is lost. Raises ValueError for values without a known
-    range (floating point, 32 bits).
+    range (floating point, 32 bits), BadImage for pixels that cannot be read.
     """
-    image.load()  # bad pixels raise here; bad metadata must not
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way inside Pillow
+        raise BadImage(one_line(error, 200)) from error
     metadata: dict[str | tuple[int, int], Any] = {}  # the type that Pillow declares
     if isinstance(profile := image.info.get("icc_profile"), bytes) and profile:
         metadata["icc_profile"] = profile

@@ -1,12 +1,14 @@
 """The last grids of several runs in one image."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from gancli.data.decoder import BadImage, open_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 from gancli.images import drawable, label_font
 from gancli.report.columns import caption
 from gancli.report.ranking import RunRow
@@ -23,11 +25,8 @@ def contact_sheet(rows: Sequence[RunRow]) -> Image.Image | None:
     """Return the last grid of each run with a caption, in the order of rows; None when there is no grid."""
     grids = []
     for row in [row for row in rows if row.run.samples][:GRIDS]:
-        try:
-            with open_image(row.run.samples[-1][1]) as opened:
-                grids.append((row, opened.convert("RGB")))
-        except (OSError, BadImage):
-            continue  # a file that cannot be read
+        with contextlib.suppress(BadImage):
+            grids.append((row, decode_image(row.run.samples[-1][1])[0].convert("RGB")))
     if not grids:
         return None
     shape = tile_shape([image.size for _, image in grids])

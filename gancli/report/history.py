@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gancli.data.decoder import BadImage, open_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 from gancli.images import label_font
 from gancli.inference.film import scaled
 from gancli.inference.video import write_video
@@ -59,9 +60,8 @@ def _frames(run: Run) -> list[Image.Image]:
 def _read(path: Path) -> Image.Image | None:
     """Return a grid at most WIDTH pixels wide; None when it cannot be read."""
     try:
-        with open_image(path) as opened:
-            grid = opened.convert("L" if opened.mode == "L" else "RGB")
-    except (OSError, BadImage):
+        grid = decode_image(path)[0]
+    except BadImage:
         return None
     # Whole factors keep the squares of enlarged pixels; what is left is scaled smoothly.
     grid = grid.reduce(max(1, grid.width // WIDTH))

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from gancli.data.decoder import BadImage, open_image
+from gancli.data.decoder import BadImage
+from gancli.data.image_files import decode_image
 
 LARGEST_PNG = 32_000  # bytes; a larger one is stored as WebP
 
@@ -30,19 +31,18 @@ def thumbnail(path: Path, width: int) -> Thumbnail | None:
 @lru_cache(maxsize=80)
 def _encode(path: Path, width: int, changed: int) -> Thumbnail:
     # A run rewrites its page after every grid. With the cache, only the new grid is encoded.
-    stored = path.read_bytes()
-    with open_image(io.BytesIO(stored)) as opened:
-        size, format_name, image = opened.size, opened.format, opened.convert("RGB")
+    image, info = decode_image(path)
+    size = image.size
     if size[0] > width:
         size = (width, max(1, round(size[1] * width / size[0])))
         image = image.resize(size, Image.Resampling.LANCZOS)
     elif (factor := width // size[0]) > 1:
         size = (factor * size[0], factor * size[1])
         image = image.resize(size, Image.Resampling.NEAREST)
-    elif format_name == "PNG" and len(stored) <= LARGEST_PNG:
-        return Thumbnail(_data_uri(stored, "png"), *size)
+    elif info.format == "PNG" and path.stat().st_size <= LARGEST_PNG:
+        return Thumbnail(_data_uri(path.read_bytes(), "png"), *size)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=85, method=3)
+    image.convert("RGB").save(buffer, "WEBP", quality=85, method=3)
     return Thumbnail(_data_uri(buffer.getvalue(), "webp"), *size)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import broken_png
+from PIL import Image
 from run_fixtures import write_job, write_run
 
 from gancli.report.run_folder import read_run
@@ -55,6 +57,21 @@ def test_a_damaged_job_is_named_on_the_page_and_the_others_are_shown(what: str, 
         code, out, error = gan("report", "S/0", "S/1", "sort=fid")
         assert code == 0 and "30.5" in out and message[:20] in " ".join(out.split()), "named one by one"
         assert message in (tmp_path / "S" / "1" / "index.html").read_text()
+
+
+def test_a_grid_that_cannot_be_decoded_is_left_out_of_pages_animations_and_sheets(gan, tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        write_job(tmp_path / "S" / name, 1.0)
+    last = sorted((tmp_path / "S" / "0" / "samples").glob("step-*.png"))[-1]
+    last.write_bytes(broken_png())
+    code, _, error = gan("report", "S")
+    assert code == 0 and "Traceback" not in error, error
+    with Image.open(tmp_path / "S" / "contact.png") as sheet:
+        assert sheet.width == 252 + 12, "one tile, that of the whole grid"
+    code, _, error = gan("report", "S/0", "gif=true")
+    assert code == 0, error
+    with Image.open(tmp_path / "S" / "0" / "samples" / "history.gif") as gif:
+        assert gif.n_frames == 2
 
 
 def test_whole_runs_are_not_damaged(tmp_path: Path) -> None:
