@@ -6,7 +6,7 @@ PYTHON ?= python3
 PYTEST ?=
 LOWEST = tests/checkpoint/test_format.py tests/commands/test_push.py tests/commands/test_export.py tests/commands/test_upscale.py tests/report/test_history.py
 
-train: .venv/ready   ## train a GAN on digits, about a minute
+train: .venv/ready   ## train a GAN on digits, a minute or two
 	.venv/bin/gan train
 
 test: .venv/dev      ## the tests without the slow ones
